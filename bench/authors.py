@@ -1,0 +1,29 @@
+"""The authors' eight-view prediction in eager PyTorch: what a user has before dlink, and what its speed is told by.
+
+As their test.py does it with one card: two batches of four, BGR, x = pixel / 255 * 3.2 - 1.6, each map undone, summed.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+
+def eight_view_sum(net: nn.Module, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """RGB uint8 (S, S, 3) -> float32 (S, S), the sum of eight probabilities: road where it exceeds 4."""
+    bgr = image[..., ::-1]
+    pair = np.stack([bgr, np.rot90(bgr)])
+    four = np.concatenate([pair, pair[:, ::-1]])
+    mirrored = four[:, :, ::-1]
+    a, b = predict(net, four), predict(net, mirrored)
+    four_sums = a + b[:, :, ::-1]
+    pair_sums = four_sums[:2] + four_sums[2:, ::-1]
+    return pair_sums[0] + np.rot90(pair_sums[1], -1)
+
+
+def predict(net: nn.Module, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """uint8 (N, S, S, 3) in the network's channel order -> probability (N, S, S)."""
+    x = np.array(batch.transpose(0, 3, 1, 2), np.float32) / 255.0 * 3.2 - 1.6
+    with torch.no_grad():
+        prob: NDArray[np.float32] = net(torch.from_numpy(x.astype(np.float32))).squeeze(1).numpy()
+    return prob

@@ -1,0 +1,107 @@
+"""How long a model takes for a tile, and where the time goes."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlink.trt_runtime.backend import HostBackend, Spent
+from dlink.trt_runtime.segmenter import Segmenter
+
+WARMUP = 2
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of one tile through all of its views."""
+
+    views: int
+    calls: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    max_ms: float
+    tiles_per_s: float
+    mpx_per_s: float
+    prepare_ms: float  # mean a call: pixels to network input, views made
+    network_ms: float
+    undo_ms: float  # views undone, mean
+    around_share: float  # (prepare + undo) / network
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def latency(model: Segmenter, tiles: list[NDArray[np.uint8]], views: int, seconds: float) -> Latency:
+    """Time `mask` of images of exactly one tile, in turn, for about `seconds` and at least three calls."""
+    for tile in (tiles * WARMUP)[:WARMUP]:
+        model.mask(tile, views)
+    backend = model.backend
+    spent = Spent()
+    if isinstance(backend, HostBackend):
+        backend.spent = spent
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        model.mask(tiles[len(times) % len(tiles)], views)
+        times.append(time.perf_counter() - start)
+    return summary(times, spent, views, model.spec.tile)
+
+
+def summary(times: list[float], spent: Spent, views: int, side: int) -> Latency:
+    """Seconds of each call and where they went -> the figures, in ms."""
+    p50, p90, p99 = (float(np.percentile(times, p)) for p in (50, 90, 99))
+    calls = len(times)
+    return Latency(
+        views=views,
+        calls=calls,
+        p50_ms=p50 * 1e3,
+        p90_ms=p90 * 1e3,
+        p99_ms=p99 * 1e3,
+        max_ms=max(times) * 1e3,
+        tiles_per_s=1 / p50,
+        mpx_per_s=side**2 / 1e6 / p50,
+        prepare_ms=spent.prepare / calls * 1e3,
+        network_ms=spent.network / calls * 1e3,
+        undo_ms=spent.undo / calls * 1e3,
+        around_share=(sum(times) - spent.network) / spent.network if spent.network else 0.0,
+    )
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster than something else, measured in turns."""
+
+    other: str
+    rounds: int
+    median: float
+    least: float
+    most: float
+    ours_s: float  # medians
+    theirs_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def ratio(ours: Callable[[], object], theirs: Callable[[], object], other: str, rounds: int) -> Ratio:
+    """Run both in turn, ours first and theirs first alternately, after one run of each that does not count."""
+    ours(), theirs()
+    pairs = []
+    for i in range(rounds):
+        order = (ours, theirs) if i % 2 == 0 else (theirs, ours)
+        took = {f: timed(f) for f in order}
+        pairs.append((took[ours], took[theirs]))
+    ratios = [b / a for a, b in pairs]
+    mine, other_s = (float(np.median([p[k] for p in pairs])) for k in (0, 1))
+    return Ratio(other, rounds, float(np.median(ratios)), min(ratios), max(ratios), mine, other_s)
+
+
+def timed(f: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    f()
+    return time.perf_counter() - start

@@ -1,0 +1,140 @@
+"""`dlink-bench`: how fast, on this machine."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
+from dlink.trt_runtime.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dlink.bench.latency import Ratio
+    from dlink.trt_runtime import Segmenter
+
+
+@click.command(cls=Step)
+@click.argument("model", type=IN_FILE, required=False)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp16",
+    show_default=True,
+    help="Of the file made from a checkpoint or the embedded network.",
+)
+@click.option("--tile", default=1024, show_default=True, help="Its tile, px.")
+@click.option("--tiles", type=IN_FOLDER, help="Pictures to run on.  [default: generated scenes]")
+@click.option("--views", default="1,4,8", show_default=True, help="Numbers of views, by commas.")
+@click.option("--seconds", default=10.0, show_default=True, help="For each number of views.")
+@click.option("--threads", type=int, help="Processor threads.  [default: all]")
+@click.option("--baseline", type=click.Choice(["torch"]), help="Run the authors' eight-view PyTorch beside it.")
+@click.option("--rounds", default=3, show_default=True, help="Turns against the baseline.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--append", type=OUT_PATH, help="Append the result as a line to this file, e.g. bench/results.jsonl.")
+def bench(
+    model: Path | None,
+    precision: str,
+    tile: int,
+    tiles: Path | None,
+    views: str,
+    seconds: float,
+    threads: int | None,
+    baseline: str | None,
+    rounds: int,
+    as_json: bool,
+    append: Path | None,
+) -> None:
+    """Time MODEL, an ONNX file of ours or a checkpoint; the embedded network where none is given."""
+    from dlink.bench.latency import latency
+    from dlink.bench.machine import machine, peak_bytes
+    from dlink.cli.models import model_file, pictures
+    from dlink.trt_runtime import open_model
+    from dlink.trt_runtime.files import file_sha256
+
+    counts = [number(word) for word in views.split(",")]
+    path = model_file(model, tile, precision)
+    show = progress("bench")
+    with open_model(path, threads=threads) as segmenter:
+        spec, engine = segmenter.spec, segmenter.backend.engine
+        images = pictures(tiles, spec.tile)
+        rows = []
+        for i, n in enumerate(counts):
+            rows.append(latency(segmenter, images, n, seconds))
+            show(i + 1, len(counts), f"{n} views")
+        peak = peak_bytes()  # before PyTorch comes in
+        against = beside_torch(segmenter, model, images, rounds) if baseline else None
+    result = {
+        "when": time.strftime("%Y-%m-%d", time.gmtime()),
+        "file": {"name": path.name, "sha256": file_sha256(path), "bytes": path.stat().st_size},
+        "network": {"arch": spec.arch, "width": spec.width, "tile": spec.tile, "precision": spec.precision},
+        "engine": engine,
+        "tiles": tiles.name if tiles else "generated",
+        "latency": [row.to_json() for row in rows],
+        "peak_bytes": peak,
+        "baseline": against.to_json() if against else None,
+        "machine": machine(),
+    }
+    if append:
+        with append.open("a") as f:
+            f.write(json.dumps(result) + "\n")
+    click.echo(json.dumps(result, indent=1) if as_json else table(result))
+
+
+def number(word: str) -> int:
+    if not word.strip().isdecimal():
+        raise BadInput(f"--views {word}: must be numbers by commas, such as 1,4,8")
+    return int(word)
+
+
+def beside_torch(
+    segmenter: "Segmenter", checkpoint: Path | None, images: "list[NDArray[np.uint8]]", rounds: int
+) -> "Ratio":
+    """The authors' procedure with the same network; with fresh weights where only an ONNX file is known."""
+    import torch
+
+    from dlink.bench.authors import eight_view_sum
+    from dlink.bench.latency import ratio
+    from dlink.nets.checkpoint import read_checkpoint
+    from dlink.nets.embedded import EMBEDDED
+    from dlink.nets.zoo import build
+
+    spec = segmenter.spec
+    if checkpoint is not None and checkpoint.suffix == ".onnx":
+        net = build(spec.arch, spec.width).eval()
+    else:
+        net = read_checkpoint(checkpoint or EMBEDDED).net
+    image = images[0]
+    other = f"the authors' eight views in PyTorch {torch.__version__}, eager, {torch.get_num_threads()} threads"
+    return ratio(lambda: segmenter.mask(image, 8), lambda: eight_view_sum(net, image), other, rounds)
+
+
+def table(result: Mapping[str, Any]) -> str:
+    network, machine, file = result["network"], result["machine"], result["file"]
+    lines = [
+        f"{network['arch']} width {network['width']:g}, {network['precision']}, tile {network['tile']}, "
+        f"{file['bytes'] / 1e6:.1f} MB; {result['engine']}",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, "
+        + ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
+        "",
+        "views  p50 ms  p90 ms  p99 ms  max ms  tiles/s   Mpx/s | prepare  network  undo+mean  around",
+    ]
+    for r in result["latency"]:
+        lines.append(
+            f"{r['views']:>5} {r['p50_ms']:>7.1f} {r['p90_ms']:>7.1f} {r['p99_ms']:>7.1f} {r['max_ms']:>7.1f} "
+            f"{r['tiles_per_s']:>8.2f} {r['mpx_per_s']:>7.2f} | {r['prepare_ms']:>7.1f} {r['network_ms']:>8.1f} "
+            f"{r['undo_ms']:>10.1f} {r['around_share']:>7.1%}"
+        )
+    if result["peak_bytes"]:
+        lines += ["", f"peak memory of the process {result['peak_bytes'] / 1e6:.0f} MB"]
+    if b := result["baseline"]:
+        lines.append(
+            f"{b['median']:.2f} times as fast as {b['other']} ({b['least']:.2f} to {b['most']:.2f} over {b['rounds']} "
+            f"rounds in turn; {b['ours_s']:.2f} s and {b['theirs_s']:.2f} s for eight views)"
+        )
+    return "\n".join(lines)

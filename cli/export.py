@@ -1,0 +1,66 @@
+"""`dlink-export`: checkpoint -> ONNX."""
+
+from pathlib import Path
+
+import click
+
+from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step
+
+
+@click.command(cls=Step)
+@click.argument("checkpoint", type=IN_FILE)
+@click.argument("onnx", type=OUT_PATH)
+@click.option("--arch", help="The network.  [default: read from the checkpoint's keys]")
+@click.option("--tile", default=1024, show_default=True, help="Side of the input, px: a multiple of 32.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
+@click.option("--threshold", default=0.5, show_default=True, help="Road above this probability.")
+@click.option(
+    "--channels",
+    type=click.Choice(["BGR", "RGB"]),
+    default="BGR",
+    show_default=True,
+    help="The order the network was trained on.",
+)
+@click.option("--gsd", "gsd_m", default=0.5, show_default=True, help="Metres a pixel of its training tiles.")
+@click.option("--tiles", type=IN_FOLDER, help="Pictures to prove the file on.  [default: generated scenes]")
+def export(
+    checkpoint: Path,
+    onnx: Path,
+    arch: str | None,
+    tile: int,
+    precision: str,
+    threshold: float,
+    channels: str,
+    gsd_m: float,
+    tiles: Path | None,
+) -> None:
+    """Write CHECKPOINT as the file ONNX, after proving that it draws PyTorch's roads."""
+    from dlink.cli.models import pictures
+    from dlink.trt_runtime.errors import BadInput
+    from dlink.trt_runtime.spec import Spec
+
+    if onnx.suffix != ".onnx":
+        raise BadInput(f"{onnx}: the name must end in .onnx")
+    Spec(tile=tile, threshold=threshold, gsd_m=gsd_m)  # bad options before minutes of work
+    from dlink.export.export import export
+    from dlink.nets.checkpoint import read_checkpoint
+
+    read = read_checkpoint(checkpoint, arch)
+    spec = Spec(
+        arch=read.arch,
+        width=read.width,
+        tile=tile,
+        channels=channels,
+        threshold=threshold,
+        gsd_m=gsd_m,
+        precision=precision,
+        checkpoint_sha256=read.sha256,
+    )
+    proof = export(read, onnx, spec, pictures(tiles, tile))
+    click.echo(
+        f"{onnx}: {read.arch} width {read.width:g}, {precision}, tile {tile}, {onnx.stat().st_size / 1e6:.1f} MB"
+    )
+    click.echo(
+        f"on {proof.tiles} tiles probabilities differ from PyTorch's by at most {proof.difference:.2g}, "
+        f"masks at {proof.level:.2g} agree at IoU {proof.agreement:.4f}"
+    )

@@ -1,0 +1,32 @@
+"""`dlink-scenes`: generated tiles with exact masks, in DeepGlobe's layout."""
+
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import click
+
+from dlink.cli.step import OUT_PATH, Step, progress
+
+
+@click.command(cls=Step)
+@click.argument("out", type=OUT_PATH)
+@click.option("--count", default=100, show_default=True, help="How many.")
+@click.option("--size", default=1024, show_default=True, help="Side, px.")
+@click.option("--seed", default=0, show_default=True, help="The first scene's; the others count on from it.")
+@click.option("--workers", default=2, show_default=True, help="Processes.")
+def scenes(out: Path, count: int, size: int, seed: int, workers: int) -> None:
+    """Write generated road scenes to the folder OUT: <seed>_sat.jpg and <seed>_mask.png."""
+    out.mkdir(parents=True, exist_ok=True)
+    show = progress("scenes")
+    with ProcessPoolExecutor(workers) as pool:
+        for i, _ in enumerate(pool.map(write_scene, *zip(*[(out, seed + i, size) for i in range(count)], strict=True))):
+            show(i + 1, count, "")
+
+
+def write_scene(out: Path, seed: int, size: int) -> None:
+    from dlink.scenes import scene
+    from dlink.trt_runtime.images import write_image
+
+    made = scene(seed, size)
+    write_image(out / f"{seed:06d}_sat.jpg", made.image)
+    write_image(out / f"{seed:06d}_mask.png", made.mask)

@@ -1,0 +1,99 @@
+"""`dlink-segment`: model + images -> road masks."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dlink.cli.step import IN_FILE, OUT_PATH, Step, one_line, progress
+from dlink.trt_runtime.errors import BadInput, DlinkError
+
+if TYPE_CHECKING:
+    from dlink.trt_runtime.pictures import How, Job, Tick
+    from dlink.trt_runtime.segmenter import Segmenter
+
+
+@click.command(cls=Step)
+@click.argument("model", type=IN_FILE)
+@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "-o", "--output", "out", type=OUT_PATH, required=True, help="A file (.png, .tif) for one image, or a folder."
+)
+@click.option("--probability", is_flag=True, help="Write probabilities: PNG 0..65535, GeoTIFF float32 0..1.")
+@click.option("--overlay", is_flag=True, help="Also write the image with its roads painted over it.")
+@click.option("--views", type=int, help="Test-time augmentation: 8, 4 or 1 views.  [default: the model's]")
+@click.option("--threshold", type=float, help="Road where the probability is greater.  [default: the model's]")
+@click.option(
+    "--halo", type=int, help="Context kept around every window's core, px.  [default: 64, or less by the tile]"
+)
+@click.option("--threads", type=int, help="CPU threads.  [default: all]")
+def segment(
+    model: Path,
+    images: tuple[Path, ...],
+    out: Path,
+    probability: bool,
+    overlay: bool,
+    views: int | None,
+    threshold: float | None,
+    halo: int | None,
+    threads: int | None,
+) -> None:
+    """Write the roads that MODEL finds in IMAGES to OUT.
+
+    IMAGES are PNG, JPEG and TIFF files of any size, or folders of them. 104_sat.jpg becomes 104_mask.png, 255 where
+    there is road. A GeoTIFF becomes a GeoTIFF on the same grid. Existing outputs are replaced, inputs never.
+    """
+    from dlink.trt_runtime import open_model
+    from dlink.trt_runtime.pictures import How, find_jobs
+    from dlink.trt_runtime.segmenter import views_of
+
+    how = How(views=views, probability=probability, overlay=overlay)
+    views_of(views)
+    jobs = find_jobs(images, out, how)
+    work = workers(jobs)
+    with open_model(model, halo=halo, threshold=threshold, threads=threads) as segmenter:
+        failed = run(jobs, work, segmenter, how)
+    if failed:
+        raise click.ClickException(f"{failed} of {len(jobs)} images failed; the others are done")
+
+
+def workers(jobs: "list[Job]") -> "dict[bool, Callable[[Job, Segmenter, How, Tick], None]]":
+    """What does a picture (False) and what does a GeoTIFF (True)."""
+    from dlink.trt_runtime.pictures import segment_picture
+
+    geo = next((job.image for job in jobs if job.geo), None)
+    if geo is None:
+        return {False: segment_picture}
+    try:
+        from dlink.trt_runtime.raster import segment_raster
+    except ModuleNotFoundError as e:
+        raise BadInput(f"{geo}: a GeoTIFF; to keep its georeference, pip install 'dlink[geo]'") from e
+    return {False: segment_picture, True: segment_raster}
+
+
+def run(
+    jobs: "list[Job]", work: "dict[bool, Callable[[Job, Segmenter, How, Tick], None]]", model: "Segmenter", how: "How"
+) -> int:
+    """Do the jobs; how many failed. A single one's error is raised; of many, each is a line on stderr."""
+    show = progress("segment")
+    alone = len(jobs) == 1
+    failed = 0
+    for i, job in enumerate(jobs):
+
+        def tick(done: int, total: int, i: int = i, job: "Job" = job) -> None:
+            show(*((done, total, "windows") if alone else (i, len(jobs), f"{job.image.name} {done}/{total}")))
+
+        try:
+            work[job.geo](job, model, how, tick)
+        except DlinkError as e:
+            if alone:
+                raise
+            failed += 1
+            click.echo(("\r\033[K" if sys.stderr.isatty() else "") + f"Error: {one_line(e)}", err=True)
+        else:
+            click.echo(job.out)
+        if not alone:
+            show(i + 1, len(jobs), "images")
+    return failed

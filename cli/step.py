@@ -1,0 +1,81 @@
+"""What every command shares: errors become one line, progress goes to stderr."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dlink.trt_runtime.errors import CheckFailed, DlinkError
+
+EXTRAS = {  # what to install when an import fails
+    "torch": "export",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "safetensors": "export",
+    "openvino": "cpu",
+    "cv2": "cpu",
+    "rasterio": "geo",
+    "tensorrt": "trt",
+    "tensorrt_rtx": "rtx",
+    "pycuda": "trt",
+}
+QUIET_FOR = 2.0  # seconds before a progress line appears
+
+IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+IN_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+IN_PATH = click.Path(exists=True, path_type=Path)
+OUT_PATH = click.Path(path_type=Path)
+
+
+class Step(click.Command):
+    """A command whose user errors are one line and exit 1; whatever else escapes is a bug and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CheckFailed as e:
+            raise click.ClickException(one_line(e)) from e
+        except (DlinkError, OSError) as e:
+            raise click.ClickException(one_line(e)) from e
+        except MemoryError as e:
+            raise click.ClickException(f"not enough memory: {one_line(e)}") from e
+        except ModuleNotFoundError as e:
+            package = (e.name or "").partition(".")[0]
+            if package not in EXTRAS:
+                raise
+            raise click.ClickException(f"this needs {package}: pip install 'dlink[{EXTRAS[package]}]'") from e
+
+
+def one_line(e: BaseException) -> str:
+    if isinstance(e, OSError) and e.filename is not None and e.strerror:
+        return f"{e.filename}: {e.strerror}"
+    return " ".join(str(e).split())
+
+
+def progress(title: str) -> Callable[[int, int, str], None]:
+    """A line on stderr that says how far a long job is: call it with (done, all, more words).
+
+    It keeps still for the first two seconds, redraws at most ten times a second on a terminal, and elsewhere prints
+    a line of its own every half minute.
+    """
+    begun = shown = time.monotonic()
+    terminal = sys.stderr.isatty()
+
+    def show(done: int, total: int, words: str = "") -> None:
+        nonlocal shown
+        now = time.monotonic()
+        last = done >= total and shown > begun
+        if not last and (now - begun < QUIET_FOR or now - shown < (0.1 if terminal else 30)):
+            return
+        shown = now
+        left = (now - begun) / max(done, 1) * (total - done)
+        line = f"{title} {done}/{total} {words} {now - begun:.0f} s, {left:.0f} s left"
+        if terminal:
+            click.echo(f"\r\033[K{line}" + ("\n" if done >= total else ""), nl=False, err=True)
+        else:
+            click.echo(line, err=True)
+
+    return show

@@ -1,0 +1,38 @@
+"""ONNX files made from checkpoints on the way to something else, kept by content so that each is made once."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlink.trt_runtime.files import file_sha256
+from dlink.trt_runtime.spec import Spec
+
+VERSION = 1  # of what export writes; raise it when the same checkpoint gives another file
+
+
+def cache_folder() -> Path:
+    """$DLINK_CACHE, else `dlink` in the user's cache folder."""
+    if own := os.environ.get("DLINK_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlink"
+
+
+def cached_export(
+    checkpoint: Path, tile: int, precision: str, tiles: Callable[[], Iterable[NDArray[np.uint8]]], gsd_m: float = 0.5
+) -> Path:
+    """The ONNX file of a checkpoint, exported and proven on `tiles()` unless it has been before."""
+    digest = file_sha256(checkpoint)
+    path = cache_folder() / f"{checkpoint.stem}-{digest[:16]}-{tile}-{precision}-v{VERSION}.onnx"
+    if not path.exists():
+        from dlink.export.export import export
+        from dlink.nets.checkpoint import read_checkpoint
+
+        read = read_checkpoint(checkpoint)
+        spec = Spec(
+            arch=read.arch, width=read.width, tile=tile, precision=precision, gsd_m=gsd_m, checkpoint_sha256=digest
+        )
+        export(read, path, spec, tiles())
+    return path

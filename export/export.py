@@ -1,0 +1,25 @@
+"""The whole way from a checkpoint to a proven ONNX file."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlink.export.onnx_file import fold_norms, write_onnx
+from dlink.export.proof import Proof, prove
+from dlink.nets.checkpoint import Checkpoint
+from dlink.trt_runtime.files import replacing
+from dlink.trt_runtime.spec import Spec
+
+
+def export(checkpoint: Checkpoint, path: Path, spec: Spec, tiles: Iterable[NDArray[np.uint8]]) -> Proof:
+    """Write the checkpoint as `path`, in the spec's precision and for its tile; no file where it is not proven.
+
+    `tiles` are RGB (S, S, 3) and best of the kind that the network was trained on.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folded = fold_norms(checkpoint.net)
+    with replacing(path) as part:
+        write_onnx(folded, spec, part)
+        return prove(part, checkpoint.net, folded, spec, tiles)

@@ -1,0 +1,104 @@
+"""Write a network as the ONNX file that everything after reads.
+
+Opset 17, the newest that TensorRT 8.5 parses. Input `image` float32 (N, 3, S, S), output `road` float32 (N, 1, S, S) in
+[0, 1], N free, S fixed. Batch norms are folded into their convolutions. In an FP16 file every tensor between the first
+and the last cast is float16; the sigmoid is behind the last and stays float32, since float16 has no steps to spare near
+0 and 1. All weights are inside the file. Metadata: `dlink.spec`, and the keys that the QGIS plugin Deepness reads.
+"""
+
+import copy
+import json
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from dlink.nets.linknet import LinkNet
+from dlink.trt_runtime.spec import ONNX_KEY, Spec
+
+OPSET = 17
+TRACED = 64  # side of the tile that the exporter runs, px: no layer depends on it, and PyTorch is slow in float16
+HALF_MAX = 65504.0  # the largest float16
+
+
+class Deployed(nn.Module):
+    """The graph of the file: the network's logits in the file's precision between float32 ends, then the sigmoid."""
+
+    def __init__(self, net: LinkNet, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.net = net.to(dtype)
+        self.dtype = dtype
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.sigmoid(self.net.logits(image.to(self.dtype)).float())
+
+
+def fold_norms(net: LinkNet) -> LinkNet:
+    """A copy of a network in evaluation mode whose batch norms are part of the convolutions before them."""
+    net = copy.deepcopy(net)
+    modules = dict(net.named_modules())
+    for node in fx.symbolic_trace(net).graph.nodes:
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        source, norm = node.args[0].target, modules[node.target]
+        conv = modules[source]
+        fused = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose2d))
+        net.set_submodule(source, fused)
+        net.set_submodule(node.target, nn.Identity())
+    return net
+
+
+def write_onnx(folded: LinkNet, spec: Spec, path: Path) -> None:
+    """Write a network with folded norms, in the spec's precision, to `path`. Not atomic: see `replacing`."""
+    half = spec.precision == "fp16"
+    deployed = Deployed(copy.deepcopy(folded) if half else folded, torch.float16 if half else torch.float32).eval()
+    free = {0: "N"}
+    data = BytesIO()
+    with warnings.catch_warnings():
+        # The TorchScript exporter writes opset 17 directly; torch.export's would be converted down from 18.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        torch.onnx.export(
+            deployed,
+            (torch.zeros(1, 3, TRACED, TRACED),),
+            data,  # type: ignore[arg-type]  # a file object does too
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["road"],
+            dynamic_axes={"image": free, "road": free},
+            dynamo=False,
+        )
+    del deployed
+    model = onnx.load_from_string(data.getvalue())
+    del data
+    for end in (model.graph.input[0], model.graph.output[0]):
+        for dim in end.type.tensor_type.shape.dim[2:]:
+            dim.dim_value = spec.tile
+    del model.graph.value_info[:]
+    model.producer_name = "dlink"
+    onnx.helper.set_model_props(model, {ONNX_KEY: spec.to_json(), **deepness(spec)})
+    onnx.save_model(model, path)
+
+
+def deepness(spec: Spec) -> dict[str, str]:
+    """The metadata that Deepness reads: JSON values; resolution in cm a pixel; x = (pixel / 255 - mean) / std.
+
+    Key names as its documentation ("Add metadata to ONNX model") and its model_base.py have them.
+    """
+    std = [1 / (255 * scale) for scale in spec.scale]
+    mean = [-shift * s for shift, s in zip(spec.shift, std, strict=True)]
+    values = {
+        "model_type": "Segmentor",
+        "class_names": {0: "background", 1: "road"},
+        "resolution": round(spec.gsd_m * 100, 6),
+        "tile_size": spec.tile,
+        "tiles_size": spec.tile,
+        "tiles_overlap": 10,  # per cent
+        "seg_thresh": spec.threshold,
+        "standardization_mean": [round(v, 6) for v in mean],
+        "standardization_std": [round(v, 6) for v in std],
+    }
+    return {key: json.dumps(value) for key, value in values.items()}

@@ -1,0 +1,130 @@
+"""Is the file the network? Run the ONNX file beside PyTorch on tiles, before it gets its name.
+
+ONNX Runtime runs it: it computes what the file says on any CPU, FP16 graphs too, where OpenVINO may take bfloat16.
+It keeps float16 tensors in float32 between some layers, so what would overflow in float16 is looked for in PyTorch's
+own activations.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dlink.export.onnx_file import HALF_MAX
+from dlink.export.torch_backend import network
+from dlink.nets.linknet import LinkNet
+from dlink.trt_runtime.errors import CheckFailed
+from dlink.trt_runtime.spec import Spec
+
+MAX_DIFFERENCE = 1e-4  # of any FP32 probability
+MIN_AGREEMENT = 0.995  # IoU between FP16's mask and PyTorch's
+FEW = 0.001  # share of road below which masks say too little, and the level is lowered until LEVEL_SHARE is "road"
+LEVEL_SHARE = 0.05
+LAYER_TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}  # of a layer's largest value, to name the first that differs
+
+
+@dataclass
+class Proof:
+    """What was seen: the largest difference of a probability, and IoU between the masks."""
+
+    tiles: int = 0
+    difference: float = 0.0
+    agreement: float = 1.0
+    level: float = 0.5  # the probability at which masks were compared
+    largest: dict[str, float] = field(default_factory=dict)  # |activation| of each layer where it exceeds float16
+
+
+def prove(path: Path, net: LinkNet, folded: LinkNet, spec: Spec, tiles: Iterable[NDArray[np.uint8]]) -> Proof:
+    """Compare the file with the network on RGB tiles (S, S, 3); raises CheckFailed, naming the first bad layer."""
+    run = session(path)
+    proof, ours, theirs = Proof(level=spec.threshold), [], []
+    reference = network(net)
+    half = spec.precision == "fp16"
+    for tile in tiles:
+        x = spec.prepare(tile[None])
+        theirs.append(reference(x).copy())
+        ours.append(run.run(None, {"image": x})[0][:, 0])
+        if half:
+            proof.largest.update(overflows(folded, x))
+        if not np.isfinite(ours[-1]).all() or proof.largest:
+            raise CheckFailed(f"{what(spec)}: {blame(path, folded, spec, x, proof)}")
+        proof.tiles += 1
+    a, b = np.concatenate(ours), np.concatenate(theirs)
+    proof.difference = float(np.abs(a - b).max())
+    proof.level = level(b, spec.threshold)
+    proof.agreement = iou(a > proof.level, b > proof.level)
+    held = proof.agreement >= MIN_AGREEMENT if half else proof.difference <= MAX_DIFFERENCE
+    if not held:
+        found = f"masks agree at IoU {proof.agreement:.4f}" if half else f"differs by {proof.difference:.2g}"
+        limit = f"at least {MIN_AGREEMENT}" if half else f"at most {MAX_DIFFERENCE}"
+        raise CheckFailed(f"{what(spec)}: {found}, {limit} is needed; {blame(path, folded, spec, x, proof)}")
+    return proof
+
+
+def what(spec: Spec) -> str:
+    return f"the {spec.precision} file of {spec.arch} is not its checkpoint, and was not written"
+
+
+def session(model: Path | bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    source = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def level(prob: NDArray[np.float32], threshold: float) -> float:
+    """The threshold, or where the network finds next to no roads, the probability that its brightest 5 % exceed."""
+    return threshold if (prob > threshold).mean() >= FEW else float(np.quantile(prob, 1 - LEVEL_SHARE))
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    either = int(np.count_nonzero(a | b))
+    return int(np.count_nonzero(a & b)) / either if either else 1.0
+
+
+def layers(net: nn.Module) -> dict[str, nn.Module]:
+    return {name: m for name, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)}
+
+
+def outputs(net: LinkNet, x: NDArray[np.float32]) -> list[tuple[str, Tensor]]:
+    """What every convolution gives, in the order in which they run."""
+    seen: list[tuple[str, Tensor]] = []
+    hooks = [
+        m.register_forward_hook(lambda _m, _x, y, name=name: seen.append((name, y))) for name, m in layers(net).items()
+    ]
+    try:
+        network(net)(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def overflows(net: LinkNet, x: NDArray[np.float32]) -> dict[str, float]:
+    """The largest |value| of each layer that float16 could not hold."""
+    largest = {name: float(y.abs().max()) for name, y in outputs(net, x)}
+    return {name: value for name, value in largest.items() if not value <= HALF_MAX}
+
+
+def blame(path: Path, folded: LinkNet, spec: Spec, x: NDArray[np.float32], proof: Proof) -> str:
+    """Words that name the first layer at which the file leaves the network, and what would help."""
+    if proof.largest:
+        name, value = next(iter(proof.largest.items()))
+        return f"first at layer {name}: its values reach {value:.3g}, float16 ends at {HALF_MAX:g}; export fp32"
+    model = onnx.load(path)
+    convs = [n.output[0] for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose")]
+    del model.graph.output[1:]
+    known = {o.name for o in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in convs if name not in known)
+    got = session(model.SerializeToString()).run(convs, {"image": x})
+    for (name, y), mine in zip(outputs(folded, x), got, strict=True):
+        theirs = y.numpy()
+        off = float(np.abs(mine.astype(np.float32) - theirs).max()) / max(float(np.abs(theirs).max()), 1e-30)
+        if not off <= LAYER_TOLERANCE[spec.precision]:
+            return f"first at layer {name}: off by {off:.2g} of its largest value"
+    return "no single layer is far off: small differences add up"

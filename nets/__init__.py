@@ -1,0 +1,1 @@
+"""The networks of the D-LinkNet paper with the published key names, and their checkpoints. Needs torch."""

@@ -1,0 +1,181 @@
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from dlink.cli.check import check
+from dlink.trt_runtime import Spec
+from dlink.trt_runtime.images import write_image
+from tests.models import write_pointwise
+
+SIDE = 64
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two labelled tiles, the left half road in a model of threshold 0.5, the left quarter in one of 0.9."""
+    for id in ("1", "2"):
+        image = np.zeros((SIDE, SIDE, 3), np.uint8)
+        image[:, :32, 0] = 150
+        image[:, :16, 0] = 250
+        write_image(tmp_path / f"{id}_sat.png", image)
+        write_image(tmp_path / f"{id}_mask.png", np.where(image[..., 0] > 0, 255, 0).astype(np.uint8))
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder):
+    """Check a model of one threshold against one of another."""
+
+    def run(*options, candidate=0.5, reference=0.5, precision="fp32"):
+        model = folder / "model.onnx"
+        write_pointwise(model, Spec(tile=SIDE, threshold=candidate, precision=precision, checkpoint_sha256="aa"))
+        against = folder / "against.onnx"
+        write_pointwise(against, Spec(tile=SIDE, threshold=reference, checkpoint_sha256="bb"))
+        return CliRunner().invoke(check, [*map(str, [model, folder, "--against", against]), *options])
+
+    return run
+
+
+def test_the_same_roads_exit_with_0(run):
+    result = run()
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1] == "same roads (agreement at least 0.99, IoU drop at most 0.005)"
+
+
+def test_other_roads_exit_with_1_and_say_why_under_the_table(run):
+    result = run(candidate=0.9)
+    assert result.exit_code == 1
+    assert "NOT the same roads: the masks agree to 0.5 with 8 views, less than 0.99" in result.stdout
+    assert "does not draw the roads of" in result.stderr
+
+
+def test_the_table_has_a_row_for_every_number_of_views(run):
+    rows = [line.split() for line in run(candidate=0.9).stdout.splitlines()]
+    numbers = ["0.5000", "0.5000", "(1)", "0.5000", "1.0000", "0.5000", "0.5000", "1.0000", "0.5000", "0"]
+    assert ["8", *numbers] in rows
+    assert ["1", *numbers] in rows
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--min-agreement", "0.5", "--max-iou-drop", "0.5"], 0),
+        (["--min-agreement", "0.501", "--max-iou-drop", "0.5"], 1),
+        (["--min-agreement", "0.5", "--max-iou-drop", "0.499"], 1),
+    ],
+)
+def test_the_exit_code_follows_the_limits(run, options, code):
+    assert run(*options, candidate=0.9).exit_code == code
+
+
+def test_json_is_the_whole_result(run):
+    values = json.loads(run("--json").stdout)
+    assert (values["same"], values["why"]) == (True, [])
+    assert values["limits"] == {"max_iou_drop": 0.005, "min_agreement": 0.99}
+    assert [s["views"] for s in values["agreement"]["settings"]] == [8, 1]
+
+
+def test_json_is_printed_where_the_check_fails_too(run):
+    result = run("--json", candidate=0.9)
+    assert result.exit_code == 1
+    values = json.loads(result.stdout)
+    assert values["same"] is False
+    assert len(values["why"]) == 4  # agreement and drop, with 8 views and with 1
+
+
+def test_an_int8_file_is_held_to_less(run):
+    assert json.loads(run("--json", precision="int8").stdout)["limits"]["min_agreement"] == 0.97
+
+
+def test_one_number_of_views_can_be_asked_for(run):
+    values = json.loads(run("--json", "--views", "1").stdout)
+    assert [s["views"] for s in values["agreement"]["settings"]] == [1]
+
+
+def test_limit_takes_the_first_tiles(run):
+    assert json.loads(run("--json", "--limit", "1").stdout)["agreement"]["tiles"] == 1
+
+
+def test_without_labels_the_masks_alone_are_compared(run, folder):
+    for label in folder.glob("*_mask.png"):
+        label.unlink()
+    result = run()
+    assert result.exit_code == 0
+    assert "2 tiles, no labels, so the masks' agreement alone" in result.stdout
+    assert result.stdout.splitlines()[-1] == "same roads (agreement at least 0.99)"
+
+
+def test_no_road_anywhere_is_no_agreement(run):
+    result = run(candidate=0.99, reference=0.99)
+    assert result.exit_code == 1
+    assert "no road in either mask on 2 tiles" in result.stdout
+
+
+def test_labels_without_road_are_no_proof(run, folder):
+    for label in folder.glob("*_mask.png"):
+        write_image(label, np.ones((SIDE, SIDE), np.uint8))  # 0 and 1 for 0 and 255: a common slip
+    result = run()
+    assert result.exit_code == 1
+    assert "no road in any of the 2 labels, where road is 128 or more" in result.stdout
+
+
+def test_an_unreadable_tile_is_named_and_nothing_passes(run, folder):
+    (folder / "2_sat.png").write_bytes(b"no picture")
+    result = run()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "2_sat.png" in result.stderr
+
+
+def test_a_label_of_another_size_is_named(run, folder):
+    write_image(folder / "2_mask.png", np.zeros((8, 8), np.uint8))
+    result = run()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "2_mask.png: 8 x 8 px" in result.stderr
+
+
+def test_a_reference_with_other_weights_is_noted(run):
+    assert "against.onnx is another checkpoint than" in run().stderr
+
+
+@pytest.fixture
+def checkpoint(folder):
+    """A narrow network of random weights."""
+    import torch
+
+    from dlink.nets.checkpoint import write_checkpoint
+    from dlink.nets.zoo import build
+
+    torch.manual_seed(0)
+    write_checkpoint(build("dlinknet34", 0.125), folder / "net.th")
+    return folder / "net.th"
+
+
+def export(checkpoint, model):
+    """Write the ONNX file of a checkpoint, with a threshold that makes about half of an empty tile road."""
+    import torch
+
+    from dlink.export.onnx_file import fold_norms, write_onnx
+    from dlink.nets.checkpoint import read_checkpoint
+
+    read = read_checkpoint(checkpoint)
+    with torch.inference_mode():
+        threshold = read.net(torch.zeros(1, 3, SIDE, SIDE)).median().item()
+    spec = Spec(tile=SIDE, width=0.125, threshold=threshold, checkpoint_sha256=read.sha256)
+    write_onnx(fold_norms(read.net), spec, model)
+
+
+def test_a_checkpoint_is_run_by_pytorch_and_draws_the_roads_of_its_export(folder, checkpoint):
+    model = folder / "model.onnx"
+    export(checkpoint, model)
+    result = CliRunner().invoke(check, [*map(str, [model, folder, "--against", checkpoint]), "--threads", "1"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[-1].startswith("same roads")
+
+
+def test_a_checkpoint_that_the_model_is_not_from_is_noted_and_fails(folder, checkpoint):
+    model = write_pointwise(folder / "model.onnx", Spec(tile=SIDE, checkpoint_sha256="aa"))
+    result = CliRunner().invoke(check, [*map(str, [model, folder, "--against", checkpoint])])
+    assert result.exit_code == 1
+    assert f"note: {checkpoint} is another checkpoint than {model} was exported from" in result.stderr

@@ -1,0 +1,414 @@
+"""What this machine has of what dlink can use, and what can be done with it.
+
+No library is imported here: some end the process where they find no GPU. Versions are those of the installed
+distributions, three libraries that often do not load are tried in a process of their own, and NVIDIA's driver is asked
+through ctypes.
+"""
+
+import ctypes
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from dlink.trt_runtime.backend import OPENERS
+
+State: TypeAlias = Literal["found", "missing", "too old", "too new", "broken"]
+Versions: TypeAlias = Callable[[str], str | None]  # of a distribution; None where it is not installed
+Tries: TypeAlias = "Callable[[str], Tried]"  # of a module
+
+PYTHONS = ((3, 10), (3, 13))  # the first and last that dlink is tested with
+TRY_FOR = 20.0  # seconds for one import; a cold disk of a small computer needs several
+DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE in cuda.h
+MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, the same
+NVIDIA_INDEX = "pip install tensorrt (from NVIDIA's own package index, see its installation guide)"
+JETPACK = "sudo apt install nvidia-jetpack (a virtualenv sees it if made with --system-site-packages)"
+
+PACKAGE_OF = {  # the Debian or Ubuntu package of a library that an import may miss
+    "libGL.so.1": "libgl1",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libSM.so.6": "libsm6",
+    "libXext.so.6": "libxext6",
+    "libXrender.so.1": "libxrender1",
+}
+FEATURES = {  # what /proc/cpuinfo calls the instructions that make reduced precision fast, and which it is
+    "avx512_bf16": "bfloat16",
+    "amx_bf16": "bfloat16",
+    "asimdhp": "float16",
+    "avx512_vnni": "int8",
+    "avx_vnni": "int8",
+    "amx_int8": "int8",
+    "asimddp": "int8",
+    "i8mm": "int8",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """A library that dlink can use, and how to get it."""
+
+    name: str
+    distributions: tuple[str, ...]  # any of these
+    least: str = ""  # the lowest version that will do, pyproject.toml's
+    use: str
+    get: str
+    module: str = ""  # tried in a process of its own, where that is quick and safe
+
+
+NEEDS = (
+    Need(name="numpy", distributions=("numpy",), least="1.24", use="everything", get="pip install numpy"),
+    Need(
+        name="OpenVINO",
+        distributions=("openvino",),
+        least="2024.6",
+        use="run models on the CPU",
+        get="pip install 'dlink[cpu]'",
+        module="openvino",
+    ),
+    Need(
+        name="OpenCV",
+        distributions=(
+            "opencv-python-headless",
+            "opencv-python",
+            "opencv-contrib-python-headless",
+            "opencv-contrib-python",
+        ),
+        least="4.8",
+        use="read and write pictures",
+        get="pip install 'dlink[cpu]'",
+        module="cv2",
+    ),
+    # Below 2.10 a crafted checkpoint could get past torch.load(weights_only=True).
+    Need(
+        name="PyTorch", distributions=("torch",), least="2.10", use="export, train", get="pip install 'dlink[export]'"
+    ),
+    Need(name="ONNX", distributions=("onnx",), least="1.21", use="export", get="pip install 'dlink[export]'"),
+    Need(
+        name="ONNX Runtime",
+        distributions=("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
+        least="1.20",
+        use="export",
+        get="pip install 'dlink[export]'",
+    ),
+    Need(
+        name="safetensors",
+        distributions=("safetensors",),
+        least="0.5",
+        use="export, train",
+        get="pip install 'dlink[export]'",
+    ),
+    Need(name="rasterio", distributions=("rasterio",), least="1.3", use="GeoTIFF", get="pip install 'dlink[geo]'"),
+    Need(
+        name="TensorRT",
+        distributions=(
+            "tensorrt",
+            "tensorrt-cu13",
+            "tensorrt-cu12",
+            "tensorrt-cu13-bindings",
+            "tensorrt-cu12-bindings",
+        ),
+        least="8.5",
+        use="engines for NVIDIA GPUs",
+        get=NVIDIA_INDEX,
+    ),
+    Need(
+        name="TensorRT-RTX",
+        distributions=("tensorrt-rtx",),
+        least="1.7",
+        use="engines for GeForce RTX",
+        get="pip install 'dlink[rtx]'",
+    ),
+    Need(
+        name="pycuda",
+        distributions=("pycuda",),
+        least="2024.1",
+        use="run TensorRT's engines",
+        get="pip install 'dlink[trt]' (compiled there: needs a C++ compiler and the CUDA toolkit)",
+        module="pycuda.driver",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """What NVIDIA's driver says."""
+
+    driver: str = ""  # the newest CUDA it runs, "12.8"; empty where there is no driver
+    names: tuple[str, ...] = ()  # with compute capability and memory
+    fault: str = ""  # why there is no driver or no GPU
+    broken: bool = False  # the fault is one to mend, not an absence
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is known of the computer itself."""
+
+    python: str
+    system: str  # "Linux x86_64"
+    cpu: str  # its name, empty where the system does not say
+    features: tuple[str, ...]  # those of FEATURES it has
+    jetson: str  # "R36.3.0", the release of Jetson Linux; empty elsewhere
+    gpus: Gpus
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of an import in a process of its own."""
+
+    version: str = ""  # where the module has one
+    fault: str = ""  # one line; empty where it imports
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that dlink can use: whether it is here, and what to do where it is not."""
+
+    name: str
+    state: State
+    version: str
+    use: str
+    fault: str = ""
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Ability:
+    """One thing to do, whether it can be done here, and what is in its way or how well it goes."""
+
+    name: str
+    can: bool
+    words: str
+
+
+@dataclass(frozen=True)
+class Report:
+    machine: Machine
+    rows: tuple[Row, ...]
+    abilities: tuple[Ability, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, ready for json.dumps: the fields of this class, by name."""
+        return asdict(self)
+
+
+def installed(distribution: str) -> str | None:
+    """The version of an installed distribution. A folder that an interrupted pip left behind has none."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def attempt(module: str) -> Tried:
+    """Import a module in a process of its own, which may crash. A file of that name in this folder does not count."""
+    top = module.partition(".")[0]
+    code = (
+        f"import sys; sys.path[:] = filter(None, sys.path); import {module}; "
+        f"print(getattr(sys.modules[{top!r}], '__version__', ''))"
+    )
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TRY_FOR)
+    except subprocess.TimeoutExpired:
+        return Tried(fault=f"not imported after {TRY_FOR:g} s")
+    if done.returncode < 0:
+        return Tried(fault=f"importing it ends the process with signal {-done.returncode}")
+    said = [line.strip() for line in (done.stderr if done.returncode else done.stdout).splitlines() if line.strip()]
+    last = said[-1] if said else ""
+    return Tried(fault=last or f"importing it exits with {done.returncode}") if done.returncode else Tried(version=last)
+
+
+class DriverError(Exception):
+    """A call of NVIDIA's driver failed: its name, the code and the driver's own words."""
+
+    def __init__(self, call: str, code: int, words: str) -> None:
+        super().__init__(f"{call}: {words or 'error'} ({code})")
+        self.code = code
+
+
+def ask(cuda: ctypes.CDLL, call: str, *args: Any) -> None:
+    """Call the driver and check what it returns."""
+    code = int(cuda[call](*args))
+    if code:
+        words = ctypes.c_char_p()
+        cuda["cuGetErrorString"](code, ctypes.byref(words))
+        raise DriverError(call, code, (words.value or b"").decode(errors="replace"))
+
+
+def number(cuda: ctypes.CDLL, call: str, *args: Any) -> int:
+    """Call one of the driver's functions that write an int to their first argument."""
+    value = ctypes.c_int()
+    ask(cuda, call, ctypes.byref(value), *args)
+    return value.value
+
+
+def look_for_gpus(library: str = DRIVER) -> Gpus:
+    """The GPUs that NVIDIA's driver sees."""
+    driver = ""
+    try:
+        cuda = ctypes.CDLL(library)
+        version = number(cuda, "cuDriverGetVersion")
+        driver = f"{version // 1000}.{version % 1000 // 10}"
+        ask(cuda, "cuInit", ctypes.c_uint(0))
+        names = tuple(gpu(cuda, i) for i in range(number(cuda, "cuDeviceGetCount")))
+    except OSError as e:
+        absent = library in str(e) and re.search("no such file|could not find", str(e), re.IGNORECASE)
+        return Gpus(fault=str(e), broken=not absent)
+    except AttributeError as e:
+        return Gpus(driver, fault=str(e), broken=True)
+    except DriverError as e:
+        return Gpus(driver, fault=str(e), broken=e.code != NO_DEVICE)
+    return Gpus(driver, names, "" if names else "the driver sees no GPU")
+
+
+def gpu(cuda: ctypes.CDLL, index: int) -> str:
+    """A GPU in words: "NVIDIA H200, compute capability 9.0, 139.8 GiB"."""
+    device = ctypes.c_int(number(cuda, "cuDeviceGet", ctypes.c_int(index)))
+    name = ctypes.create_string_buffer(256)
+    ask(cuda, "cuDeviceGetName", name, ctypes.c_int(len(name)), device)
+    capability = [number(cuda, "cuDeviceGetAttribute", ctypes.c_int(which), device) for which in (MAJOR, MINOR)]
+    memory = ctypes.c_size_t()
+    ask(cuda, "cuDeviceTotalMem_v2", ctypes.byref(memory), device)
+    words = name.value.decode(errors="replace")
+    return f"{words}, compute capability {capability[0]}.{capability[1]}, {memory.value / 2**30:.1f} GiB"
+
+
+def look_at_cpu(text: str) -> tuple[str, tuple[str, ...]]:
+    """Name and FEATURES from the text of /proc/cpuinfo. Arm kernels give no name."""
+    values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    flags = (values.get("flags") or values.get("Features") or "").split()
+    return values.get("model name", ""), tuple(f for f in FEATURES if f in flags)
+
+
+def look_around() -> Machine:
+    """This computer."""
+    name, features = look_at_cpu(text_of(Path("/proc/cpuinfo")))
+    release = re.search(r"R(\d+) .*REVISION: ([\d.]+)", text_of(Path("/etc/nv_tegra_release")))
+    return Machine(
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        cpu=name or text_of(Path("/proc/device-tree/model")).strip("\0\n"),
+        features=features,
+        jetson=f"R{release[1]}.{release[2]}" if release else "",
+        gpus=look_for_gpus(),
+    )
+
+
+def text_of(path: Path) -> str:
+    """What a file of the system says; empty where the system has none."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def parts(version: str) -> tuple[int, ...]:
+    """Its leading numbers: "2.13.0+cpu" -> (2, 13, 0)."""
+    digits = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, digits[0].split("."))) if digits else ()
+
+
+def examine(
+    machine: Machine,
+    versions: Versions = installed,
+    tried: Tries = attempt,
+    openers: Sequence[str] = tuple(OPENERS),
+) -> Report:
+    """A row for everything that dlink can use on this machine, and what can be done with what is there."""
+    rows = [python_row(machine), *(library_row(need, machine, versions, tried) for need in NEEDS)]
+    by_name = {row.name: row for row in rows}
+    tensorrt = by_name["TensorRT"]
+    if parts(tensorrt.version)[:1] == (8,) and parts(by_name["numpy"].version) >= (2,):
+        fault = f"TensorRT {tensorrt.version} reads the arrays of NumPy 2 as zeros, without an error"
+        row = Row("numpy", "too new", by_name["numpy"].version, "everything", fault, "pip install 'numpy<2'")
+        rows = [row if r.name == "numpy" else r for r in rows]
+    rows += gpu_rows(machine)
+    return Report(machine, tuple(rows), tuple(abilities({row.name: row for row in rows}, machine, openers)))
+
+
+def python_row(machine: Machine) -> Row:
+    least, most = PYTHONS
+    version = parts(machine.python)[:2]
+    state: State = "too old" if version < least else "too new" if version > most else "found"
+    mend = "" if state == "found" else "use Python {}.{} to {}.{}".format(*least, *most)
+    return Row("Python", state, machine.python, "everything", mend=mend)
+
+
+def library_row(need: Need, machine: Machine, versions: Versions, tried: Tries) -> Row:
+    """A library without distribution metadata, such as the OpenCV of a Jetson, is found by its import."""
+    found = [(name, version) for name in need.distributions if (version := versions(name))]
+    distribution, version = found[0] if found else (need.distributions[0], "")
+    result = tried(need.module) if need.module else Tried()
+    fault = result.fault
+    version = version or result.version
+    get = JETPACK if need.name == "TensorRT" and machine.jetson else need.get
+    if not found and (not need.module or fault.startswith("ModuleNotFoundError")):
+        return Row(need.name, "missing", "", need.use, mend=get)
+    if fault:
+        return Row(need.name, "broken", version, need.use, fault, cure(fault, need, machine))
+    if version and parts(version) < parts(need.least):
+        mend = JETPACK if get == JETPACK else f"pip install -U '{distribution}>={need.least}'"
+        return Row(need.name, "too old", version, need.use, f"dlink needs {need.least}", mend)
+    return Row(need.name, "found", version, need.use)
+
+
+def cure(fault: str, need: Need, machine: Machine) -> str:
+    """What to do about a library that is there and does not import."""
+    lacking = re.search(r"([\w.+-]+\.so[.\d]*): cannot open shared object", fault)
+    if lacking and lacking[1] == DRIVER:
+        return driver_line(machine)
+    if lacking and lacking[1] in PACKAGE_OF:
+        line = f"sudo apt install {PACKAGE_OF[lacking[1]]}"
+        return line + (", or pip install opencv-python-headless in its place" if need.module == "cv2" else "")
+    return f"pip install --force-reinstall {need.distributions[0]}"
+
+
+def driver_line(machine: Machine) -> str:
+    return JETPACK if machine.jetson else "install NVIDIA's driver (on Ubuntu: sudo ubuntu-drivers install)"
+
+
+def gpu_rows(machine: Machine) -> list[Row]:
+    gpus, use, mend = machine.gpus, "engines for NVIDIA GPUs", driver_line(machine)
+    absent: State = "broken" if gpus.broken else "missing"
+    if not gpus.driver:
+        return [Row("GPU", "missing", "", use, "no driver to ask"), Row("driver", absent, "", use, gpus.fault, mend)]
+    driver = Row("driver", "found", f"CUDA {gpus.driver}", use)
+    if not gpus.names:
+        return [Row("GPU", absent, "", use, gpus.fault, mend if gpus.broken else ""), driver]
+    return [Row("GPU", "found", "; ".join(gpus.names), use), driver]
+
+
+def abilities(rows: Mapping[str, Row], machine: Machine, openers: Sequence[str]) -> list[Ability]:
+    """What can be done here, in the order of the work."""
+
+    def lacks(*names: str) -> str:
+        return ", ".join(f"{name} {rows[name].state}" for name in names if rows[name].state != "found")
+
+    def ability(name: str, lacking: str, words: str = "") -> Ability:
+        return Ability(name, not lacking, lacking or words)
+
+    compiler = "TensorRT" if lacks("TensorRT-RTX") else "TensorRT-RTX"
+    engines = lacks(compiler, "pycuda", "numpy", "GPU", "driver")
+    unable = "" if ".plan" in openers else "this dlink has no TensorRT backend yet"
+    return [
+        ability("export a checkpoint", lacks("PyTorch", "ONNX", "ONNX Runtime", "safetensors", "OpenCV")),
+        ability("run on the CPU", lacks("OpenVINO", "OpenCV"), speed(machine)),
+        ability("build and run TensorRT engines", "; ".join(filter(None, [engines, unable]))),
+        ability("read GeoTIFF", lacks("rasterio")),
+    ]
+
+
+def speed(machine: Machine) -> str:
+    """Which reduced precisions this CPU computes fast."""
+    fast = sorted({FEATURES[f] for f in machine.features})
+    if fast:
+        return f"fast in reduced precision: {' and '.join(fast)} ({', '.join(machine.features)})"
+    if not machine.system.startswith("Linux"):
+        return "whether reduced precision is fast is not known on this system"
+    return "in float32; reduced precision is no faster"

@@ -1,0 +1,123 @@
+"""Pictures on disk, and folders of tiles with their labels. Needs OpenCV.
+
+A tile folder is DeepGlobe's: flat, `<id>_sat.jpg` (or .png, .tif) beside `<id>_mask.png`, labels optional. A folder
+without any `_sat` names is taken as plain images without labels.
+
+What is read becomes uint8 (H, W, 3) RGB: grey is repeated, alpha is dropped, EXIF orientation is applied, as cv2.imread
+does. Pictures of more than 8 bits are refused: how to squeeze them is the user's to say.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.files import replacing
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+PNG, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"  # a PNG's first and last bytes (PNG specification, 5.2 and 11.2)
+ROAD = 128  # a label is road where it is at least this (DeepGlobe's convention)
+
+Image: TypeAlias = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class TileFile:
+    """One tile of a folder: where its image is, and its label if it has one."""
+
+    id: str
+    image: Path
+    label: Path | None
+
+
+def read_image(path: Path) -> Image:
+    """uint8 (H, W, 3) RGB."""
+    bgr = decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if bgr.dtype != np.uint8:
+        raise BadInput(f"{path}: {bgr.dtype} samples; convert it to 8 bits (gdal_translate -ot Byte -scale)")
+    return np.ascontiguousarray(bgr[..., ::-1])
+
+
+def read_label(path: Path) -> NDArray[np.bool_]:
+    """Road or not, bool (H, W)."""
+    return decode(path, cv2.IMREAD_GRAYSCALE) >= ROAD
+
+
+def decode(path: Path, flags: int) -> Image:
+    data = path.read_bytes()
+    if not data:
+        raise BadInput(f"{path}: an empty file, not a picture")
+    if data.startswith(PNG) and PNG_END not in data:  # libpng would print lines of its own
+        raise BadInput(f"{path}: a PNG that is cut short; copy it again")
+    try:
+        with quiet_opencv():
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as e:  # a header that claims more pixels than OpenCV takes
+        raise BadInput(f"{path}: can't be decoded as a picture; OpenCV says: {e.err or e}") from e
+    if pixels is None:
+        raise BadInput(f"{path}: no picture, or a damaged one; PNG, JPEG and TIFF of 1 to 4 bands are read")
+    return pixels  # type: ignore[return-value]
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """OpenCV logs to stderr what it also returns: what it says of a damaged file is in our own line."""
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(before)
+
+
+def write_image(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Write (H, W) or RGB (H, W, 3) in the format that the name says, whole or not at all."""
+    bgr = pixels if pixels.ndim == 2 else pixels[..., ::-1]
+    ok, data = cv2.imencode(path.suffix, np.ascontiguousarray(bgr))
+    if not ok:
+        raise BadInput(f"{path}: OpenCV can't encode {pixels.dtype} {pixels.shape} as {path.suffix}")
+    try:
+        with replacing(path) as part:
+            part.write_bytes(data.tobytes())
+    except OSError as e:  # a full disk's names no file
+        raise OSError(e.errno, e.strerror, str(path)) from e
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The pictures directly in a folder, by name."""
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: not a folder")
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def find_tiles(folder: Path) -> list[TileFile]:
+    """The tiles of a folder by id; at least one."""
+    images = find_images(folder)
+    sat = [p for p in images if p.stem.endswith("_sat")]
+    labels = {p.stem.removesuffix("_mask"): p for p in images if p.stem.endswith("_mask")}
+    if sat:
+        tiles = [TileFile(i, p, labels.get(i)) for p in sat for i in [p.stem.removesuffix("_sat")]]
+    else:
+        tiles = [TileFile(p.stem, p, None) for p in images if not p.stem.endswith("_mask")]
+    if not tiles:
+        raise BadInput(f"{folder}: no tiles; expected <id>_sat.jpg with <id>_mask.png, or pictures")
+    return tiles
+
+
+def read_tile(tile: TileFile) -> tuple[Image, NDArray[np.bool_] | None]:
+    """A tile's image and its label, which must be of one size."""
+    image = read_image(tile.image)
+    if tile.label is None:
+        return image, None
+    label = read_label(tile.label)
+    if label.shape != image.shape[:2]:
+        raise BadInput(
+            f"{tile.label}: {label.shape[1]} x {label.shape[0]} px, its image {tile.image.name} is "
+            f"{image.shape[1]} x {image.shape[0]}"
+        )
+    return image, label
