@@ -18,7 +18,8 @@ def eight_view_sum(net: nn.Module, image: NDArray[np.uint8]) -> NDArray[np.float
     a, b = predict(net, four), predict(net, mirrored)
     four_sums = a + b[:, :, ::-1]
     pair_sums = four_sums[:2] + four_sums[2:, ::-1]
-    return pair_sums[0] + np.rot90(pair_sums[1], -1)
+    total: NDArray[np.float32] = pair_sums[0] + np.rot90(pair_sums[1], -1)
+    return total
 
 
 def predict(net: nn.Module, batch: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -8,12 +8,13 @@ that would do more than make tensors is refused.
 
 import logging
 import pickle
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -50,10 +51,7 @@ def read_checkpoint(path: Path, arch: str | None = None) -> Checkpoint:
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by their plain names (no `module.`, no `num_batches_tracked`)."""
-    try:
-        loaded = load_file(path) if path.suffix == ".safetensors" else load_pickle(path)
-    except (RuntimeError, EOFError, KeyError, AttributeError, SafetensorError, UnicodeDecodeError) as e:
-        raise BadModel(f"{path}: not a checkpoint, or a damaged one; {first_line(e)}") from e
+    loaded = load(path)
     for nest in NESTS:
         if isinstance(loaded, dict) and isinstance(loaded.get(nest), dict):
             loaded = loaded[nest]
@@ -66,17 +64,23 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in plain.items() if not key.endswith("num_batches_tracked")}
 
 
-def load_pickle(path: Path) -> Any:
+def load(path: Path) -> Any:
+    """What a file holds, if it holds tensors and plain containers of them."""
+    path.open("rb").close()  # what the system has against it is said in its own words
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as e:
-        # torch says the same of a foreign file as of a pickle with code in it; its first words differ.
-        if "Unsupported" in str(e) or "GLOBAL" in str(e):
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols; what can be read is checked key by key
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:  # a damaged file raises whatever its reader stumbles on
+        if isinstance(e, pickle.UnpicklingError) and re.search("GLOBAL|Unsupported (global|class)", str(e)):
             raise BadModel(
                 f"{path}: refused, its pickle holds more than tensors and could run code; "
                 f"save `net.state_dict()` alone, or as safetensors"
             ) from e
-        raise BadModel(f"{path}: not a checkpoint, or a damaged one; expected torch.save's or safetensors'") from e
+        said = "its pickle can't be read" if isinstance(e, pickle.UnpicklingError) else first_line(e)
+        raise BadModel(f"{path}: not a checkpoint, or a damaged one; {said}") from e
 
 
 def recognise(state: dict[str, Tensor], path: Path) -> tuple[str, float]:

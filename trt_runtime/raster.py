@@ -90,8 +90,8 @@ class Source:
         self.shape = (dataset.height, dataset.width)
         self.cores: dict[Window, tuple[Image, Valid | None]] = {}
         self.top, self.left, self.right = -1, 0, 0  # of the stretch
-        self.pixels: NDArray[np.uint8] = np.empty((len(self.bands), 0, 0), np.uint8)
-        self.valid: Valid | None = None
+        self.pixels: NDArray[np.uint8]
+        self.valid: Valid | None
 
     def read(self, window: Window) -> Image:
         """uint8 (H, W, 3) RGB of all of a window."""
@@ -110,7 +110,7 @@ class Source:
         top, left = window.rows.start, window.cols.start
         right = min(left + self.columns, self.dataset.width)
         box = Box(left, top, right - left, window.rows.stop - top)
-        self.pixels, self.valid = self.pixels[:, :0], None  # frees the last stretch before the next one comes
+        self.__dict__.pop("pixels", None)  # freed before the next stretch comes
         try:
             self.pixels = self.dataset.read(self.bands, window=box)
             self.valid = self.dataset.dataset_mask(window=box) > 0 if self.masked else None

@@ -1,0 +1,39 @@
+# `make demo` and `make test` need Python 3.10 to 3.13 and make, and install the rest into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := accuracy bench cli export nets scenes training trt_runtime
+
+.PHONY: demo test check weights clean
+
+demo: .venv/demo
+	$(BIN)/dlink-demo
+
+test: check
+	$(BIN)/python -m pytest --cov
+
+check: .venv/test
+	mkdir -p build/types/dlink
+	for p in $(PACKAGES); do ln -sfn ../../../$$p build/types/dlink/$$p; done
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# The embedded checkpoint again, from nothing: about an hour and a half on two cores.
+weights: .venv/demo
+	$(BIN)/dlink-scenes build/scenes --count 2000 --size 512 --seed 100000
+	$(BIN)/dlink-train build/scenes -o build/weights/dlinknet34-w025.th --width 0.25 --crop 384 --batch 8 --epochs 20 \
+	    --rate 1e-3 --schedule poly --amp --half
+
+.venv/demo: pyproject.toml constraints.txt | .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all]'
+	touch $@
+
+.venv/test: pyproject.toml constraints.txt | .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	touch $@ .venv/demo
+
+.venv:
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf .venv build demo *.egg-info

@@ -1,0 +1,127 @@
+"""The demonstration: embedded checkpoint -> ONNX -> masks -> check against PyTorch -> short benchmark, and its pictures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dlink.accuracy.agreement import Limits, compare
+from dlink.accuracy.iou import Overlap
+from dlink.bench.authors import eight_view_sum
+from dlink.bench.latency import latency, ratio
+from dlink.export import torch_backend
+from dlink.export.export import export
+from dlink.nets.checkpoint import read_checkpoint
+from dlink.nets.embedded import EMBEDDED, GSD_M
+from dlink.scenes import scene, with_roads
+from dlink.trt_runtime import CheckFailed, Segmenter, Spec, open_model
+from dlink.trt_runtime.images import find_tiles, read_image, write_image
+from dlink.trt_runtime.pictures import paint
+
+CHECKED = 4  # generated tiles of 512 px
+HITS, EXTRAS, MISSES = (0, 158, 115), (230, 159, 0), (213, 94, 0)  # Okabe and Ito's green, orange, vermilion
+
+
+@dataclass
+class Demo:
+    """Fills a folder and says what it does, a line at a time."""
+
+    out: Path
+    say: Callable[[str], None]
+
+    def run(self, image: Path | None, size: int, seed: int) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        model = self.export()
+        with open_model(model) as segmenter:
+            self.segment(segmenter, size, seed)
+            if image:
+                self.segment_own(segmenter, image)
+            self.check(segmenter)
+            self.time(segmenter)
+        self.next_steps(model)
+
+    def export(self) -> Path:
+        checkpoint = read_checkpoint(EMBEDDED)
+        path = self.out / "roads.onnx"
+        spec = Spec(
+            arch=checkpoint.arch,
+            width=checkpoint.width,
+            precision="fp16",
+            gsd_m=GSD_M,
+            checkpoint_sha256=checkpoint.sha256,
+        )
+        proof = export(checkpoint, path, spec, [s.image for s in with_roads(2, spec.tile, seed=1_000_000)])
+        self.say(f"1. Exported {EMBEDDED.name} ({checkpoint.arch}, width {checkpoint.width:g}) to {path}, FP16;")
+        self.say(f"   its masks agree with PyTorch's at IoU {proof.agreement:.4f} on {proof.tiles} generated tiles.")
+        return path
+
+    def segment(self, segmenter: Segmenter, size: int, seed: int) -> None:
+        made = scene(seed, size)
+        mask = segmenter.mask(made.image)
+        overlap = Overlap()
+        iou = overlap.add(mask > 0, made.mask > 0)
+        pictures = {
+            "scene.png": made.image,
+            "label.png": made.mask,
+            "mask.png": mask,
+            "overlay.png": paint(made.image, mask),
+            "agreement.png": agreement(made.image, made.mask > 0, mask > 0),
+        }
+        for name, picture in pictures.items():
+            write_image(self.out / name, picture)
+        self.say(f"2. Drew the roads of a generated {size} x {size} scene with eight views: IoU {iou:.3f} with its label.")
+        self.say(f"   {self.out}/scene.png, label.png, mask.png, overlay.png and agreement.png (green: both,")
+        self.say("   orange: the network alone, red: the label alone).")
+
+    def segment_own(self, segmenter: Segmenter, image: Path) -> None:
+        pixels = read_image(image)
+        mask = segmenter.mask(pixels)
+        write_image(self.out / f"{image.stem}_mask.png", mask)
+        write_image(self.out / f"{image.stem}_overlay.png", paint(pixels, mask))
+        self.say(f"   And of {image}: {(mask > 0).mean():.1%} is road; {self.out}/{image.stem}_mask.png, _overlay.png.")
+
+    def check(self, segmenter: Segmenter) -> None:
+        folder = self.out / "tiles"
+        folder.mkdir(exist_ok=True)
+        for i, made in enumerate(with_roads(CHECKED, 512, seed=2_000_000)):
+            write_image(folder / f"{i}_sat.png", made.image)
+            write_image(folder / f"{i}_mask.png", made.mask)
+        with Segmenter(torch_backend.open(EMBEDDED, segmenter.spec)) as reference:
+            found = compare(segmenter, reference, find_tiles(folder)[:CHECKED], views=(1,))
+        why = Limits.of(segmenter.spec.precision).broken(found)
+        if why:
+            raise CheckFailed(f"{self.out}: the file does not draw PyTorch's roads: {'; '.join(why)}")
+        s = found.settings[0]
+        assert s.candidate and s.reference
+        self.say(f"3. Checked it against PyTorch on {found.tiles} labelled tiles, one view: masks agree at {s.agreement:.4f},")
+        self.say(f"   IoU with the labels {s.candidate.pooled:.4f}, PyTorch's {s.reference.pooled:.4f}: same roads.")
+
+    def time(self, segmenter: Segmenter) -> None:
+        image = scene(1_000_000, segmenter.spec.tile).image
+        rows = {n: latency(segmenter, [image], n, seconds=2) for n in (1, 8)}
+        net = read_checkpoint(EMBEDDED).net
+        r = ratio(lambda: segmenter.mask(image, 8), lambda: eight_view_sum(net, image), "PyTorch", rounds=1)
+        side = segmenter.spec.tile
+        self.say(f"4. {segmenter.backend.engine}: a {side} x {side} tile in {rows[1].p50_ms:.0f} ms with one view,")
+        self.say(f"   {rows[8].p50_ms:.0f} ms with eight, {r.median:.1f} times as fast as the authors' PyTorch procedure here.")
+
+    def next_steps(self, model: Path) -> None:
+        self.say("\nNext, with a checkpoint and pictures of your own:")
+        self.say("   dlink-export roads.th roads.onnx --precision fp16")
+        self.say("   dlink-check roads.onnx tiles/ --against roads.th")
+        self.say("   dlink-segment roads.onnx pictures/ -o masks/ --overlay")
+        self.say(f"Or try this network: dlink-segment {model} YOUR_PICTURE.jpg -o mask.png")
+
+
+def agreement(
+    image: NDArray[np.uint8], label: NDArray[np.bool_], mask: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """The picture in grey, and over it where label and mask agree and where they do not."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2 + 64
+    out = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+    for where, colour in ((label & mask, HITS), (mask & ~label, EXTRAS), (label & ~mask, MISSES)):
+        out[where] = colour
+    return out

@@ -1,0 +1,192 @@
+import pickle
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dlink.nets.checkpoint import read_checkpoint, write_checkpoint
+from dlink.nets.zoo import ARCHS, build
+from dlink.trt_runtime.errors import BadInput, BadModel
+from tests.models import shared
+
+WIDTH = 0.125
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return build("dlinknet34", WIDTH).eval()
+
+
+def same(a, b):
+    theirs = b.state_dict()
+    return all(torch.equal(v, theirs[k]) for k, v in a.state_dict().items())
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("width", [0.125, 0.25])
+def test_network_and_width_are_read_from_keys_and_shapes(tmp_path, arch, width):
+    path = tmp_path / "net.th"
+    write_checkpoint(build(arch, width), path)
+    found = read_checkpoint(path)
+    assert (found.arch, found.width) == (arch, width)
+
+
+def authors(state):
+    return {f"module.{k}": v for k, v in state.items()}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda s: s,
+        authors,
+        lambda s: {"state_dict": authors(s), "epoch": 7, "lr": 2e-4},
+        lambda s: {"model_state_dict": s, "optimizer": {"a": 1}},
+        lambda s: {k: v for k, v in authors(s).items() if "num_batches" not in k},
+    ],
+    ids=["plain", "authors", "nested", "other-nest", "without-counters"],
+)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_forms_of_state_dict(tmp_path, net, form, legacy):
+    path = tmp_path / "net.pth"
+    torch.save(form(net.state_dict()), path, _use_new_zipfile_serialization=not legacy)
+    assert same(read_checkpoint(path).net, net)
+
+
+def test_safetensors(tmp_path, net):
+    path = tmp_path / "net.safetensors"
+    save_file(net.state_dict(), path)
+    assert same(read_checkpoint(path).net, net)
+
+
+def test_float16_is_read_as_float32(tmp_path, net):
+    path = tmp_path / "net.pt"
+    write_checkpoint(net, path, half=True)
+    read = read_checkpoint(path).net
+    assert read.firstconv.weight.dtype == torch.float32
+    torch.testing.assert_close(read.firstconv.weight, net.firstconv.weight.half().float())
+
+
+def test_the_network_is_in_evaluation_mode(tmp_path, net):
+    write_checkpoint(net, tmp_path / "net.th")
+    assert not read_checkpoint(tmp_path / "net.th").net.training
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("this ran",))
+
+
+@pytest.mark.parametrize("content", [{"a": Evil()}, Evil()])
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, capsys, content):
+    path = tmp_path / "evil.th"
+    torch.save(content, path)
+    with pytest.raises(BadModel, match=r"evil.th: refused, its pickle holds more than tensors and could run code; save"):
+        read_checkpoint(path)
+    assert "this ran" not in capsys.readouterr().out
+
+
+def test_a_whole_pickled_module_is_refused(tmp_path, net):
+    path = tmp_path / "module.th"
+    torch.save(net, path)
+    with pytest.raises(BadModel, match="could run code; save `net.state_dict"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_truncated_file_is_one_line(tmp_path, net, legacy, share):
+    path = tmp_path / "cut.th"
+    torch.save(net.state_dict(), path, _use_new_zipfile_serialization=not legacy)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(BadModel, match="cut.th: not a checkpoint, or a damaged one") as e:
+        read_checkpoint(path)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["x.th", "x.safetensors", "x.pt"])
+@pytest.mark.parametrize("content", [b"hello" * 100, b"PK\x03\x04" + b"\0" * 64, b"\x80\x02}."])
+def test_a_foreign_file_is_one_line(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(BadModel, match=name) as e:
+        read_checkpoint(path)
+    assert "\n" not in str(e.value)
+
+
+def test_a_plain_pickle_is_refused(tmp_path):
+    path = tmp_path / "plain.th"
+    path.write_bytes(pickle.dumps({"firstconv.weight": [1, 2]}, protocol=2))
+    with pytest.raises(BadModel, match="plain.th"):
+        read_checkpoint(path)
+
+
+def change(tmp_path, net, edit):
+    state = dict(net.state_dict())
+    edit(state)
+    torch.save(state, tmp_path / "net.th")
+    return tmp_path / "net.th"
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda s: s.pop("encoder2.0.conv1.weight"), "1 missing: encoder2.0.conv1.weight; is it another network"),
+        (lambda s: s.update(extra=torch.zeros(1)), "1 unexpected: extra;"),
+        (
+            lambda s: s.update({"finalconv3.weight": torch.zeros(2, 4, 3, 3)}),
+            r"1 misshapen: finalconv3.weight \(2, 4, 3, 3\) for \(1, 4, 3, 3\)",
+        ),
+        (lambda s: s.update({"firstbn.bias": torch.full((8,), torch.nan)}), "not finite: firstbn.bias; the training"),
+        (lambda s: s.pop("firstconv.weight"), "no network that dlink knows: `firstconv.weight` is missing"),
+        (lambda s: s.update(note="hello"), "not a state_dict: note is no tensor"),
+        (
+            lambda s: [s.pop(k) for k in list(s) if k.startswith("decoder")],
+            "missing: decoder4.conv1.weight, .* and 68 more",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_names_the_keys(tmp_path, net, edit, message):
+    with pytest.raises(BadModel, match=message) as e:
+        read_checkpoint(change(tmp_path, net, edit))
+    assert "\n" not in str(e.value)
+
+
+def test_encoders_of_no_known_network_are_refused(tmp_path, net):
+    path = change(tmp_path, net, lambda s: [s.pop(k) for k in list(s) if k.startswith("encoder4")])
+    other = change(tmp_path, net, lambda s: [s.pop(k) for k in list(s) if k.startswith("encoder1.2")])
+    with pytest.raises(BadModel, match="net.th"):
+        read_checkpoint(path)
+    with pytest.raises(BadModel, match=r"its encoder has \(2, 4, 6, 3\) basic blocks; --arch names one of"):
+        read_checkpoint(other)
+
+
+def test_arch_overrides_the_keys(tmp_path, net):
+    write_checkpoint(net, tmp_path / "net.th")
+    with pytest.raises(BadModel, match="as linknet34 of width 0.125: .*unexpected: dblock.dilate1.weight"):
+        read_checkpoint(tmp_path / "net.th", "linknet34")
+    with pytest.raises(BadInput, match="--arch resnet: not a network of dlink; there are dlinknet34, "):
+        read_checkpoint(tmp_path / "net.th", "resnet")
+
+
+def test_values_too_large_for_float16_are_not_written_as_such(tmp_path, net):
+    net.firstbn.running_var.fill_(1e6)
+    with pytest.raises(BadInput, match="too large for float16 in module.firstbn.running_var; write float32"):
+        write_checkpoint(net, tmp_path / "net.th", half=True)
+
+
+def test_an_infinite_variance_is_taken_as_pytorch_takes_it(tmp_path, net, caplog):
+    path = change(tmp_path, net, lambda s: s["firstbn.running_var"].fill_(torch.inf))
+    read = read_checkpoint(path).net
+    assert "infinite variance in firstbn.running_var" in caplog.text
+    assert torch.isfinite(read(torch.zeros(1, 3, 32, 32))).all()
+
+
+def test_the_authors_format_is_read():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = read_checkpoint(shared("checkpoints/dinknet34.th"))
+    assert (found.arch, found.width) == ("dlinknet34", 1.0)
+    assert found.sha256.startswith("aa35193d")

@@ -1,0 +1,77 @@
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from dlink.trt_runtime.errors import BadInput, BadModel
+from dlink.trt_runtime.openvino_backend import open, read
+from dlink.trt_runtime.spec import ONNX_KEY, Spec
+from tests.models import write_pointwise
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_pointwise(tmp_path / "red.onnx", Spec(tile=64))
+
+
+def rewritten(path, spec_text):
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {ONNX_KEY: spec_text})
+    onnx.save(model, path)
+    return path
+
+
+def test_the_spec_comes_with_the_file(path):
+    assert read(path)[1] == Spec(tile=64)
+
+
+def test_fp32_files_are_computed_in_fp32(path):
+    assert ", f32, " in open(path).engine
+
+
+def test_the_number_of_threads_is_the_callers(path):
+    assert open(path, threads=1).engine.endswith("1 threads")
+    with pytest.raises(BadInput, match="threads must be 1 or more, got 0"):
+        open(path, threads=0)
+
+
+def test_an_onnx_file_of_others_is_refused(path):
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save(model, path)
+    with pytest.raises(BadModel, match="red.onnx: says nothing of its preparation"):
+        open(path)
+
+
+def test_a_spec_of_another_format_is_refused(path):
+    values = {**json.loads(Spec(tile=64).to_json()), "format": 9}
+    with pytest.raises(BadModel, match="red.onnx: spec of format 9, this dlink reads 1"):
+        open(rewritten(path, json.dumps(values)))
+
+
+def test_a_graph_of_another_tile_than_its_spec_is_refused(path):
+    with pytest.raises(BadModel, match=r"its ends are .*64,64.* its spec wants .*96,96"):
+        open(rewritten(path, Spec(tile=96).to_json()))
+
+
+def test_weights_in_another_file_are_refused(path):
+    model = onnx.load(path)
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.zeros((1, 3, 63, 63), np.float32), "w"))
+    onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    with pytest.raises(BadModel, match="red.onnx: its weights are in another file; write one file"):
+        open(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 100, b"\x08\x08"])
+def test_what_is_no_onnx_file_is_refused_in_one_line(path, content):
+    path.write_bytes(content)
+    with pytest.raises(BadModel, match=r"red.onnx: .*") as e:
+        open(path)
+    assert "\n" not in str(e.value)
+
+
+def test_a_truncated_file_is_refused(path):
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(BadModel, match="red.onnx"):
+        open(path)
