@@ -1,4 +1,4 @@
-"""The demonstration: embedded checkpoint -> ONNX -> masks -> check against PyTorch -> short benchmark, and its pictures."""
+"""The demonstration: embedded checkpoint -> ONNX -> masks -> check -> short benchmark, with pictures of each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,7 +72,9 @@ class Demo:
         }
         for name, picture in pictures.items():
             write_image(self.out / name, picture)
-        self.say(f"2. Drew the roads of a generated {size} x {size} scene with eight views: IoU {iou:.3f} with its label.")
+        self.say(
+            f"2. Drew the roads of a generated {size} x {size} scene with eight views: IoU {iou:.3f} with its label."
+        )
         self.say(f"   {self.out}/scene.png, label.png, mask.png, overlay.png and agreement.png (green: both,")
         self.say("   orange: the network alone, red: the label alone).")
 
@@ -96,7 +98,10 @@ class Demo:
             raise CheckFailed(f"{self.out}: the file does not draw PyTorch's roads: {'; '.join(why)}")
         s = found.settings[0]
         assert s.candidate and s.reference
-        self.say(f"3. Checked it against PyTorch on {found.tiles} labelled tiles, one view: masks agree at {s.agreement:.4f},")
+        self.say(
+            f"3. Checked it against PyTorch on {found.tiles} labelled tiles, one view: masks agree at "
+            f"{s.agreement:.4f},"
+        )
         self.say(f"   IoU with the labels {s.candidate.pooled:.4f}, PyTorch's {s.reference.pooled:.4f}: same roads.")
 
     def time(self, segmenter: Segmenter) -> None:
@@ -106,7 +111,9 @@ class Demo:
         r = ratio(lambda: segmenter.mask(image, 8), lambda: eight_view_sum(net, image), "PyTorch", rounds=1)
         side = segmenter.spec.tile
         self.say(f"4. {segmenter.backend.engine}: a {side} x {side} tile in {rows[1].p50_ms:.0f} ms with one view,")
-        self.say(f"   {rows[8].p50_ms:.0f} ms with eight, {r.median:.1f} times as fast as the authors' PyTorch procedure here.")
+        self.say(
+            f"   {rows[8].p50_ms:.0f} ms with eight, {r.median:.1f} times as fast as the authors' PyTorch procedure."
+        )
 
     def next_steps(self, model: Path) -> None:
         self.say("\nNext, with a checkpoint and pictures of your own:")
@@ -116,9 +123,7 @@ class Demo:
         self.say(f"Or try this network: dlink-segment {model} YOUR_PICTURE.jpg -o mask.png")
 
 
-def agreement(
-    image: NDArray[np.uint8], label: NDArray[np.bool_], mask: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
+def agreement(image: NDArray[np.uint8], label: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The picture in grey, and over it where label and mask agree and where they do not."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2 + 64
     out = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)

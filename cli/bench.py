@@ -57,7 +57,7 @@ def bench(
     from dlink.trt_runtime import open_model
     from dlink.trt_runtime.files import file_sha256
 
-    counts = [number(word) for word in views.split(",")]
+    counts = numbers(views)
     path = model_file(model, tile, precision)
     show = progress("bench")
     with open_model(path, threads=threads) as segmenter:
@@ -86,10 +86,11 @@ def bench(
     click.echo(json.dumps(result, indent=1) if as_json else table(result))
 
 
-def number(word: str) -> int:
-    if not word.strip().isdecimal():
-        raise BadInput(f"--views {word}: must be numbers by commas, such as 1,4,8")
-    return int(word)
+def numbers(views: str) -> list[int]:
+    try:
+        return [int(word) for word in views.split(",")]
+    except ValueError as e:
+        raise BadInput(f"--views {views}: must be numbers by commas, such as 1,4,8") from e
 
 
 def beside_torch(

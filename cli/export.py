@@ -43,6 +43,7 @@ def export(
         raise BadInput(f"{onnx}: the name must end in .onnx")
     Spec(tile=tile, threshold=threshold, gsd_m=gsd_m)  # bad options before minutes of work
     from dlink.export.export import export
+    from dlink.export.proof import FEW
     from dlink.nets.checkpoint import read_checkpoint
 
     read = read_checkpoint(checkpoint, arch)
@@ -61,6 +62,8 @@ def export(
         f"{onnx}: {read.arch} width {read.width:g}, {precision}, tile {tile}, {onnx.stat().st_size / 1e6:.1f} MB"
     )
     click.echo(
-        f"on {proof.tiles} tiles probabilities differ from PyTorch's by at most {proof.difference:.2g}, "
-        f"masks at {proof.level:.2g} agree at IoU {proof.agreement:.4f}"
+        f"on {proof.tiles} tiles, {proof.road:.1%} road, probabilities differ from PyTorch's by at most "
+        f"{proof.difference:.2g}, masks agree at IoU {proof.agreement:.4f}"
     )
+    if proof.road < FEW:
+        click.echo("note: next to no road was found on these tiles; --tiles with roads prove more", err=True)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HELD_OUT = 1_000_000  # seed of the first scene that is for testing; training uses those below
-PROOF_TILES = 2
+PROOF_PIXELS = 2 << 20  # how much is looked at to prove a file: two tiles of 1024 px, up to 16 of smaller ones
 
 
 def model_file(model: Path | None, tile: int, precision: str) -> Path:
@@ -25,12 +25,16 @@ def announced(tile: int) -> list[NDArray[np.uint8]]:
     return pictures(None, tile)
 
 
-def pictures(folder: Path | None, side: int, count: int = PROOF_TILES) -> list[NDArray[np.uint8]]:
+def pictures(folder: Path | None, side: int) -> list[NDArray[np.uint8]]:
     """RGB tiles (side, side, 3): the upper left of each picture of a folder, or generated scenes with roads."""
     from dlink.scenes import with_roads
+    from dlink.scenes.scene import LARGEST, SMALLEST
     from dlink.trt_runtime.images import find_tiles, read_image
     from dlink.trt_runtime.windows import square
 
+    count = min(max(PROOF_PIXELS // side**2, 2), 16)
     if folder is None:
-        return [made.image for made in with_roads(count, side, HELD_OUT)]
-    return [square(read_image(t.image)[:side, :side], side) for t in find_tiles(folder)[:count]]
+        images = [made.image for made in with_roads(count, min(max(side, SMALLEST), LARGEST), HELD_OUT)]
+    else:
+        images = [read_image(t.image) for t in find_tiles(folder)[:count]]
+    return [square(image[:side, :side], side) for image in images]

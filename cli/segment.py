@@ -83,7 +83,10 @@ def run(
     for i, job in enumerate(jobs):
 
         def tick(done: int, total: int, i: int = i, job: "Job" = job) -> None:
-            show(*((done, total, "windows") if alone else (i, len(jobs), f"{job.image.name} {done}/{total}")))
+            if alone:
+                show(done, total, "windows")
+            else:
+                show(i, len(jobs), f"images, {job.image.name} {done}/{total}")
 
         try:
             work[job.geo](job, model, how, tick)
@@ -91,9 +94,16 @@ def run(
             if alone:
                 raise
             failed += 1
-            click.echo(("\r\033[K" if sys.stderr.isatty() else "") + f"Error: {one_line(e)}", err=True)
+            say(f"Error: {one_line(e)}", err=True)
         else:
-            click.echo(job.out)
+            say(str(job.out))
         if not alone:
             show(i + 1, len(jobs), "images")
     return failed
+
+
+def say(line: str, err: bool = False) -> None:
+    """Print a line, over the progress line where there is one on a terminal."""
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", nl=False, err=True)
+    click.echo(line, err=err)

@@ -20,8 +20,9 @@ from dlink.cli.step import IN_FOLDER, OUT_PATH, Step, progress
 @click.option("--seed", default=0, show_default=True)
 @click.option("--amp/--no-amp", default=False, help="Compute in bfloat16 where it is safe.")
 @click.option("--workers", default=0, show_default=True, help="Processes that load tiles.")
+@click.option("--half", is_flag=True, help="Store the checkpoint in float16.")
 @click.option("--resume", is_flag=True, help="Go on where a stopped training left its .state file.")
-def train(tiles: Path, out: Path, workers: int, resume: bool, **recipe: object) -> None:
+def train(tiles: Path, out: Path, workers: int, resume: bool, half: bool, **recipe: object) -> None:
     """Train a network on TILES (<id>_sat.jpg with <id>_mask.png) by the authors' recipe."""
     from dlink.training.loop import Recipe, Step, train
     from dlink.trt_runtime.images import find_tiles
@@ -32,5 +33,5 @@ def train(tiles: Path, out: Path, workers: int, resume: bool, **recipe: object) 
         done = (s.epoch - 1) * s.steps + s.step
         show(done, s.epochs * s.steps, f"epoch {s.epoch}/{s.epochs} loss {s.loss:.4f} rate {s.rate:.2g}")
 
-    course = train(find_tiles(tiles), out, Recipe(**recipe), workers=workers, resume=resume, report=report)  # type: ignore[arg-type]
+    course = train(find_tiles(tiles), out, Recipe(**recipe), workers=workers, resume=resume, half=half, report=report)  # type: ignore[arg-type]
     click.echo(f"{out}: {course.done} epochs, loss {course.losses[-1]:.4f} at the end, {course.best:.4f} at best")

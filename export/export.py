@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dlink.export.balance import balance
 from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.export.proof import Proof, prove
 from dlink.nets.checkpoint import Checkpoint
@@ -19,7 +20,10 @@ def export(checkpoint: Checkpoint, path: Path, spec: Spec, tiles: Iterable[NDArr
     `tiles` are RGB (S, S, 3) and best of the kind that the network was trained on.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    tiles = list(tiles)
     folded = fold_norms(checkpoint.net)
+    if spec.precision == "fp16":
+        folded = balance(folded, (spec.prepare(tile[None]) for tile in tiles))
     with replacing(path) as part:
         write_onnx(folded, spec, part)
         return prove(part, checkpoint.net, folded, spec, tiles)

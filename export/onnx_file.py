@@ -22,7 +22,6 @@ from dlink.trt_runtime.spec import ONNX_KEY, Spec
 
 OPSET = 17
 TRACED = 64  # side of the tile that the exporter runs, px: no layer depends on it, and PyTorch is slow in float16
-HALF_MAX = 65504.0  # the largest float16
 
 
 class Deployed(nn.Module):

@@ -128,12 +128,14 @@ def fill(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
 
 
 def write_checkpoint(net: nn.Module, path: Path, *, half: bool = False) -> None:
-    """Write the authors' format (`module.` keys); `half` stores float16. Not atomic: see `replacing`."""
+    """Write the authors' format (`module.` keys). Not atomic: see `replacing`.
+
+    `half` stores the convolutions' weights in float16. Norms stay float32: variances grow beyond float16's 65504.
+    """
     state = {f"module.{k}": v.detach().cpu() for k, v in net.state_dict().items()}
     if half:
-        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-        lost = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
-        if lost:
+        state = {k: v.half() if v.ndim > 1 else v for k, v in state.items()}
+        if lost := [k for k, v in state.items() if v.ndim > 1 and not torch.isfinite(v).all()]:
             raise BadInput(f"{path}: values too large for float16 in {named(lost)}; write float32")
     torch.save(state, path)
 

@@ -83,7 +83,9 @@ class Evil:
 def test_a_pickle_that_would_run_code_is_refused(tmp_path, capsys, content):
     path = tmp_path / "evil.th"
     torch.save(content, path)
-    with pytest.raises(BadModel, match=r"evil.th: refused, its pickle holds more than tensors and could run code; save"):
+    with pytest.raises(
+        BadModel, match=r"evil.th: refused, its pickle holds more than tensors and could run code; save"
+    ):
         read_checkpoint(path)
     assert "this ran" not in capsys.readouterr().out
 
@@ -171,9 +173,16 @@ def test_arch_overrides_the_keys(tmp_path, net):
         read_checkpoint(tmp_path / "net.th", "resnet")
 
 
-def test_values_too_large_for_float16_are_not_written_as_such(tmp_path, net):
+def test_half_files_keep_variances_that_float16_could_not(tmp_path, net):
     net.firstbn.running_var.fill_(1e6)
-    with pytest.raises(BadInput, match="too large for float16 in module.firstbn.running_var; write float32"):
+    write_checkpoint(net, tmp_path / "net.th", half=True)
+    assert read_checkpoint(tmp_path / "net.th").net.firstbn.running_var.eq(1e6).all()
+
+
+def test_weights_too_large_for_float16_are_not_written_as_such(tmp_path, net):
+    with torch.no_grad():
+        net.firstconv.weight[0, 0, 0, 0] = 1e6
+    with pytest.raises(BadInput, match="too large for float16 in module.firstconv.weight; write float32"):
         write_checkpoint(net, tmp_path / "net.th", half=True)
 
 

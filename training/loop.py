@@ -93,9 +93,13 @@ def train(
     *,
     workers: int = 0,
     resume: bool = False,
+    half: bool = False,
     report: Callable[[Step], None] = lambda step: None,
 ) -> Course:
-    """Train on a folder's tiles and write the checkpoint to `out` whenever an epoch deserves to be kept."""
+    """Train on a folder's tiles and write the checkpoint to `out` whenever an epoch deserves to be kept.
+
+    `half` stores it in float16: half the file, and read as float32 again.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(recipe.seed)
     net = build(recipe.arch, recipe.width).to(device)
@@ -119,7 +123,7 @@ def train(
         if course.stale == 0 or recipe.schedule == "poly":
             best = copied(net)
             with replacing(out) as part:
-                write_checkpoint(net, part)
+                write_checkpoint(net, part, half=half)
         elif course.stale > RELOAD_AFTER:
             net.load_state_dict(best)
             course.rate /= DIVISOR

@@ -27,6 +27,10 @@ from dlink.trt_runtime.windows import Window, cover
 # ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory (OGC 19-008r4) and RPCCoefficient (GDAL's)
 GEO_TAGS = {33550, 33922, 34264, 34735, 50844}
 WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
+# By version, 42 for TIFF and 43 for BigTIFF: where the directory's offset stands, its type, that of the directory's
+# count of tags, and the bytes a tag takes (TIFF 6.0, section 2; https://www.awaresystems.be/imaging/tiff/bigtiff.html)
+TIFF_LAYOUTS = {42: (4, "I", "H", 12), 43: (8, "Q", "Q", 20)}
+BYTE_ORDERS = {b"II": "<", b"MM": ">"}
 MOST_TAGS = 4096  # of a TIFF's directory that are looked at; real ones have some thirty
 LOSSLESS = (".png", ".tif", ".tiff")
 COLOUR = (255, 0, 255)  # of roads in an overlay: magenta, which the ground seldom is
@@ -157,18 +161,22 @@ def georeferenced(path: Path) -> bool:
 def tiff_tags(file: BinaryIO) -> set[int]:
     """The tags of the first directory of a TIFF or BigTIFF; none of another file or a damaged one."""
     head = file.read(16)
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
-    if order is None or len(head) < 16:
+    if head[:2] not in BYTE_ORDERS:
         return set()
-    version = struct.unpack_from(order + "H", head, 2)[0]
-    if version not in (42, 43):
+    order = BYTE_ORDERS[head[:2]]
+    try:
+        version = struct.unpack_from(order + "H", head, 2)[0]
+        where, offset, count, entry = TIFF_LAYOUTS[version]
+        file.seek(struct.unpack_from(order + offset, head, where)[0])
+        many = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
+    except (
+        struct.error,
+        KeyError,
+        ValueError,
+        OverflowError,
+    ):  # too short, another version, an offset beyond all files
         return set()
-    at, count, entry = (4, "I", "H", 12)[1:] if version == 42 else (8, "Q", "Q", 20)[1:]
-    file.seek(struct.unpack_from(order + at, head, 4 if version == 42 else 8)[0])
-    many = file.read(struct.calcsize(order + count))
-    if len(many) < struct.calcsize(order + count):
-        return set()
-    entries = file.read(min(struct.unpack(order + count, many)[0], MOST_TAGS) * entry)
+    entries = file.read(min(many, MOST_TAGS) * entry)
     return {struct.unpack_from(order + "H", entries, i)[0] for i in range(0, len(entries) - 1, entry)}
 
 

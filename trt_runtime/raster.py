@@ -16,6 +16,7 @@ import errno
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -23,6 +24,7 @@ from zlib import crc32
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as Box
@@ -32,12 +34,15 @@ from dlink.trt_runtime.files import replacing
 from dlink.trt_runtime.images import Image
 from dlink.trt_runtime.pictures import How, Job, Tick, paint, pieces
 from dlink.trt_runtime.segmenter import Segmenter, as_mask
+from dlink.trt_runtime.spec import RED_GREEN_BLUE
 from dlink.trt_runtime.windows import Span, Window
 
 CACHE = 32 << 20  # bytes that GDAL may keep of decoded blocks
 AHEAD = 32 << 20  # bytes of a stretch of windows that are read at once
 BLOCK = 512  # side of the result's blocks, px
 SIDECARS = (".aux.xml", ".msk", ".ovr")  # what GDAL and its users keep beside a GeoTIFF
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)  # rasterio wraps most of the latter, not all
 
 Valid = NDArray[np.bool_]  # where there is data
 
@@ -66,19 +71,38 @@ def segment_raster(job: Job, model: Segmenter, how: How, tick: Tick) -> None:
 
 @contextmanager
 def opened(path: Path, tile: int) -> Iterator["Source"]:
-    try:
-        dataset = rasterio.open(path, driver="GTiff")
-    except RasterioError as e:
-        raise BadInput(f"{path}: can't be opened as a GeoTIFF; GDAL says: {why(e)}") from e
-    with dataset:
-        yield Source(path, dataset, tile)
+    """A GeoTIFF's pixels, once its bands and its georeference have been understood."""
+    with ExitStack() as stack:
+        try:
+            dataset = stack.enter_context(rasterio.open(path, driver="GTiff"))
+            source = Source(path, dataset, tile)
+            placed = dataset.crs or dataset.gcps[0] or dataset.rpcs or not dataset.transform.is_identity
+        except (*GDAL_ERRORS, UnicodeDecodeError) as e:  # the latter from names in damaged tags
+            raise BadInput(f"{path}: can't be opened as a GeoTIFF; GDAL says: {why(e)}") from e
+        if not placed:
+            raise BadInput(f"{path}: its georeference is damaged; restore it with gdal_edit.py -a_srs and -a_ullr")
+        yield source
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Part of a GeoTIFF in memory: its first row, its columns [left, right), and what is there."""
+
+    top: int
+    left: int
+    right: int
+    pixels: NDArray[np.uint8]  # (bands, H, W)
+    valid: Valid | None  # (H, W); None where all is
+
+    def holds(self, window: Window) -> bool:
+        return self.top == window.rows.start and self.left <= window.cols.start < window.cols.stop <= self.right
 
 
 class Source:
     """The colours of an open GeoTIFF, and where it has data, window by window.
 
-    A stretch of windows is read at once and the rest are taken from it: a file of whole lines would otherwise be
-    decoded from side to side for every window. `cores` holds what was in each window's core until it is popped.
+    A stretch of windows is read at once and each is taken from it: a file of whole lines would otherwise be decoded
+    from side to side for every window. `cores` holds what was in each window's core until it is popped.
     """
 
     def __init__(self, path: Path, dataset: Any, tile: int) -> None:
@@ -89,47 +113,43 @@ class Source:
         self.columns = max(tile, AHEAD // (tile * (len(self.bands) + self.masked)))
         self.shape = (dataset.height, dataset.width)
         self.cores: dict[Window, tuple[Image, Valid | None]] = {}
-        self.top, self.left, self.right = -1, 0, 0  # of the stretch
-        self.pixels: NDArray[np.uint8]
-        self.valid: Valid | None
+        self.stretch: Stretch | None = None
 
     def read(self, window: Window) -> Image:
         """uint8 (H, W, 3) RGB of all of a window."""
-        rows, cols = window.rows, window.cols
-        if rows.start != self.top or not self.left <= cols.start < cols.stop <= self.right:
-            self.read_stretch(window)
-        inside = slice(cols.start - self.left, cols.stop - self.left)
-        rgb = self.pixels[:, :, inside] if len(self.bands) == 3 else np.repeat(self.pixels[:, :, inside], 3, axis=0)
-        image = np.ascontiguousarray(np.moveaxis(rgb, 0, -1))
-        valid = None if self.valid is None else self.valid[:, inside][window.inner].copy()
-        self.cores[window] = image[window.inner], valid
+        if self.stretch is None or not self.stretch.holds(window):
+            self.stretch = None  # freed before the next one comes
+            self.stretch = self.read_stretch(window)
+        here = slice(window.cols.start - self.stretch.left, window.cols.stop - self.stretch.left)
+        pixels, valid = self.stretch.pixels[:, :, here], self.stretch.valid
+        image = np.stack(list(pixels) * (RED_GREEN_BLUE // len(pixels)), axis=-1)
+        self.cores[window] = image[window.inner], None if valid is None else valid[:, here][window.inner].copy()
         return image
 
-    def read_stretch(self, window: Window) -> None:
+    def read_stretch(self, window: Window) -> Stretch:
         """Read from a window on to the right, as far as AHEAD goes."""
         top, left = window.rows.start, window.cols.start
         right = min(left + self.columns, self.dataset.width)
         box = Box(left, top, right - left, window.rows.stop - top)
-        self.__dict__.pop("pixels", None)  # freed before the next stretch comes
         try:
-            self.pixels = self.dataset.read(self.bands, window=box)
-            self.valid = self.dataset.dataset_mask(window=box) > 0 if self.masked else None
-        except RasterioError as e:
+            pixels = self.dataset.read(self.bands, window=box)
+            valid = self.dataset.dataset_mask(window=box) > 0 if self.masked else None
+        except GDAL_ERRORS as e:
             raise BadInput(f"{self.path}: damaged or cut short; GDAL says: {why(e)}") from e
-        self.top, self.left, self.right = top, left, right
+        return Stretch(top, left, right, pixels, valid)
 
 
 def colour_bands(path: Path, dataset: Any) -> list[int]:
     """The numbers of the three colours' bands, or of the grey one; see above."""
     meant: list[ColorInterp] = list(dataset.colorinterp)
-    if ColorInterp.palette in meant or ColorInterp.cyan in meant:
-        raise BadInput(f"{path}: its colours are a palette or CMYK; make RGB of it: gdal_translate -expand rgb")
+    if ColorInterp.palette in meant:
+        raise BadInput(f"{path}: its colours are a palette; make RGB of it: gdal_translate -expand rgb IN.tif OUT.tif")
     rgb = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
     if set(rgb) <= set(meant):
         bands = [meant.index(colour) + 1 for colour in rgb]
     else:
         plain = [i for i, colour in enumerate(meant, 1) if colour != ColorInterp.alpha]
-        bands = plain[:3] if len(plain) >= 3 else plain[:1]
+        bands = plain[: RED_GREEN_BLUE if len(plain) >= RED_GREEN_BLUE else 1]
     for band in bands:
         if (dtype := dataset.dtypes[band - 1]) != "uint8":
             raise BadInput(
@@ -147,11 +167,13 @@ def writing(path: Path, source: Source, **kind: Any) -> Iterator["Blocks"]:
                 blocks = Blocks(dataset, source.masked)
                 yield blocks
             check_sums(part, blocks.sums)  # closing swallows GDAL's errors, and a full disk shows up there
-        except RasterioError as e:
-            raise OSError(errno.EIO, f"can't be written; GDAL says: {why(e)}", str(path)) from e
+            remove_sidecars(path)  # of the file that is replaced
+            if (aux := sidecar(part, ".aux.xml")).exists():  # a CRS that GeoTIFF has no words for, like a rotated pole
+                aux.replace(sidecar(path, ".aux.xml"))
+        except GDAL_ERRORS as e:
+            raise OSError(errno.EIO, f"can't be written, is the disk full? GDAL says: {why(e)}", str(path)) from e
         finally:
             remove_sidecars(part)
-    remove_sidecars(path)  # of the file that was replaced
 
 
 def grid(dataset: Any) -> dict[str, Any]:
@@ -222,12 +244,16 @@ def check_sums(path: Path, sums: dict[Box, int]) -> None:
     with rasterio.open(path) as dataset:
         for box, sum in sums.items():
             if checksum(dataset.read(window=box), dataset.dataset_mask(window=box) > 0) != sum:
-                raise RasterioError(f"what was written at row {box.row_off}, column {box.col_off} is not there")
+                raise RasterioError(f"the block at row {box.row_off}, column {box.col_off} is not what was written")
+
+
+def sidecar(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def remove_sidecars(path: Path) -> None:
     for suffix in SIDECARS:
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+        sidecar(path, suffix).unlink(missing_ok=True)
 
 
 def why(e: BaseException) -> str:

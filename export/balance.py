@@ -1,0 +1,122 @@
+"""Keep a network's values within float16, exactly.
+
+D-LinkNets overflow float16: nothing normalises the dilated centre, and in trained ones its sums pass 65504, where a
+float16 graph goes on with infinity. (Engines that compute in bfloat16 or float32 hide it, GPUs do not.) But ReLU, max
+pooling and sums keep a common factor, so a stretch of the graph between convolutions can run at 1/2^k of its values:
+the convolutions that lead into it take the factor into their weights and biases, those that lead out take it back.
+Powers of two change no digit of a float32, so the network stays the same function.
+"""
+
+import copy
+import math
+import operator
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import fx, nn
+
+from dlink.nets.linknet import LinkNet
+
+HALF_MAX = 65504.0  # the largest float16
+COMFORT = 2048.0  # values seen are brought to at most this, so that others may be 32 times as large
+FIXED = "the ends"  # the stretch of what must keep its scale
+
+HOMOGENEOUS = (nn.MaxPool2d, nn.ReLU, nn.Identity)  # f(c x) = c f(x) for c > 0
+HOMOGENEOUS_FUNCTIONS = (torch.relu, operator.add)
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+
+
+class Peaks(fx.Interpreter):
+    """Runs a traced network and keeps the largest |value| of every node."""
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        super().__init__(traced)
+        self.peaks: dict[str, float] = defaultdict(float)
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, torch.Tensor):
+            self.peaks[n.name] = max(self.peaks[n.name], float(value.abs().max()))
+        return value
+
+
+def peaks(traced: fx.GraphModule, inputs: Iterable[NDArray[np.float32]]) -> dict[str, float]:
+    """The largest |value| of every node of a traced network over some inputs (N, 3, S, S)."""
+    seen = Peaks(traced)
+    with torch.inference_mode():
+        for x in inputs:
+            seen.run(torch.from_numpy(x))
+    return dict(seen.peaks)
+
+
+def overflow(net: LinkNet, x: NDArray[np.float32]) -> tuple[str, float] | None:
+    """The first layer whose values float16 can't hold, with the largest of them."""
+    traced = fx.symbolic_trace(net)
+    layer = "image"
+    found = peaks(traced, [x])
+    for node in traced.graph.nodes:
+        if node.op == "call_module" and isinstance(net.get_submodule(node.target), CONVOLUTIONS):
+            layer = node.target
+        if not found.get(node.name, 0.0) <= HALF_MAX:
+            return layer, found[node.name]
+    return None
+
+
+def balance(net: LinkNet, inputs: Iterable[NDArray[np.float32]]) -> LinkNet:
+    """A copy of a network with folded norms whose values stay within COMFORT on these inputs, the same function.
+
+    The network itself where they do already.
+    """
+    traced = fx.symbolic_trace(net)
+    found = peaks(traced, inputs)
+    stretch = stretches(traced)
+    largest: dict[str, float] = defaultdict(float)
+    for node, root in stretch.items():
+        largest[root] = max(largest[root], found.get(node, 0.0))
+    factor = {
+        root: 2.0 ** math.floor(math.log2(COMFORT / peak))
+        for root, peak in largest.items()
+        if COMFORT < peak < math.inf and root != FIXED
+    }
+    if not factor:
+        return net
+    net = copy.deepcopy(net)
+    for node in traced.graph.nodes:
+        if node.op != "call_module" or not isinstance(conv := net.get_submodule(node.target), CONVOLUTIONS):
+            continue
+        into, out = (factor.get(stretch[n.name], 1.0) for n in (node.args[0], node))
+        with torch.no_grad():
+            conv.weight *= out / into
+            if conv.bias is not None:
+                conv.bias *= out
+    return net
+
+
+def stretches(traced: fx.GraphModule) -> dict[str, str]:
+    """Which nodes must share a factor: each node's name -> the name that stands for its stretch."""
+    parent: dict[str, str] = {FIXED: FIXED}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            name = parent[name]
+        return name
+
+    def join(a: str, b: str) -> None:
+        x, y = root(a), root(b)
+        parent[x if y == FIXED else y] = y if y == FIXED else x
+
+    modules = dict(traced.named_modules())
+    for node in traced.graph.nodes:
+        what = modules[node.target] if node.op == "call_module" else node.target
+        if isinstance(what, CONVOLUTIONS):
+            root(node.name)
+            continue
+        if not isinstance(what, HOMOGENEOUS) and what not in HOMOGENEOUS_FUNCTIONS:
+            join(node.name, FIXED)
+        for other in node.all_input_nodes:
+            join(node.name, other.name)
+    return {name: root(name) for name in list(parent)}
