@@ -1,6 +1,6 @@
-"""The checkpoint that comes with the package, trained on generated scenes alone; see embedded/README.md."""
+"""The checkpoint that comes with the package, trained on generated scenes alone; see weights/README.md."""
 
 from pathlib import Path
 
-EMBEDDED = Path(__file__).parent / "embedded" / "dlinknet34-w025.th"
+EMBEDDED = Path(__file__).parent / "weights" / "dlinknet34-w025.th"
 GSD_M = 0.5  # metres a pixel at which it was trained, the middle of its scenes' range
