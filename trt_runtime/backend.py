@@ -107,7 +107,8 @@ class HostBackend:
         return total
 
     def close(self) -> None:
-        self.net = None
+        with self.lock:
+            self.net = None
 
 
 # Each of these imports its engine at the top, plainly, and is itself imported only when a file asks for it.

@@ -37,9 +37,9 @@ from dlink.trt_runtime.segmenter import Segmenter, as_mask
 from dlink.trt_runtime.spec import RED_GREEN_BLUE
 from dlink.trt_runtime.windows import Span, Window
 
-CACHE = 32 << 20  # bytes that GDAL may keep of decoded blocks
-AHEAD = 32 << 20  # bytes of a stretch of windows that are read at once
-BLOCK = 512  # side of the result's blocks, px
+CACHE = 24 << 20  # bytes that GDAL may keep of decoded blocks
+AHEAD = 24 << 20  # bytes of a stretch of windows that are read at once
+BLOCK = 256  # side of the result's blocks, px
 SIDECARS = (".aux.xml", ".msk", ".ovr")  # what GDAL and its users keep beside a GeoTIFF
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)  # rasterio wraps most of the latter, not all
