@@ -73,7 +73,7 @@ def test_size_crs_and_transform_are_the_sources(tmp_path, image, plain):
 
 def test_the_file_is_tiled_deflated_uint8(tmp_path, image, plain):
     with segment(write(tmp_path / "a.tif", image), plain) as out:
-        assert (out.profile["compress"], out.block_shapes, out.dtypes) == ("deflate", [(512, 512)], ("uint8",))
+        assert (out.profile["compress"], out.block_shapes, out.dtypes) == ("deflate", [(256, 256)], ("uint8",))
 
 
 @pytest.mark.parametrize("ahead", [0, 1 << 17, 1 << 30])  # bytes: a window, a few, all columns at once
