@@ -70,7 +70,7 @@ def test_what_is_there_is_found_with_its_version():
         ("opencv-python", "OpenCV", "pip install 'dlink[cpu]'"),
         ("onnx", "ONNX", "pip install 'dlink[export]'"),
         ("rasterio", "rasterio", "pip install 'dlink[geo]'"),
-        ("tensorrt", "TensorRT", "pip install tensorrt (from NVIDIA's own package index"),
+        ("tensorrt", "TensorRT", "pip install tensorrt (from NVIDIA's own package index, see its installation guide)"),
     ],
 )
 def test_what_is_missing_comes_with_its_line(distribution, name, mend):
