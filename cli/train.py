@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from dlink.cli.step import IN_FOLDER, OUT_PATH, Step, progress
+from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
 
 
 @click.command(cls=Step)
@@ -20,9 +20,10 @@ from dlink.cli.step import IN_FOLDER, OUT_PATH, Step, progress
 @click.option("--seed", default=0, show_default=True)
 @click.option("--amp/--no-amp", default=False, help="Compute in bfloat16 where it is safe.")
 @click.option("--workers", default=0, show_default=True, help="Processes that load tiles.")
+@click.option("--init", type=IN_FILE, help="Begin from this checkpoint, for a second stage.")
 @click.option("--half", is_flag=True, help="Store the checkpoint in float16.")
 @click.option("--resume", is_flag=True, help="Go on where a stopped training left its .state file.")
-def train(tiles: Path, out: Path, workers: int, resume: bool, half: bool, **recipe: object) -> None:
+def train(tiles: Path, out: Path, workers: int, resume: bool, init: Path | None, half: bool, **recipe: object) -> None:
     """Train a network on TILES (<id>_sat.jpg with <id>_mask.png) by the authors' recipe."""
     from dlink.training.loop import Recipe, Step, train
     from dlink.trt_runtime.images import find_tiles
@@ -33,5 +34,6 @@ def train(tiles: Path, out: Path, workers: int, resume: bool, half: bool, **reci
         done = (s.epoch - 1) * s.steps + s.step
         show(done, s.epochs * s.steps, f"epoch {s.epoch}/{s.epochs} loss {s.loss:.4f} rate {s.rate:.2g}")
 
-    course = train(find_tiles(tiles), out, Recipe(**recipe), workers=workers, resume=resume, half=half, report=report)  # type: ignore[arg-type]
+    options = {"workers": workers, "resume": resume, "init": init, "half": half}
+    course = train(find_tiles(tiles), out, Recipe(**recipe), **options, report=report)  # type: ignore[arg-type]
     click.echo(f"{out}: {course.done} epochs, loss {course.losses[-1]:.4f} at the end, {course.best:.4f} at best")

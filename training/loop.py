@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from dlink.nets.checkpoint import write_checkpoint
+from dlink.nets.checkpoint import read_checkpoint, write_checkpoint
 from dlink.nets.linknet import LinkNet
 from dlink.nets.zoo import build
 from dlink.training.crops import Crops, labelled
@@ -93,16 +93,18 @@ def train(
     *,
     workers: int = 0,
     resume: bool = False,
+    init: Path | None = None,
     half: bool = False,
     report: Callable[[Step], None] = lambda step: None,
 ) -> Course:
     """Train on a folder's tiles and write the checkpoint to `out` whenever an epoch deserves to be kept.
 
-    `half` stores it in float16: half the file, and read as float32 again.
+    `init` is a checkpoint of the same network to begin from, for a second stage on other tiles. `half` stores the
+    result in float16: half the file, and read as float32 again.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(recipe.seed)
-    net = build(recipe.arch, recipe.width).to(device)
+    net = begin(recipe, init).to(device)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(net.parameters(), recipe.rate)
     course, best = Course(recipe.rate), copied(net)
@@ -171,6 +173,19 @@ def run_epoch(
         seconds = time.monotonic() - start
         report(Step(course.done + 1, recipe.epochs, i + 1, len(loader), total / (i + 1), rate, seconds))
     return total / len(loader)
+
+
+def begin(recipe: Recipe, init: Path | None) -> LinkNet:
+    """The network with fresh weights, or with those of a checkpoint."""
+    if init is None:
+        return build(recipe.arch, recipe.width)
+    read = read_checkpoint(init)
+    if (read.arch, read.width) != (recipe.arch, recipe.width):
+        raise BadInput(
+            f"{init}: {read.arch} of width {read.width:g}, to train is {recipe.arch} of width {recipe.width:g}; "
+            f"give --arch and --width as it has them"
+        )
+    return read.net
 
 
 def copied(net: LinkNet) -> Weights:
