@@ -43,7 +43,8 @@ def main(checkpoint: Path, tiles: Path, tile: int, halos: str) -> None:
     read = read_checkpoint(checkpoint)
     run = network(read.net)
     pictures = [read_tile(t) for t in find_tiles(tiles)]
-    side = pictures[0][0].shape[0]
+    side = min(n for image, _ in pictures for n in image.shape[:2]) // 32 * 32  # a whole picture is one tile
+    pictures = [(image[:side, :side], None if label is None else label[:side, :side]) for image, label in pictures]
     whole = Segmenter(HostBackend(run, Spec(arch=read.arch, width=read.width, tile=side)), halo=0)
     wholes = [whole.probabilities(image, 1) for image, _ in pictures]
     click.echo("halo  tiles  near seams: mean |dp|  largest  masks agree | all: masks agree  IoU with labels")

@@ -13,7 +13,7 @@ from dlink.scenes.terrain import noise
 
 def photograph(rng: np.random.Generator, image: Bytes) -> Bytes:
     """The image (S, S, 3) as a camera would deliver it; same shape."""
-    strong = 2.0 if rng.random() < 0.15 else 1.0
+    strong = 2.0 if rng.random() < 0.1 else 1.0
     image = tone(rng, image, strong)
     image = lens(rng, image, strong)
     if rng.random() < 0.75:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from dlink.scenes.canvas import (
     SHIFT,
@@ -37,6 +38,7 @@ MATERIALS: dict[str, list[Colour]] = {
     "gravel": [(156, 148, 136), (136, 130, 120), (176, 168, 154)],
     "laterite": [(160, 96, 64), (142, 90, 66), (176, 112, 76)],
 }
+STANDS_OUT = 22.0  # grey levels between a road and the ground beneath it, at least
 WALKS: list[Colour] = [(150, 146, 136), (128, 124, 116), (172, 166, 154), (110, 108, 100)]
 
 
@@ -50,7 +52,7 @@ def pave(canvas: Canvas, roads: list[Road], extra: Bytes | None = None) -> None:
         alpha = coverage(canvas, group, tone)
         if name in LOOSE:
             alpha = frayed(canvas, alpha)
-        blend(canvas.image, material(canvas, name, tone), alpha)
+        blend(canvas.image, material(canvas, name, tone, alpha), alpha)
     for road in roads:
         stroke(canvas.mask, [road.points], 255, canvas.px(road.width), smooth=False)
     cv2.max(canvas.taken, canvas.mask, dst=canvas.taken)
@@ -86,7 +88,7 @@ def coverage(canvas: Canvas, group: list[Road], tone: Bytes) -> Bytes:
     alpha = np.zeros((canvas.size, canvas.size), np.uint8)
     for road in group:
         wide = canvas.px(road.width)
-        low = 150 if road.rank == "track" else 235
+        low = 205 if road.rank == "track" else 240
         stroke(alpha, [road.points], float(canvas.rng.uniform(low, 255)), wide)
         stroke(tone, [road.points], float(np.clip(canvas.rng.normal(128, 9), 90, 166)), wide)
         wear(canvas, road, tone)
@@ -119,19 +121,39 @@ def frayed(canvas: Canvas, alpha: Bytes) -> Bytes:
     return as_bytes(soft * worn)
 
 
-def material(canvas: Canvas, name: str, tone: Bytes) -> Bytes:
-    """A canvas-wide surface (S, S, 3) of the material, brightness stepped by `tone` about 128."""
+def material(canvas: Canvas, name: str, tone: Bytes, alpha: Bytes) -> Bytes:
+    """A canvas-wide surface (S, S, 3) of the material, brightness stepped by `tone` about 128.
+
+    It stands out from the ground under `alpha`, its cover, by a least distance: a road that nobody could see teaches
+    nothing but to guess.
+    """
     rng, size = canvas.rng, canvas.size
     base = pick(rng, MATERIALS[name], 11)
-    if name in LOOSE and rng.random() < 0.5:
-        red, green, blue = np.minimum(canvas.image[::16, ::16].mean((0, 1)) * rng.uniform(0.95, 1.4), 235)
-        base = vary(rng, (float(red), float(green), float(blue)), 5)
+    ground = canvas.image[::4, ::4][alpha[::4, ::4] > 127].astype(np.float32).reshape(-1, 3)
+    if len(ground):
+        if name in LOOSE and rng.random() < 0.3:
+            red, green, blue = np.minimum(ground.mean(0) * rng.uniform(1.1, 1.4), 235)
+            base = vary(rng, (float(red), float(green), float(blue)), 5)
+        base = apart(base, ground, rng.uniform(STANDS_OUT, 2 * STANDS_OUT))
     gain = cv2.GaussianBlur(tone, (0, 0), 0.8).astype(np.float32) * np.float32(1 / 128)
     gain += np.float32(rng.uniform(0.02, 0.07)) * noise(rng, size, canvas.px(40), 3, 0.7)
     gain += np.float32(rng.uniform(0.01, 0.06)) * noise(rng, size, canvas.px(2.2), 2, 0.9)
     paint = flat(size, base)
     modulate(paint, gain)
     return paint
+
+
+def apart(base: Colour, ground: NDArray[np.float32], least: float) -> Colour:
+    """A colour moved away from the mean of the ground (N, 3) until it is `least` grey levels, or the ground's own
+    spread, from it; brighter where there is room, else darker."""
+    mean = ground.mean(0)
+    least = max(least, float(ground.std(0).mean()))
+    step = np.asarray(base, np.float32) - mean
+    if float(np.abs(step).mean()) >= least:
+        return base
+    bright = mean.mean() + least < 215 and (step.mean() >= 0 or mean.mean() < 90)
+    red, green, blue = np.clip(mean + (least if bright else -least) + (step - step.mean()) * 0.5, 8, 245)
+    return float(red), float(green), float(blue)
 
 
 def junctions(canvas: Canvas, roads: list[Road]) -> Bytes:

@@ -38,7 +38,7 @@ def scene(seed: int, size: int = 1024) -> Scene:
     if not SMALLEST <= size <= LARGEST or size % MULTIPLE:
         raise BadInput(f"size must be a multiple of {MULTIPLE} in {SMALLEST}..{LARGEST}, got {size}")
     rng = np.random.default_rng([int(seed), size])
-    canvas = blank(rng, size, float(rng.uniform(0.3, 1.0)))
+    canvas = blank(rng, size, float(rng.uniform(0.3, 0.75)))
     kind = str(rng.choice(list(KINDS), p=[share for _, share in KINDS.values()]))
     KINDS[kind][0](canvas)
     return Scene(photograph(rng, canvas.image), canvas.mask, canvas.gsd)
@@ -83,7 +83,7 @@ def town(canvas: Canvas) -> None:
     paved(canvas, roads)
     roofs = built(canvas, roads, float(angle), rng.uniform(0.05, 0.5), False, grey)
     traffic.drive_along(canvas, roads, rng.uniform(0.1, 0.8), rng.uniform(0.2, 1.5))
-    trees.rows(canvas, roads, rng.uniform(0, 0.8))
+    trees.rows(canvas, roads, rng.uniform(0, 0.5))
     trees.scattered(canvas, rng.uniform(0.02, 0.25), 9, 60, 1.5, rng.uniform(4, 8))
     finish(canvas, roofs)
 
@@ -132,7 +132,7 @@ def suburb(canvas: Canvas) -> None:
     )
     roofs = buildings.lots_along(canvas, roads, house, kinds)
     traffic.drive_along(canvas, roads, rng.uniform(0, 0.25), rng.uniform(0.1, 0.6))
-    trees.rows(canvas, roads, rng.uniform(0.1, 0.9))
+    trees.rows(canvas, roads, rng.uniform(0, 0.6))
     trees.scattered(canvas, rng.uniform(0.1, 0.5), 11, 80, 2, 5.5)
     finish(canvas, roofs)
 
@@ -153,8 +153,8 @@ def village(canvas: Canvas) -> None:
     dense = int(rng.uniform(0, 1500) * area(canvas))
     roofs += buildings.infill(canvas, rng.uniform(0, 3), dense, huts, kinds, roads)
     traffic.drive_along(canvas, roads, 0.03, rng.uniform(0.1, 0.8))
-    trees.rows(canvas, roads, rng.uniform(0, 0.5))
-    trees.scattered(canvas, rng.uniform(0.05, 0.35), 9, 70, 1.5, 5.5)
+    trees.rows(canvas, roads, rng.uniform(0, 0.4))
+    trees.scattered(canvas, rng.uniform(0.05, 0.3), 9, 70, 1.5, 5.5)
     finish(canvas, roofs)
 
 
