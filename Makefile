@@ -18,11 +18,13 @@ check: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The embedded checkpoint again, from nothing: about an hour and a half on two cores.
+# A checkpoint like the embedded one, from nothing: two hours and a half on two cores. See nets/weights/README.md.
+RECIPE := --width 0.25 --crop 384 --batch 8 --schedule poly --amp
 weights: .venv/demo
-	$(BIN)/dlink-scenes build/scenes --count 2000 --size 512 --seed 100000
-	$(BIN)/dlink-train build/scenes -o build/weights/dlinknet34-w025.th --width 0.25 --crop 384 --batch 8 --epochs 20 \
-	    --rate 1e-3 --schedule poly --amp --half
+	$(BIN)/dlink-scenes build/scenes1 --count 2000 --size 512 --seed 100000
+	$(BIN)/dlink-scenes build/scenes2 --count 2400 --size 512 --seed 200000
+	$(BIN)/dlink-train build/scenes1 -o build/stage1.th $(RECIPE) --epochs 20 --rate 1e-3
+	$(BIN)/dlink-train build/scenes2 -o build/dlinknet34-w025.th $(RECIPE) --epochs 14 --rate 8e-4 --init build/stage1.th --half
 
 .venv/demo: pyproject.toml constraints.txt | .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all]'
