@@ -15,7 +15,8 @@ MAY_IMPORT = {
     "accuracy": {"accuracy", "trt_runtime"},
     "export": {"export", "nets", "trt_runtime"},
     "training": {"training", "nets", "trt_runtime"},
-    "bench": {"bench", "accuracy", "export", "nets", "scenes", "training", "trt_runtime"},
+    "calib": {"calib", "accuracy", "trt_runtime"},
+    "bench": {"bench", "accuracy", "calib", "export", "nets", "scenes", "training", "trt_runtime"},
 }
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "cv2", "rasterio", "safetensors"}
 
@@ -62,5 +63,5 @@ for step in STEPS:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 9
     assert all(line.endswith("[]") for line in lines), lines

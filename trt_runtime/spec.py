@@ -41,6 +41,9 @@ class Spec:
     gsd_m: float = 0.5  # metres a pixel of the training tiles (DeepGlobe's)
     precision: str = "fp32"  # of the graph's tensors
     checkpoint_sha256: str = ""  # of the file the weights came from
+    int8_method: str = ""  # how an INT8 file's ranges were cut; dlink-calibrate's --method
+    int8_tiles_sha256: str = ""  # of the tiles it was calibrated on
+    int8_verdict: str = ""  # what was seen when it was compared with the float network
 
     def __post_init__(self) -> None:
         if self.tile <= 0 or self.tile % 32:

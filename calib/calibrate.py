@@ -1,0 +1,201 @@
+"""The whole way from an ONNX file and tiles to an INT8 ONNX file whose roads are the same."""
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import onnx
+
+from dlink.calib.deconv import without_transposed
+from dlink.calib.graph import Graph, read_graph
+from dlink.calib.judge import Judge, Limits, Score, say, to_json
+from dlink.calib.limits import METHODS
+from dlink.calib.observe import Tick
+from dlink.calib.placement import INT8, Unit, place, share_of
+from dlink.calib.qdq import write_qdq
+from dlink.calib.ranges import Ranges, gather
+from dlink.calib.rescale import rescale
+from dlink.calib.sample import Sample
+from dlink.trt_runtime.errors import CheckFailed
+from dlink.trt_runtime.files import replacing
+from dlink.trt_runtime.spec import ONNX_KEY
+
+INT8_KEY = "dlink.int8"  # metadata: JSON, how the file was made; see Result.to_json
+AUTO = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """What is asked of a calibration."""
+
+    method: str = AUTO  # or one of METHODS
+    deconv: str = "int8"
+    base: str = "fp16"  # of what is not int8
+    keep: tuple[str, ...] = ()  # patterns of layers that stay FP16
+    views: bool = True  # each tile is seen through another of the eight views
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was written, and how it was judged."""
+
+    method: str
+    units: tuple[Unit, ...]
+    scores: tuple[Score, ...]
+    held: int
+    labelled: int
+    ranges: Ranges
+
+    @property
+    def share(self) -> float:
+        return share_of(self.units)
+
+    @property
+    def verdict(self) -> str:
+        return f"{say(self.scores)}; {self.held} tiles, {self.labelled} with labels"
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values: method, sample, verdict, and a row for each layer."""
+        return {
+            "method": self.method,
+            "tiles": self.ranges.tiles,
+            "tiles_sha256": self.ranges.tiles_sha256,
+            "onnx_sha256": self.ranges.onnx_sha256,
+            "verdict": self.verdict,
+            "scores": to_json(self.scores),
+            "int8_share": round(self.share, 4),
+            "layers": [asdict(unit) for unit in self.units],
+        }
+
+
+class NotHeld(CheckFailed):
+    """No placement that was tried draws the same roads; `units` and `scores` are the last one's."""
+
+    def __init__(self, message: str, units: Sequence[Unit], scores: Sequence[Score]) -> None:
+        super().__init__(message)
+        self.units, self.scores = units, scores
+
+
+def calibrate(
+    source: Path, out: Path, sample: Sample, how: How, ranges: Path | None, progress: Callable[[str], Tick]
+) -> Result:
+    """Write `out`, or nothing where the limits can't be held.
+
+    `ranges` is a file to reuse, or to write as soon as they are gathered. `progress` gives a Tick for each stage.
+    """
+    graph = read_graph(source)
+    if ranges is not None and ranges.exists():
+        found = Ranges.read(ranges, graph)
+    else:
+        place(graph, how.deconv, how.keep)  # refuses unknown names before minutes of work
+        found = gather(graph, sample, how.views, progress("calibrate"))
+        if ranges is not None:
+            found.write(ranges)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(graph, found, how, Path(folder))
+        judge = Judge(work.write_float(), sample.held, progress("judge"))
+        method = how.method if how.method != AUTO else work.best_method(judge, progress("choose"))
+        units, scores = work.held(judge, method, progress("revert"))
+        result = Result(method, tuple(units), tuple(scores), len(sample.held), judge.labelled, found)
+        model = work.model(method, units)
+    stamp(model, graph, result)
+    with replacing(out) as part:
+        onnx.save_model(model, part)
+    return result
+
+
+def stamp(model: onnx.ModelProto, graph: Graph, result: Result) -> None:
+    """Say in the file what it is: its Spec, and how it was made. The float file's other metadata stay."""
+    spec = replace(
+        graph.spec,
+        precision="int8",
+        int8_method=result.method,
+        int8_tiles_sha256=result.ranges.tiles_sha256,
+        int8_verdict=result.verdict,
+    )
+    kept = {p.key: p.value for p in model.metadata_props}
+    onnx.helper.set_model_props(model, {**kept, ONNX_KEY: spec.to_json(), INT8_KEY: json.dumps(result.to_json())})
+
+
+class Work:
+    """Candidates made from one network's ranges, in a folder of their own."""
+
+    def __init__(self, graph: Graph, ranges: Ranges, how: How, folder: Path) -> None:
+        self.source, self.ranges, self.how, self.folder = graph, ranges, how, folder
+        self.means = ranges.means(graph)
+        self.graph = rescale(graph, ranges.factors(graph))
+        if how.deconv == "conv":
+            self.graph = without_transposed(self.graph)
+        self.units = place(self.graph, how.deconv, how.keep)
+
+    def write_float(self) -> Path:
+        """The network as it was, in float32."""
+        path = self.folder / "float.onnx"
+        model = onnx.ModelProto()
+        model.CopyFrom(self.source.model)
+        onnx.helper.set_model_props(model, {ONNX_KEY: replace(self.source.spec, precision="fp32").to_json()})
+        onnx.save_model(model, path)
+        return path
+
+    def model(self, method: str, units: Sequence[Unit]) -> onnx.ModelProto:
+        return write_qdq(self.graph, units, self.ranges.limits(method), self.means, self.how.base)
+
+    def write(self, method: str, units: Sequence[Unit]) -> Path:
+        """A candidate, to be judged."""
+        path = self.folder / "candidate.onnx"
+        model = self.model(method, units)
+        onnx.helper.set_model_props(model, {ONNX_KEY: replace(self.source.spec, precision="int8").to_json()})
+        onnx.save_model(model, path)
+        return path
+
+    def best_method(self, judge: Judge, tick: Tick) -> str:
+        """The method whose masks agree best with the float network's; one view."""
+        found = {}
+        for done, method in enumerate(METHODS, 1):
+            found[method] = judge.score(self.write(method, self.units), views=(1,))[0].agreement
+            tick(done, len(METHODS), f"{method} agrees {found[method]:.4f}")
+        return max(found, key=lambda method: found[method])
+
+    def held(self, judge: Judge, method: str, tick: Tick) -> tuple[list[Unit], list[Score]]:
+        """The placement, with as few layers reverted as hold the limits."""
+        units = list(self.units)
+        scores = judge.score(self.write(method, units))
+        if self.how.limits.held(scores):
+            return units, scores
+        order = self.costs(judge, method, units, tick)
+        step, done = 1, 0
+        while done < len(order) - 1:
+            for at, share in order[done : done + step]:
+                units[at] = units[at].reverted(f"reverted: {share:.1%} of the error")
+            done, step = done + step, step * 2
+            scores = judge.score(self.write(method, units))
+            tick(min(done, len(order)), len(order), f"reverted; {say(scores)}")
+            if self.how.limits.held(scores):
+                return units, scores
+        limits = self.how.limits
+        raise NotHeld(
+            f"INT8 does not draw the same roads with any placement: {say(scores)}, with {share_of(units):.0%} of the "
+            f"operations left in int8; allowed are a drop of {limits.max_iou_drop:g} and agreement from "
+            f"{limits.min_agreement:g} on; give more tiles like those in use, or stay with FP16",
+            units,
+            scores,
+        )
+
+    def costs(self, judge: Judge, method: str, units: Sequence[Unit], tick: Tick) -> list[tuple[int, float]]:
+        """Units in int8 by what each costs, the worst first: how much of the squared error goes when it alone is FP16.
+
+        With one view, in which errors show more.
+        """
+        whole = judge.score(self.write(method, units), views=(1,))[0].error ** 2
+        int8 = [i for i, unit in enumerate(units) if unit.precision == INT8]
+        found = []
+        for done, at in enumerate(int8, 1):
+            without = [u.reverted("") if i == at else u for i, u in enumerate(units)]
+            error = judge.score(self.write(method, without), views=(1,))[0].error ** 2
+            found.append((at, (whole - error) / whole if whole else 0.0))
+            tick(done, len(int8), f"ranked; {units[at].name}")
+        return sorted(found, key=lambda cost: -cost[1])

@@ -1,0 +1,112 @@
+"""See what values a network's tensors take on tiles: one tile after the other, through ONNX Runtime.
+
+Memory does not grow with the number of tiles: a tile's tensors are looked at and dropped.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from dlink.calib.graph import CONVOLUTIONS, Graph, layer_name
+from dlink.trt_runtime.errors import BadInput
+
+BINS = 2048  # of a histogram of |value| between 0 and the tensor's peak; TensorRT's own calibration had as many
+COUNTED = 1 << 19  # pixels of a tensor that are counted of a tile; its peak is taken of all
+
+Channels = NDArray[np.float64]  # (C,)
+Tensor = NDArray[np.float32]  # (C, H, W)
+Inputs = Sequence[tuple[str, NDArray[np.float32]]]  # where each comes from, for messages, and x (1, 3, S, S)
+Tick = Callable[[int, int, str], None]
+
+
+@dataclass
+class Seen:
+    """One tensor over all tiles so far, by channel."""
+
+    peak: Channels  # of |value|
+    total: Channels  # of the tiles' means
+
+    def add(self, values: Tensor) -> None:
+        np.maximum(self.peak, np.maximum(values.max(axis=(1, 2)), -values.min(axis=(1, 2))), out=self.peak)
+        self.total += values.mean(axis=(1, 2), dtype=np.float64)
+
+
+@dataclass
+class Counts:
+    """A histogram of one tensor's |value| times its channels' factors."""
+
+    peak: float  # where the last bin ends
+    factor: NDArray[np.float32]  # (C, 1, 1)
+    bins: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+
+    @classmethod
+    def of(cls, peak: Channels, factor: Channels) -> "Counts":
+        """An empty one for a tensor whose channels have these peaks before the factors."""
+        return cls(float((peak * factor).max()), factor.astype(np.float32)[:, None, None])
+
+    def add(self, values: Tensor, tile: int) -> None:
+        step = int(np.ceil(np.sqrt(max(1.0, values.size / COUNTED))))
+        row, column = divmod(tile * 5 % step**2, step)  # other pixels of every tile
+        scaled = np.abs(values[:, row::step, column::step] * (self.factor * np.float32(BINS / self.peak)))
+        self.bins += np.bincount(np.minimum(scaled.ravel().astype(np.int32), BINS - 1), minlength=BINS)
+
+
+def observed(graph: Graph) -> list[str]:
+    """The tensors that may be quantised or must fit float16: what convolutions and sums read, and what sums give."""
+    names = [n.input[0] for n in graph.convolutions if n.input[0] != graph.input]
+    for node in graph.model.graph.node:
+        if node.op_type == "Add":
+            names += [*node.input, *node.output]
+    return list(dict.fromkeys(names))
+
+
+def see(graph: Graph, inputs: Inputs, tick: Tick) -> dict[str, Seen]:
+    """Peaks and means of the observed tensors, by channel."""
+    names = observed(graph)
+    run = runner(graph, names)
+    seen: dict[str, Seen] = {}
+    for done, (where, x) in enumerate(inputs, 1):
+        for name, values in zip(names, run(x), strict=True):
+            if not np.isfinite(values).all():
+                raise BadInput(f"{where}: not finite at {whose(graph, name)}; export the checkpoint again, as fp32")
+            if name not in seen:
+                seen[name] = Seen(*np.zeros((2, len(values))))
+            seen[name].add(values)
+        tick(done, len(inputs), "values seen")
+    return seen
+
+
+def count(graph: Graph, inputs: Inputs, counts: dict[str, Counts], tick: Tick) -> None:
+    """Fill the histograms of some tensors."""
+    run = runner(graph, list(counts))
+    for tile, (_, x) in enumerate(inputs):
+        for values, histogram in zip(run(x), counts.values(), strict=True):
+            if histogram.peak > 0:
+                histogram.add(values, tile)
+        tick(tile + 1, len(inputs), "values counted")
+
+
+def runner(graph: Graph, names: Iterable[str]) -> Callable[[NDArray[np.float32]], list[Tensor]]:
+    """Some tensors of the network for an input, each (C, H, W)."""
+    names = list(names)
+    model = copy.deepcopy(graph.model)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # an arena would hold the peak of every step at once
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda x: [values[0] for values in session.run(names, {graph.input: x})]
+
+
+def whose(graph: Graph, tensor: str) -> str:
+    """The last convolution before a tensor."""
+    node = graph.made_by.get(tensor)
+    while node is not None and node.op_type not in CONVOLUTIONS:
+        node = graph.made_by.get(node.input[0])
+    return f"layer {layer_name(node)}" if node is not None else "the image"

@@ -1,0 +1,106 @@
+"""Which layers run in int8, and why the others do not.
+
+A unit is a convolution, or the skip branch of a sum. What TensorRT fuses is a convolution whose input, weights and output
+are quantised, with the sum and the ReLU behind it, if of the sum the skip branch alone is quantised and the convolution's
+own result is not (NVIDIA, Developer Guide, "Explicit quantization", Q/DQ placement).
+
+What stays FP16 from the start, each because it was measured or reported (DESIGN.md, "INT8"):
+- the last convolution and the sigmoid: they draw the edge of the road;
+- convolutions that read the image: few operations, three channels that int8 can't fill, a seventh of the whole error;
+- skips at a quarter of the tile's side and finer, where the residual stream is quantised again at every block and the
+  error is largest; skips that no convolution reads or makes (the sums of the dilated centre), small tensors that gain
+  nothing;
+- transposed convolutions with `deconv="fp16"`, or what `deconv="conv"` can't rewrite.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+import onnx
+
+from dlink.calib.graph import CONVOLUTIONS, Graph, layer_name
+from dlink.trt_runtime.errors import BadInput
+
+INT8, FP16 = "int8", "fp16"
+DECONVS = ("int8", "conv", "fp16")
+FINE = 4  # skips of tensors this many times smaller than the tile, or less, are not quantised
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A layer that may run in int8."""
+
+    name: str  # as the network calls it
+    node: str  # as the graph does
+    op: str  # Conv, ConvTranspose or Add
+    share: float  # of the network's multiply-adds
+    precision: str  # int8, or the graph's own (called fp16 here; float32 with that base)
+    why: str  # it is not int8; or what of it is
+
+    def reverted(self, why: str) -> "Unit":
+        return replace(self, precision=FP16, why=why)
+
+
+def place(graph: Graph, deconv: str, keep: Iterable[str] = ()) -> list[Unit]:
+    """Every unit of a network and its precision. `keep` are patterns of names that stay FP16."""
+    keep = list(keep)
+    total = sum(graph.macs(node) for node in graph.convolutions)
+    units = []
+    for node in graph.model.graph.node:
+        if node.op_type in CONVOLUTIONS:
+            why = why_not(graph, node, deconv)
+            share = graph.macs(node) / total
+        elif node.op_type == "Add" and (skip := skip_of(graph, node)):
+            fine = graph.stride(skip) <= FINE
+            why = f"the residual stream at 1/{graph.stride(skip)} of the tile" if fine else ""
+            share = 0.0
+        else:
+            continue
+        units.append(Unit(layer_name(node), node.name, node.op_type, share, FP16 if why else INT8, why))
+    return kept(units, keep)
+
+
+def kept(units: list[Unit], keep: list[str]) -> list[Unit]:
+    for pattern in keep:
+        if not any(fnmatchcase(u.name, pattern) for u in units):
+            raise BadInput(f"--keep fp16:{pattern}: no such layer; there are {', '.join(u.name for u in units)}")
+    return [u.reverted("asked for") if any(fnmatchcase(u.name, p) for p in keep) else u for u in units]
+
+
+def why_not(graph: Graph, node: onnx.NodeProto, deconv: str) -> str:
+    """Why a convolution stays FP16; nothing where it does not."""
+    if node.name == graph.convolutions[-1].name:
+        return "the last convolution"
+    if node.input[0] == graph.input:
+        return "reads the image"
+    if node.op_type == "ConvTranspose" and deconv != "int8":
+        return "transposed" if deconv == "fp16" else "transposed, and can't be rewritten"
+    return ""
+
+
+def skip_of(graph: Graph, add: onnx.NodeProto) -> str | None:
+    """The skip branch of a sum: what a convolution reads too, or a shortcut's own. None where there is no such thing."""
+    first, second = add.input
+    if first in graph.weights or second in graph.weights:
+        return None
+    alone = [name for name in (first, second) if ends_a_branch(graph, name)]
+    if len(alone) == 2:  # a shortcut with a convolution of its own stands second
+        return second
+    if len(alone) == 1:
+        skip = second if alone[0] == first else first
+        return skip if any(n.op_type in CONVOLUTIONS for n in graph.read_by[skip]) else None
+    return None
+
+
+def ends_a_branch(graph: Graph, tensor: str) -> bool:
+    """Made by a convolution, perhaps with a ReLU, and read by the sum alone."""
+    node = graph.made_by.get(tensor)
+    if node is not None and node.op_type == "Relu":
+        node = graph.made_by.get(node.input[0])
+    return node is not None and node.op_type in CONVOLUTIONS and len(graph.read_by[tensor]) == 1
+
+
+def share_of(units: Iterable[Unit]) -> float:
+    """Of the multiply-adds, what runs in int8."""
+    return sum(u.share for u in units if u.precision == INT8)

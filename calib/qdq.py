@@ -1,0 +1,142 @@
+"""Write a quantised network: QuantizeLinear and DequantizeLinear pairs where TensorRT wants them, FP16 around them.
+
+Integers are int8 with zero at 0. Weights have a scale per output channel (axis 0 of a convolution, 1 of a transposed one)
+and stand in the file as int8 behind a DequantizeLinear; biases stay. A tensor is quantised once, however many read it.
+
+Scales are float32, as opset 17 has it, and casts stand between them and FP16. That is not only for TensorRT 8.5: weights'
+scales reach below float16's least number, and TensorRT refuses a scale of 0. TensorRT-RTX sees through the casts: its
+plans hold int8 weights all the same.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from dlink.calib.graph import CONVOLUTIONS, Graph
+from dlink.calib.limits import STEPS
+from dlink.calib.placement import INT8, Unit, skip_of
+from dlink.calib.rescale import along
+
+BASES = ("fp16", "fp32")
+LEAST = 2.0**-16  # of a layer's largest scale: a channel of next to no weight gets this
+
+
+def weight_scales(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Per output channel (C,): the largest weight becomes 127."""
+    peak = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
+    return np.maximum(peak, max(float(peak.max()) * LEAST, 1e-30)).astype(np.float32) / np.float32(STEPS)
+
+
+def quantised(weight: NDArray[np.float32], scales: NDArray[np.float32], axis: int) -> NDArray[np.int8]:
+    steps = weight / along(scales.astype(np.float64), axis, weight.ndim)
+    return np.clip(np.rint(steps), -STEPS, STEPS).astype(np.int8)
+
+
+@dataclass
+class Writer:
+    """The nodes and weights of a quantised graph in the making."""
+
+    graph: Graph
+    limits: dict[str, float]
+    means: dict[str, NDArray[np.float64]]
+    half: bool
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    weights: list[onnx.TensorProto] = field(default_factory=list)
+    pairs: dict[str, str] = field(default_factory=dict)  # what stands for a tensor once it was quantised
+
+    def add(self, op: str, inputs: list[str], output: str, **attributes: int) -> str:
+        self.nodes.append(helper.make_node(op, inputs, [output], f"{output}_node", **attributes))
+        return output
+
+    def constant(self, name: str, values: NDArray[np.generic]) -> str:
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def to_half(self, tensor: str) -> str:
+        return self.add("Cast", [tensor], f"{tensor}_half", to=TensorProto.FLOAT16) if self.half else tensor
+
+    def to_float(self, tensor: str) -> str:
+        return self.add("Cast", [tensor], f"{tensor}_float", to=TensorProto.FLOAT) if self.half else tensor
+
+    def float_weight(self, name: str, values: NDArray[np.generic]) -> str:
+        return self.constant(name, values.astype(np.float16 if self.half else np.float32))
+
+    def pair(self, tensor: str) -> str:
+        """A tensor through int8 and back."""
+        if tensor not in self.pairs:
+            scale = self.constant(f"{tensor}_scale", np.float32(self.limits[tensor] / STEPS).reshape(()))
+            zero = self.constant(f"{tensor}_zero", np.zeros((), np.int8))
+            q = self.add("QuantizeLinear", [self.to_float(tensor), scale, zero], f"{tensor}_int8")
+            self.pairs[tensor] = self.to_half(self.add("DequantizeLinear", [q, scale, zero], f"{tensor}_back"))
+        return self.pairs[tensor]
+
+    def convolution(self, node: onnx.NodeProto, unit: Unit) -> None:
+        weight = self.graph.weights[node.input[1]]
+        bias = self.graph.weights[node.input[2]].astype(np.float64) if len(node.input) > 2 else None
+        made = copy.deepcopy(node)
+        if unit.precision == INT8:
+            axis = 0 if node.op_type == "Conv" else 1
+            scales = weight_scales(weight, axis)
+            ints = quantised(weight, scales, axis)
+            lost = weight - ints * along(scales.astype(np.float64), axis, weight.ndim)
+            if bias is not None and node.input[0] in self.means:
+                bias += correction(lost, self.means[node.input[0]], node.op_type, stride_of(node))
+            name = node.input[1]
+            q, scale = self.constant(f"{name}_int8", ints), self.constant(f"{name}_scale", scales)
+            zero = self.constant(f"{name}_zero", np.zeros(len(scales), np.int8))
+            made.input[1] = self.to_half(self.add("DequantizeLinear", [q, scale, zero], f"{name}_back", axis=axis))
+            made.input[0] = self.pair(node.input[0])
+        else:
+            made.input[1] = self.float_weight(node.input[1], weight)
+            if node.input[0] == self.graph.input:
+                made.input[0] = self.pairs.setdefault(node.input[0], self.to_half(node.input[0]))
+        if bias is not None:
+            made.input[2] = self.float_weight(node.input[2], bias)
+        self.nodes.append(made)
+
+    def other(self, node: onnx.NodeProto) -> None:
+        """A node as it is; what is the file's own output stays float32, as does the sigmoid before it."""
+        made = copy.deepcopy(node)
+        if node.op_type == "Sigmoid":
+            made.input[0] = self.to_float(node.input[0])
+        self.nodes.append(made)
+
+
+def correction(lost: NDArray[np.float64], mean: NDArray[np.float64], op: str, stride: int) -> NDArray[np.float64]:
+    """What rounding the weights takes from each output channel on average (Nagel et al., 2019, section 4.2)."""
+    if op == "Conv":
+        return np.asarray(lost.sum(axis=(2, 3)) @ mean)
+    return np.asarray(lost.sum(axis=(2, 3)).T @ mean) / stride**2  # each pixel comes from a part of the kernel
+
+
+def stride_of(node: onnx.NodeProto) -> int:
+    return next((int(a.ints[0]) for a in node.attribute if a.name == "strides"), 1)
+
+
+def write_qdq(
+    graph: Graph, units: Sequence[Unit], limits: dict[str, float], means: dict[str, NDArray[np.float64]], base: str
+) -> onnx.ModelProto:
+    """The quantised model of a (rescaled) graph. `limits` and `means` are of its tensors, after rescaling."""
+    by_node = {unit.node: unit for unit in units}
+    writer = Writer(graph, limits, means, half=base == "fp16")
+    for node in graph.model.graph.node:
+        unit = by_node.get(node.name)
+        if node.op_type in CONVOLUTIONS:
+            assert unit is not None, "place() has a unit for every convolution"
+            writer.convolution(node, unit)
+        elif unit is not None and unit.precision == INT8 and (skip := skip_of(graph, node)):
+            made = copy.deepcopy(node)
+            made.input[:] = [writer.pair(name) if name == skip else name for name in node.input]
+            writer.nodes.append(made)
+        else:
+            writer.other(node)
+    model = copy.deepcopy(graph.model)
+    del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
+    model.graph.node.extend(writer.nodes)
+    model.graph.initializer.extend(writer.weights)
+    return model

@@ -1,0 +1,133 @@
+"""What values a network's tensors took: gathered once, kept as JSON, reusable for the same file.
+
+    {"format": 1,
+     "onnx_sha256": "...",                       of the file that was calibrated: no other may use them
+     "tiles": 32, "tiles_sha256": "...",         what was looked at; views: each tile in another of the eight, or as it is
+     "views": true,
+     "tensors": {"<ONNX name>": {
+        "peak": [1.25, ...], "mean": [...],      largest |value| and mean of each channel
+        "limit": {"entropy": 3.1, "percentile": 2.9, "mse": 3.4, "max": 5.0}}}}   largest |value| kept, after that
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlink.calib.graph import Graph
+from dlink.calib.limits import METHODS
+from dlink.calib.observe import Channels, Counts, Tick, count, see
+from dlink.calib.rescale import factors
+from dlink.calib.sample import Sample
+from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.files import replacing
+from dlink.trt_runtime.spec import Spec
+from dlink.trt_runtime.views import ALL, look
+
+FORMAT = 1
+DIGITS = 7  # significant: more than a float32 has
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor's values."""
+
+    peak: tuple[float, ...]
+    mean: tuple[float, ...]
+    limit: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What values a network's tensors took on a sample of tiles."""
+
+    onnx_sha256: str
+    tiles: int
+    tiles_sha256: str
+    views: bool
+    tensors: dict[str, Tensor]
+
+    def factors(self, graph: Graph) -> dict[str, Channels]:
+        """What rescale.py multiplies the channels of the network's tensors by."""
+        return factors(graph, {name: np.array(t.peak) for name, t in self.tensors.items()})
+
+    def means(self, graph: Graph) -> dict[str, Channels]:
+        """Mean of each channel, after rescaling."""
+        factor = self.factors(graph)
+        return {name: np.array(t.mean) * factor.get(name, 1.0) for name, t in self.tensors.items()}
+
+    def limits(self, method: str) -> dict[str, float]:
+        """The largest |value| that int8 keeps of each tensor, after rescaling."""
+        return {name: t.limit[method] for name, t in self.tensors.items()}
+
+    def write(self, path: Path) -> None:
+        with replacing(path) as part:
+            part.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path, graph: Graph) -> "Ranges":
+        """The ranges in a file, refused if they are another network's."""
+        again = "delete it, or name another file, to gather them again"
+        try:
+            values = json.loads(path.read_text())
+            if (format := values.pop("format", None)) != FORMAT:
+                raise BadInput(f"{path}: ranges of format {format}, this dlink reads {FORMAT}; {again}")
+            tensors = {name: Tensor(**{k: v for k, v in t.items()}) for name, t in values.pop("tensors").items()}
+            ranges = cls(**values, tensors=tensors)
+        except (ValueError, TypeError, AttributeError, KeyError) as e:
+            if isinstance(e, BadInput):
+                raise
+            raise BadInput(f"{path}: not a file of ranges, or a damaged one: {e}; {again}") from e
+        if ranges.onnx_sha256 != graph.sha256:
+            raise BadInput(
+                f"{path}: ranges of another ONNX file (SHA-256 {ranges.onnx_sha256[:12]}, this one is "
+                f"{graph.sha256[:12]}); {again}"
+            )
+        return ranges
+
+
+def gather(graph: Graph, sample: Sample, views: bool, tick: Tick) -> Ranges:
+    """Run the network on a sample's tiles twice: for channels' peaks, then for histograms after rescaling."""
+    inputs = Inputs(graph.spec, sample, views)
+    total = 2 * len(inputs)
+    seen = see(graph, inputs, lambda done, _, words: tick(done, total, words))
+    peaks = {name: np.array(rounded(s.peak)) for name, s in seen.items()}
+    factor = factors(graph, peaks)
+    counts = {name: Counts.of(peak, factor.get(name, np.ones(len(peak)))) for name, peak in peaks.items()}
+    count(graph, inputs, counts, lambda done, _, words: tick(len(inputs) + done, total, words))
+    tensors = {
+        name: Tensor(
+            peak=rounded(s.peak),
+            mean=rounded(s.total / len(inputs)),
+            limit={method: limit_of(counts[name], method) for method in METHODS},
+        )
+        for name, s in seen.items()
+    }
+    return Ranges(graph.sha256, len(sample.tiles), sample.sha256, views, tensors)
+
+
+def limit_of(counts: Counts, method: str) -> float:
+    """A tensor that is zero everywhere gets the limit 1: any would do."""
+    return rounded(np.array([METHODS[method](counts.bins, counts.peak) if counts.peak > 0 else 1.0]))[0]
+
+
+def rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(f"{v:.{DIGITS}g}") for v in values)
+
+
+class Inputs:
+    """A sample's tiles as a network sees them: prepared when they are asked for, each in another of the eight views."""
+
+    def __init__(self, spec: Spec, sample: Sample, views: bool) -> None:
+        self.spec, self.sample, self.views = spec, sample, views
+
+    def __len__(self) -> int:
+        return len(self.sample.tiles)
+
+    def __iter__(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        for i, tile in enumerate(self.sample.tiles):
+            x = self.spec.prepare(tile.image[None])
+            yield tile.id, np.ascontiguousarray(look(x, i % len(ALL))) if self.views else x

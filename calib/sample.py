@@ -1,0 +1,129 @@
+"""Which tiles a network is calibrated on, and which are kept back to judge it by.
+
+The sample is spread: tiles are sorted by how much road their label has (without labels by how bright they are) and taken
+at even steps from a seeded start, so that it holds tiles with roads and tiles without. An image larger than the network's
+tile gives several, one smaller than half of it none: mirrored margins would be most of what the network sees.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.images import Image, TileFile, find_tiles, read_tile
+from dlink.trt_runtime.windows import square
+
+FEWEST = 4  # tiles in all; with fewer nothing could be said
+LOOKED_AT = 4  # candidates for every tile that is taken
+HELD_BACK = 0.25  # of the tiles, for the judgement, where there are not enough for both
+
+Label = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An image (S, S, 3) as the network sees it, and its label (S, S) if it has one."""
+
+    id: str
+    image: Image
+    label: Label | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Tiles to calibrate on and, never among them, tiles to judge by."""
+
+    tiles: tuple[Tile, ...]
+    held: tuple[Tile, ...]
+    skipped: tuple[str, ...]  # a line for each image that could not be used
+    sha256: str  # of the pixels of `tiles`
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tile would be cut, and what it is sorted by."""
+
+    file: TileFile
+    row: int
+    column: int
+    key: tuple[float, float]
+
+
+def sample(folder: Path, side: int, count: int, held: int, seed: int) -> Sample:
+    """`count` tiles of a folder (or of one large image) to calibrate on and `held` to judge by; fewer of each where there are not so many."""
+    files = [TileFile(folder.stem, folder, None)] if folder.is_file() else find_tiles(folder)
+    rng = np.random.default_rng(seed)
+    skipped: list[str] = []
+    places = look_around([files[i] for i in rng.permutation(len(files))], side, count + held, skipped)
+    if len(places) < FEWEST:
+        why = f"; first: {skipped[0]}" if skipped else ""
+        raise BadInput(
+            f"{folder}: {len(places)} usable tiles of {len(files)} images; calibration needs {FEWEST} or more of the "
+            f"kind that the network is for, {side} x {side} px or larger{why}"
+        )
+    wanted = min(count + held, len(places))
+    places.sort(key=lambda place: place.key)
+    step = len(places) / wanted
+    chosen = [places[int((i + rng.random()) * step)] for i in range(wanted)]
+    back = min(held, max(1, math.ceil(wanted * HELD_BACK)))
+    kept = set(np.linspace(0, wanted - 1, back + 2).round().astype(int)[1:-1].tolist())
+    tiles = [cut(place, side) for place in chosen]
+    mine = tuple(tile for i, tile in enumerate(tiles) if i not in kept)
+    theirs = tuple(tile for i, tile in enumerate(tiles) if i in kept)
+    return Sample(mine, theirs, tuple(skipped), digest(mine))
+
+
+def look_around(files: list[TileFile], side: int, wanted: int, skipped: list[str]) -> list[Place]:
+    """Candidates from the first files that have enough of them, evenly over the files."""
+    most = LOOKED_AT * wanted
+    each = math.ceil(most / len(files))
+    places: list[Place] = []
+    for file in files:
+        if len(places) >= most:
+            break
+        try:
+            places += list(places_of(file, side))[:each]
+        except (BadInput, OSError) as e:
+            skipped.append(str(e))
+    return places
+
+
+def places_of(file: TileFile, side: int) -> Iterator[Place]:
+    """The tiles that an image has room for, from its middle; one for an image not much smaller than a tile."""
+    image, label = read_tile(file)
+    height, width = image.shape[:2]
+    if min(height, width) < side / 2:
+        raise BadInput(f"{file.image}: {width} x {height} px is too small for a tile of {side} x {side}")
+    corners = [(r, c) for r in starts(height, side) for c in starts(width, side)]
+    middle = ((height - side) / 2, (width - side) / 2)
+    for row, column in sorted(corners, key=lambda at: math.dist(at, middle)):
+        seen = image[row : row + side, column : column + side]
+        road = float(label[row : row + side, column : column + side].mean()) if label is not None else -1.0
+        yield Place(file, row, column, (road, float(seen.mean())))
+
+
+def starts(length: int, side: int) -> list[int]:
+    """Where tiles begin along one axis, without overlap."""
+    room = max(length // side, 1)
+    margin = max(length - room * side, 0) // 2
+    return [margin + i * side for i in range(room)]
+
+
+def cut(place: Place, side: int) -> Tile:
+    image, label = read_tile(place.file)
+    box = slice(place.row, place.row + side), slice(place.column, place.column + side)
+    cropped = None if label is None else square(label[box][..., None], side)[..., 0]
+    name = f"{place.file.image.name} at {place.column}, {place.row}"
+    return Tile(name, square(image[box], side), cropped)
+
+
+def digest(tiles: tuple[Tile, ...]) -> str:
+    whole = hashlib.sha256()
+    for tile in tiles:
+        whole.update(np.ascontiguousarray(tile.image))
+    return whole.hexdigest()
