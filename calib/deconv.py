@@ -1,8 +1,8 @@
 """Rewrite a transposed convolution as a convolution and DepthToSpace, exactly.
 
-With stride s, output pixel s q + r (of phase r) is the sum over d of x[q - d] w[s d + r + p]: for each phase an ordinary
-convolution of the input. All phases together are one convolution to s * s times the channels, some of its taps zero, and
-DepthToSpace interleaves them. INT8 transposed convolutions are reported broken or slow in TensorRT
+With stride s, output pixel s q + r (of phase r) is the sum over d of x[q - d] w[s d + r + p]: for each phase an
+ordinary convolution of the input. All phases together are one convolution to s * s times the channels, some of its
+taps zero, and DepthToSpace interleaves them. INT8 transposed convolutions are reported broken or slow in TensorRT
 (NVIDIA/TensorRT#1293, #4366); convolutions are not.
 """
 
@@ -17,7 +17,7 @@ from dlink.calib.graph import Graph, Weights
 
 
 def phases(kernel: int, stride: int, pad: int) -> tuple[NDArray[np.int64], int, int]:
-    """One axis: which tap of the transposed kernel each phase (s, K) reads, -1 for none; and padding before and after."""
+    """One axis: the tap of the transposed kernel that each phase (s, K) reads, -1 for none; padding around."""
     taps = {(r, d): stride * d + r + pad for r in range(stride) for d in range(-kernel, kernel + 1)}
     used = {at: tap for at, tap in taps.items() if 0 <= tap < kernel}
     most, least = max(d for _, d in used), min(d for _, d in used)

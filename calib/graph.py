@@ -1,7 +1,7 @@
 """An ONNX file of ours as what calibration works on: a float32 graph, its layers and its Spec.
 
-An FP16 file is lifted: its weights widened, its casts dropped, which changes none of its numbers. So calibration has one
-kind of graph to know, and what it writes is the same whichever file it began with.
+An FP16 file is lifted: its weights widened, its casts dropped, which changes none of its numbers. So calibration has
+one kind of graph to know, and what it writes is the same whichever file it began with.
 """
 
 import copy

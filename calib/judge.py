@@ -26,7 +26,8 @@ class Score:
     """A candidate beside the float network with one number of views, pooled over tiles."""
 
     views: int
-    drop: float | None  # of the IoU with the labels; None without labels
+    iou: float | None  # of the candidate with the labels; None without labels
+    drop: float | None  # what the float network has more
     agreement: float  # IoU between the two masks; 1 where neither has any road
     error: float  # root mean square difference of probabilities
 
@@ -57,8 +58,8 @@ class Judge:
         backend.close()
         if not any((probs > self.spec.threshold).any() for probs in self.reference[1]):
             raise BadInput(
-                f"the float network finds no road on any of the {len(tiles)} tiles held back, so nothing can be judged; "
-                f"give tiles with roads, or more of them"
+                f"the float network finds no road on any of the {len(tiles)} tiles held back, so there is nothing to "
+                f"judge by; give tiles with roads, or more of them"
             )
 
     @property
@@ -84,21 +85,19 @@ class Judge:
             if tile.label is not None:
                 mine.add(a, tile.label)
                 theirs.add(b, tile.label)
-        agreement = masks.iou()
-        pooled = agreement.pooled if agreement else None
+        agreement, candidate, reference = pooled(masks), pooled(mine), pooled(theirs)
         return Score(
             views,
-            drop_of(theirs, mine),
-            1.0 if pooled is None else pooled,
+            candidate,
+            None if candidate is None or reference is None else reference - candidate,
+            1.0 if agreement is None else agreement,
             float(np.sqrt(squares / len(self.tiles))),
         )
 
 
-def drop_of(reference: Overlap, candidate: Overlap) -> float | None:
-    a, b = reference.iou(), candidate.iou()
-    if a is None or b is None or a.pooled is None or b.pooled is None:
-        return None
-    return a.pooled - b.pooled
+def pooled(overlap: Overlap) -> float | None:
+    iou = overlap.iou()
+    return iou.pooled if iou else None
 
 
 def say(scores: Sequence[Score]) -> str:

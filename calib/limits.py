@@ -60,7 +60,9 @@ def divergence(values: NDArray[np.float64], end: int) -> float:
     spread = held * (sums / np.maximum(counts, 1))[level]
     both = (reference > 0) & (spread > 0)
     p, q = reference / reference.sum(), spread / max(spread.sum(), 1)
-    lost = p[(reference > 0) & ~both].sum()  # where the quantised has nothing the divergence is infinite: rank by how much
+    lost = p[
+        (reference > 0) & ~both
+    ].sum()  # where the quantised has nothing the divergence is infinite: rank by how much
     return float((p[both] * np.log(p[both] / q[both])).sum() + 1e3 * lost)
 
 

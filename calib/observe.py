@@ -4,7 +4,7 @@ Memory does not grow with the number of tiles: a tile's tensors are looked at an
 """
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,15 +13,35 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from dlink.calib.graph import CONVOLUTIONS, Graph, layer_name
+from dlink.calib.sample import Sample
 from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.spec import Spec
+from dlink.trt_runtime.views import ALL, look
 
 BINS = 2048  # of a histogram of |value| between 0 and the tensor's peak; TensorRT's own calibration had as many
 COUNTED = 1 << 19  # pixels of a tensor that are counted of a tile; its peak is taken of all
 
 Channels = NDArray[np.float64]  # (C,)
 Tensor = NDArray[np.float32]  # (C, H, W)
-Inputs = Sequence[tuple[str, NDArray[np.float32]]]  # where each comes from, for messages, and x (1, 3, S, S)
 Tick = Callable[[int, int, str], None]
+
+
+class Inputs:
+    """A sample's tiles as a network sees them: each one's name and x (1, 3, S, S), prepared when it is asked for.
+
+    With `views` each tile is seen through another of the eight.
+    """
+
+    def __init__(self, spec: Spec, sample: Sample, views: bool) -> None:
+        self.spec, self.sample, self.views = spec, sample, views
+
+    def __len__(self) -> int:
+        return len(self.sample.tiles)
+
+    def __iter__(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        for i, tile in enumerate(self.sample.tiles):
+            x = self.spec.prepare(tile.image[None])
+            yield tile.id, np.ascontiguousarray(look(x, i % len(ALL))) if self.views else x
 
 
 @dataclass
@@ -58,7 +78,7 @@ class Counts:
 
 def observed(graph: Graph) -> list[str]:
     """The tensors that may be quantised or must fit float16: what convolutions and sums read, and what sums give."""
-    names = [n.input[0] for n in graph.convolutions if n.input[0] != graph.input]
+    names = [n.input[0] for n in graph.convolutions]
     for node in graph.model.graph.node:
         if node.op_type == "Add":
             names += [*node.input, *node.output]
@@ -92,16 +112,22 @@ def count(graph: Graph, inputs: Inputs, counts: dict[str, Counts], tick: Tick) -
 
 
 def runner(graph: Graph, names: Iterable[str]) -> Callable[[NDArray[np.float32]], list[Tensor]]:
-    """Some tensors of the network for an input, each (C, H, W)."""
+    """Some tensors of the network for an input, each (C, H, W); the input itself may be one."""
     names = list(names)
+    inner = [name for name in names if name != graph.input]
     model = copy.deepcopy(graph.model)
     del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # an arena would hold the peak of every step at once
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda x: [values[0] for values in session.run(names, {graph.input: x})]
+
+    def run(x: NDArray[np.float32]) -> list[Tensor]:
+        found = dict(zip(inner, session.run(inner, {graph.input: x}), strict=True))
+        return [found.get(name, x)[0] for name in names]
+
+    return run
 
 
 def whose(graph: Graph, tensor: str) -> str:

@@ -1,12 +1,13 @@
 """Which layers run in int8, and why the others do not.
 
-A unit is a convolution, or the skip branch of a sum. What TensorRT fuses is a convolution whose input, weights and output
-are quantised, with the sum and the ReLU behind it, if of the sum the skip branch alone is quantised and the convolution's
-own result is not (NVIDIA, Developer Guide, "Explicit quantization", Q/DQ placement).
+A unit is a convolution, or the skip branch of a sum. What TensorRT fuses is a convolution whose input, weights and
+output are quantised, with the sum and the ReLU behind it, if of the sum the skip branch alone is quantised and the
+convolution's own result is not (NVIDIA, Developer Guide, "Explicit quantization", Q/DQ placement).
 
 What stays FP16 from the start, each because it was measured or reported (DESIGN.md, "INT8"):
 - the last convolution and the sigmoid: they draw the edge of the road;
-- convolutions that read the image: few operations, three channels that int8 can't fill, a seventh of the whole error;
+- convolutions that read the image, as long as ENOUGH of the network stays in int8: they have few operations on three
+  channels, which int8 units can't fill, and made a seventh of the whole error;
 - skips at a quarter of the tile's side and finer, where the residual stream is quantised again at every block and the
   error is largest; skips that no convolution reads or makes (the sums of the dilated centre), small tensors that gain
   nothing;
@@ -24,6 +25,7 @@ from dlink.trt_runtime.errors import BadInput
 
 INT8, FP16 = "int8", "fp16"
 DECONVS = ("int8", "conv", "fp16")
+ENOUGH = 0.95  # of the multiply-adds; a narrow network's first convolution is more than the rest
 FINE = 4  # skips of tensors this many times smaller than the tile, or less, are not quantised
 
 
@@ -44,13 +46,16 @@ class Unit:
 
 def place(graph: Graph, deconv: str, keep: Iterable[str] = ()) -> list[Unit]:
     """Every unit of a network and its precision. `keep` are patterns of names that stay FP16."""
-    keep = list(keep)
     total = sum(graph.macs(node) for node in graph.convolutions)
+    shares = {node.name: graph.macs(node) / total for node in graph.convolutions}
+    spared = sum(shares[n.name] for n in (*graph.read_by[graph.input], graph.convolutions[-1]) if n.name in shares)
     units = []
     for node in graph.model.graph.node:
         if node.op_type in CONVOLUTIONS:
+            share = shares[node.name]
             why = why_not(graph, node, deconv)
-            share = graph.macs(node) / total
+            if not why and node.input[0] == graph.input and spared <= 1 - ENOUGH:
+                why = "reads the image"
         elif node.op_type == "Add" and (skip := skip_of(graph, node)):
             fine = graph.stride(skip) <= FINE
             why = f"the residual stream at 1/{graph.stride(skip)} of the tile" if fine else ""
@@ -58,7 +63,7 @@ def place(graph: Graph, deconv: str, keep: Iterable[str] = ()) -> list[Unit]:
         else:
             continue
         units.append(Unit(layer_name(node), node.name, node.op_type, share, FP16 if why else INT8, why))
-    return kept(units, keep)
+    return kept(units, list(keep))
 
 
 def kept(units: list[Unit], keep: list[str]) -> list[Unit]:
@@ -72,23 +77,21 @@ def why_not(graph: Graph, node: onnx.NodeProto, deconv: str) -> str:
     """Why a convolution stays FP16; nothing where it does not."""
     if node.name == graph.convolutions[-1].name:
         return "the last convolution"
-    if node.input[0] == graph.input:
-        return "reads the image"
     if node.op_type == "ConvTranspose" and deconv != "int8":
         return "transposed" if deconv == "fp16" else "transposed, and can't be rewritten"
     return ""
 
 
 def skip_of(graph: Graph, add: onnx.NodeProto) -> str | None:
-    """The skip branch of a sum: what a convolution reads too, or a shortcut's own. None where there is no such thing."""
+    """The skip branch of a sum: what a convolution reads too, or a shortcut's own. None where there is none."""
     first, second = add.input
     if first in graph.weights or second in graph.weights:
         return None
     alone = [name for name in (first, second) if ends_a_branch(graph, name)]
     if len(alone) == 2:  # a shortcut with a convolution of its own stands second
-        return second
+        return str(second)
     if len(alone) == 1:
-        skip = second if alone[0] == first else first
+        skip: str = second if alone[0] == first else first
         return skip if any(n.op_type in CONVOLUTIONS for n in graph.read_by[skip]) else None
     return None
 

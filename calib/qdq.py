@@ -1,16 +1,18 @@
 """Write a quantised network: QuantizeLinear and DequantizeLinear pairs where TensorRT wants them, FP16 around them.
 
-Integers are int8 with zero at 0. Weights have a scale per output channel (axis 0 of a convolution, 1 of a transposed one)
-and stand in the file as int8 behind a DequantizeLinear; biases stay. A tensor is quantised once, however many read it.
+Integers are int8 with zero at 0. Weights have a scale per output channel (axis 0 of a convolution, 1 of a transposed
+one) and stand in the file as int8 behind a DequantizeLinear; biases stay. A tensor is quantised once, however many
+read it.
 
-Scales are float32, as opset 17 has it, and casts stand between them and FP16. That is not only for TensorRT 8.5: weights'
-scales reach below float16's least number, and TensorRT refuses a scale of 0. TensorRT-RTX sees through the casts: its
-plans hold int8 weights all the same.
+Scales are float32, as opset 17 has it, and casts stand between them and FP16. That is not only for TensorRT 8.5:
+weights' scales reach below float16's least number, and TensorRT refuses a scale of 0. TensorRT-RTX sees through the
+casts: its plans hold int8 weights all the same.
 """
 
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,7 +31,8 @@ LEAST = 2.0**-16  # of a layer's largest scale: a channel of next to no weight g
 def weight_scales(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     """Per output channel (C,): the largest weight becomes 127."""
     peak = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
-    return np.maximum(peak, max(float(peak.max()) * LEAST, 1e-30)).astype(np.float32) / np.float32(STEPS)
+    scales: NDArray[np.float32] = np.maximum(peak, max(float(peak.max()) * LEAST, 1e-30)) / np.float32(STEPS)
+    return scales
 
 
 def quantised(weight: NDArray[np.float32], scales: NDArray[np.float32], axis: int) -> NDArray[np.int8]:
@@ -49,7 +52,7 @@ class Writer:
     weights: list[onnx.TensorProto] = field(default_factory=list)
     pairs: dict[str, str] = field(default_factory=dict)  # what stands for a tensor once it was quantised
 
-    def add(self, op: str, inputs: list[str], output: str, **attributes: int) -> str:
+    def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, [output], f"{output}_node", **attributes))
         return output
 
@@ -61,7 +64,9 @@ class Writer:
         return self.add("Cast", [tensor], f"{tensor}_half", to=TensorProto.FLOAT16) if self.half else tensor
 
     def to_float(self, tensor: str) -> str:
-        return self.add("Cast", [tensor], f"{tensor}_float", to=TensorProto.FLOAT) if self.half else tensor
+        if not self.half or tensor == self.graph.input:
+            return tensor
+        return self.add("Cast", [tensor], f"{tensor}_float", to=TensorProto.FLOAT)
 
     def float_weight(self, name: str, values: NDArray[np.generic]) -> str:
         return self.constant(name, values.astype(np.float16 if self.half else np.float32))

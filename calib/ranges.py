@@ -1,16 +1,15 @@
 """What values a network's tensors took: gathered once, kept as JSON, reusable for the same file.
 
-    {"format": 1,
-     "onnx_sha256": "...",                       of the file that was calibrated: no other may use them
-     "tiles": 32, "tiles_sha256": "...",         what was looked at; views: each tile in another of the eight, or as it is
-     "views": true,
-     "tensors": {"<ONNX name>": {
-        "peak": [1.25, ...], "mean": [...],      largest |value| and mean of each channel
-        "limit": {"entropy": 3.1, "percentile": 2.9, "mse": 3.4, "max": 5.0}}}}   largest |value| kept, after that
+{"format": 1,
+ "onnx_sha256": "...",                       of the file that was calibrated: no other may use them
+ "tiles": 32, "tiles_sha256": "...",         what was looked at; views: each tile in another of the eight, or as it is
+ "views": true,
+ "tensors": {"<ONNX name>": {
+    "peak": [1.25, ...], "mean": [...],      largest |value| and mean of each channel
+    "limit": {"entropy": 3.1, "percentile": 2.9, "mse": 3.4, "max": 5.0}}}}   largest |value| kept, after that
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,13 +18,11 @@ from numpy.typing import NDArray
 
 from dlink.calib.graph import Graph
 from dlink.calib.limits import METHODS
-from dlink.calib.observe import Channels, Counts, Tick, count, see
+from dlink.calib.observe import Channels, Counts, Inputs, Tick, count, see
 from dlink.calib.rescale import factors
 from dlink.calib.sample import Sample
 from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.files import replacing
-from dlink.trt_runtime.spec import Spec
-from dlink.trt_runtime.views import ALL, look
 
 FORMAT = 1
 DIGITS = 7  # significant: more than a float32 has
@@ -75,7 +72,7 @@ class Ranges:
             values = json.loads(path.read_text())
             if (format := values.pop("format", None)) != FORMAT:
                 raise BadInput(f"{path}: ranges of format {format}, this dlink reads {FORMAT}; {again}")
-            tensors = {name: Tensor(**{k: v for k, v in t.items()}) for name, t in values.pop("tensors").items()}
+            tensors = {name: Tensor(**t) for name, t in values.pop("tensors").items()}
             ranges = cls(**values, tensors=tensors)
         except (ValueError, TypeError, AttributeError, KeyError) as e:
             if isinstance(e, BadInput):
@@ -102,7 +99,8 @@ def gather(graph: Graph, sample: Sample, views: bool, tick: Tick) -> Ranges:
         name: Tensor(
             peak=rounded(s.peak),
             mean=rounded(s.total / len(inputs)),
-            limit={method: limit_of(counts[name], method) for method in METHODS},
+            # Pixels take all their values about equally often: nothing is gained by clipping them.
+            limit={method: limit_of(counts[name], "max" if name == graph.input else method) for method in METHODS},
         )
         for name, s in seen.items()
     }
@@ -116,18 +114,3 @@ def limit_of(counts: Counts, method: str) -> float:
 
 def rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(float(f"{v:.{DIGITS}g}") for v in values)
-
-
-class Inputs:
-    """A sample's tiles as a network sees them: prepared when they are asked for, each in another of the eight views."""
-
-    def __init__(self, spec: Spec, sample: Sample, views: bool) -> None:
-        self.spec, self.sample, self.views = spec, sample, views
-
-    def __len__(self) -> int:
-        return len(self.sample.tiles)
-
-    def __iter__(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        for i, tile in enumerate(self.sample.tiles):
-            x = self.spec.prepare(tile.image[None])
-            yield tile.id, np.ascontiguousarray(look(x, i % len(ALL))) if self.views else x

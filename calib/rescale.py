@@ -1,13 +1,13 @@
 """Scale channels so that int8 and float16 hold them, without changing the network.
 
-ReLU, max pooling and sums keep a positive factor of each channel, so a stretch of the graph between convolutions may run
-at a factor per channel: the convolutions that lead into it take the factors into their weights and biases, those that
-lead out divide by them. The network stays the same function.
+ReLU, max pooling and sums keep a positive factor of each channel, so a stretch of the graph between convolutions may
+run at a factor per channel: the convolutions that lead into it take the factors into their weights and biases, those
+that lead out divide by them. The network stays the same function.
 
 Two things are gained. A tensor has one scale in int8, so a channel whose values stay small has few steps left: factors
 bring the channels' peaks together (cross-layer equalisation; Nagel et al., Data-Free Quantization Through Weight
-Equalization and Bias Correction, 2019), here to the power 3/4, since what the channels gain the weights lose. And the
-whole stretch is kept within float16, which D-LinkNet's dilated centre otherwise leaves.
+Equalization and Bias Correction, 2019), half of the way, since what the channels gain the weights lose. And the
+stretch is kept within float16, which D-LinkNet's dilated centre otherwise leaves.
 """
 
 from collections import defaultdict
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from dlink.calib.graph import CONVOLUTIONS, Graph, Weights
 
-EVEN = 0.75  # 0 leaves the channels as they are, 1 gives them all one peak; measured, see DESIGN.md
-MOST = 32.0  # times a channel is enlarged at most: beyond, its weights' own steps suffer
+EVEN = 0.5  # 0 leaves the channels as they are, 1 gives them all one peak; measured, see DESIGN.md
+MOST = 8.0  # times a channel is enlarged at most
 COMFORT = 2048.0  # peaks are brought to at most this, 32 times below float16's end
 HOMOGENEOUS = ("Relu", "MaxPool", "Add", "Identity")  # f(c x) = c f(x) for c > 0, channel by channel
 ENDS = ""  # stands for whatever must keep its scale
@@ -27,7 +27,7 @@ Channels = NDArray[np.float64]  # (C,)
 
 
 def factors(graph: Graph, peaks: dict[str, Channels]) -> dict[str, Channels]:
-    """What each tensor's channels are multiplied by, for every tensor that may be; `peaks` are their largest |value|."""
+    """What each tensor's channels are multiplied by, for every tensor that may be; `peaks` are of |value|."""
     stretch = stretches(graph)
     together: dict[str, list[Channels]] = defaultdict(list)
     for tensor, peak in peaks.items():
@@ -42,7 +42,8 @@ def even(peak: Channels) -> Channels:
     if top == 0:
         return np.ones_like(peak)
     factor = np.minimum(np.maximum(peak / top, 1e-9) ** -EVEN, MOST)
-    return factor * min(1.0, COMFORT / float((peak * factor).max()))
+    held: Channels = factor * min(1.0, COMFORT / float((peak * factor).max()))
+    return held
 
 
 def rescale(graph: Graph, factor: dict[str, Channels]) -> Graph:

@@ -1,8 +1,9 @@
 """Which tiles a network is calibrated on, and which are kept back to judge it by.
 
-The sample is spread: tiles are sorted by how much road their label has (without labels by how bright they are) and taken
-at even steps from a seeded start, so that it holds tiles with roads and tiles without. An image larger than the network's
-tile gives several, one smaller than half of it none: mirrored margins would be most of what the network sees.
+The sample is spread: tiles are sorted by how much road their label has (without labels by how bright they are) and
+taken at even steps from a seeded start, so that it holds tiles with roads and tiles without. An image larger than the
+network's tile gives several, one smaller than half of it none: mirrored margins would be most of what the network
+sees.
 """
 
 import hashlib
@@ -55,7 +56,10 @@ class Place:
 
 
 def sample(folder: Path, side: int, count: int, held: int, seed: int) -> Sample:
-    """`count` tiles of a folder (or of one large image) to calibrate on and `held` to judge by; fewer of each where there are not so many."""
+    """`count` tiles of a folder (or of one large image) to calibrate on and `held` to judge by.
+
+    Fewer of each where there are not so many.
+    """
     files = [TileFile(folder.stem, folder, None)] if folder.is_file() else find_tiles(folder)
     rng = np.random.default_rng(seed)
     skipped: list[str] = []
@@ -70,7 +74,7 @@ def sample(folder: Path, side: int, count: int, held: int, seed: int) -> Sample:
     places.sort(key=lambda place: place.key)
     step = len(places) / wanted
     chosen = [places[int((i + rng.random()) * step)] for i in range(wanted)]
-    back = min(held, max(1, math.ceil(wanted * HELD_BACK)))
+    back = held if wanted == count + held else min(held, max(1, math.ceil(wanted * HELD_BACK)))
     kept = set(np.linspace(0, wanted - 1, back + 2).round().astype(int)[1:-1].tolist())
     tiles = [cut(place, side) for place in chosen]
     mine = tuple(tile for i, tile in enumerate(tiles) if i not in kept)
@@ -125,5 +129,5 @@ def cut(place: Place, side: int) -> Tile:
 def digest(tiles: tuple[Tile, ...]) -> str:
     whole = hashlib.sha256()
     for tile in tiles:
-        whole.update(np.ascontiguousarray(tile.image))
+        whole.update(tile.image.tobytes())
     return whole.hexdigest()

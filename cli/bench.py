@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=IN_FILE, required=False)
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16"]),
+    type=click.Choice(["fp32", "fp16", "int8"]),
     default="fp16",
     show_default=True,
     help="Of the file made from a checkpoint or the embedded network.",
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 @click.option("--seconds", default=10.0, show_default=True, help="For each number of views.")
 @click.option("--threads", type=int, help="Processor threads.  [default: all]")
 @click.option("--baseline", type=click.Choice(["torch"]), help="Run the authors' eight-view PyTorch beside it.")
-@click.option("--rounds", default=3, show_default=True, help="Turns against the baseline.")
+@click.option("--compare", is_flag=True, help="FP32, FP16 and INT8 side by side: speed, roads, size.")
+@click.option("--rounds", default=3, show_default=True, help="Turns against the baseline or in the comparison.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--append", type=OUT_PATH, help="Append the result as a line to this file, e.g. bench/results.jsonl.")
 def bench(
@@ -46,11 +47,19 @@ def bench(
     seconds: float,
     threads: int | None,
     baseline: str | None,
+    compare: bool,
     rounds: int,
     as_json: bool,
     append: Path | None,
 ) -> None:
-    """Time MODEL, an ONNX file of ours or a checkpoint; the embedded network where none is given."""
+    """Time MODEL, an ONNX file of ours or a checkpoint; the embedded network where none is given.
+
+    What a checkpoint needs is made once and kept in a cache folder ($DLINK_CACHE): an INT8 file is calibrated on
+    --tiles, or on generated scenes.
+    """
+    if compare:
+        side_by_side(model, tile, tiles, threads, rounds, as_json, append)
+        return
     from dlink.bench.latency import latency
     from dlink.bench.machine import machine, peak_bytes
     from dlink.cli.models import model_file, pictures
@@ -58,7 +67,7 @@ def bench(
     from dlink.trt_runtime.files import file_sha256
 
     counts = numbers(views)
-    path = model_file(model, tile, precision)
+    path = model_file(model, tile, precision, tiles)
     show = progress("bench")
     with open_model(path, threads=threads) as segmenter:
         spec, engine = segmenter.spec, segmenter.backend.engine
@@ -71,6 +80,7 @@ def bench(
         against = beside_torch(segmenter, model, images, rounds) if baseline else None
     result = {
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
+        "executed": segmenter.backend.executed,
         "file": {"name": path.name, "sha256": file_sha256(path), "bytes": path.stat().st_size},
         "network": {"arch": spec.arch, "width": spec.width, "tile": spec.tile, "precision": spec.precision},
         "engine": engine,
@@ -80,10 +90,45 @@ def bench(
         "baseline": against.to_json() if against else None,
         "machine": machine(),
     }
+    give(result, table(result), as_json, append)
+
+
+def give(result: Mapping[str, Any], text: str, as_json: bool, append: Path | None) -> None:
     if append:
         with append.open("a") as f:
             f.write(json.dumps(result) + "\n")
-    click.echo(json.dumps(result, indent=1) if as_json else table(result))
+    click.echo(json.dumps(result, indent=1) if as_json else text)
+
+
+def side_by_side(
+    model: Path | None, tile: int, tiles: Path | None, threads: int | None, rounds: int, as_json: bool,
+    append: Path | None,
+) -> None:  # fmt: skip
+    """The network in three precisions, made where they are not in the cache."""
+    from dlink.bench import compare as side
+    from dlink.bench.machine import machine
+    from dlink.cli.models import model_file, tiles_of
+
+    if model is not None and model.suffix == ".onnx":
+        raise BadInput(f"{model}: --compare makes its own files; give the checkpoint, or nothing for the embedded one")
+    files = {precision: model_file(model, tile, precision, tiles) for precision in ("fp32", "fp16", "int8")}
+    chosen = tiles_of(tiles, tile).held
+    rows = side.compare(files, chosen, rounds, threads, progress("compare"))
+    facts = machine()
+    labelled = sum(t.label is not None for t in chosen)
+    result = {
+        "when": time.strftime("%Y-%m-%d", time.gmtime()),
+        "compare": [row.to_json() for row in rows],
+        "name": model.name if model else "embedded",
+        "tile": tile,
+        "tiles": f"{len(chosen)} of {tiles.name if tiles else 'generated scenes'}, {labelled} with labels",
+        "rounds": rounds,
+        "machine": facts,
+    }
+    where = (
+        f"{facts['cpu']}, {facts['cores']} cores; tile {tile}, medians of {rounds} rounds; roads on {result['tiles']}"
+    )
+    give(result, "\n".join([where, *side.table(rows), side.advice(rows)]), as_json, append)
 
 
 def numbers(views: str) -> list[int]:

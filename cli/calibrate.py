@@ -23,7 +23,11 @@ FRACTION = click.FloatRange(0, 1)
 @click.argument("tiles", type=IN_PATH)
 @click.option("-o", "--output", "out", type=OUT_PATH, required=True, help="The INT8 file to write (.onnx).")
 @click.option(
-    "--method", type=click.Choice(METHODS), default="auto", show_default=True, help="How ranges are cut; auto tries all."
+    "--method",
+    type=click.Choice(METHODS),
+    default="auto",
+    show_default=True,
+    help="How ranges are cut; auto tries all.",
 )
 @click.option("--samples", type=AT_LEAST_1, default=32, show_default=True, help="Tiles to gather ranges from.")
 @click.option("--held", type=AT_LEAST_1, default=8, show_default=True, help="Tiles kept back to judge the result by.")
@@ -51,9 +55,9 @@ def calibrate(
     """Write the ONNX file of dlink-export as INT8, with ranges from TILES.
 
     TILES is a DeepGlobe folder (<id>_sat.*, <id>_mask.png or not), a folder of pictures, or one large picture, best of
-    the kind that the network will see. Some are kept back: there the file's roads must be the float network's, with one
-    view and with eight, or the layers that cost most are put back to FP16 until they are. Exits with 1 and writes nothing
-    where that does not help.
+    the kind that the network will see. Some are kept back: there the file's roads must be the float network's, with
+    one view and with eight, or the layers that cost most are put back to FP16 until they are. Exits with 1 and writes
+    nothing where that does not help.
     """
     if out.suffix != ".onnx":
         raise BadInput(f"{out}: the name must end in .onnx")
@@ -81,7 +85,9 @@ def calibrate(
         click.echo(json.dumps(result.to_json(), indent=1))
         return
     smaller = out.stat().st_size / onnx.stat().st_size
-    click.echo(f"{out}: {result.share:.1%} of the multiply-adds in int8, {out.stat().st_size / 1e6:.1f} MB ({smaller:.0%})")
+    click.echo(
+        f"{out}: {result.share:.1%} of the multiply-adds in int8, {out.stat().st_size / 1e6:.1f} MB ({smaller:.0%})"
+    )
     click.echo(f"ranges by {result.method} from {result.ranges.tiles} tiles; {result.verdict}")
     if layers:
         click.echo("\n".join(table(result.units)))

@@ -1,23 +1,15 @@
 """ONNX files made from checkpoints on the way to something else, kept by content so that each is made once."""
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.trt_runtime.files import file_sha256
+from dlink.trt_runtime.files import cache_folder, file_sha256
 from dlink.trt_runtime.spec import Spec
 
 VERSION = 1  # of what export writes; raise it when the same checkpoint gives another file
-
-
-def cache_folder() -> Path:
-    """$DLINK_CACHE, else `dlink` in the user's cache folder."""
-    if own := os.environ.get("DLINK_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlink"
 
 
 def cached_export(

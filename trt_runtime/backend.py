@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +30,7 @@ class Backend(Protocol):
     spec: Spec
     max_tiles: int  # the most tiles that `probabilities` takes at once
     engine: str  # what runs the network, its version and the precision it computes in, for reports
+    executed: Mapping[str, float]  # share of the multiply-adds by that precision; empty where the engine does not say
 
     def probabilities(self, tiles: Tiles, views: Sequence[int] | None = None) -> Probs:
         """Road probability of every pixel of 1 to `max_tiles` RGB tiles: uint8 (N, S, S, 3) -> float32 (N, S, S).
@@ -64,6 +65,7 @@ class HostBackend:
     spec: Spec
     max_tiles: int = 1
     engine: str = "NumPy"
+    executed: Mapping[str, float] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 

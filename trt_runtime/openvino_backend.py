@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dlink.trt_runtime.backend import HostBackend, Net, Probs
 from dlink.trt_runtime.errors import BadInput, BadModel
+from dlink.trt_runtime.executed import executed, say
 from dlink.trt_runtime.spec import Spec
 
 
@@ -21,10 +22,10 @@ def open(path: Path, threads: int | None = None) -> HostBackend:
     """The model as a Backend of one tile at a time: batches are no faster on a CPU."""
     model, spec = read(path)
     compiled = compile(model, spec, threads)
-    precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    shares = executed(compiled)
     used = compiled.get_property("INFERENCE_NUM_THREADS")
-    engine = f"OpenVINO {openvino.__version__.partition('-')[0]}, {precision}, {used} threads"
-    return HostBackend(network(compiled), spec, engine=engine)
+    engine = f"OpenVINO {openvino.__version__.partition('-')[0]}, {say(shares)}, {used} threads"
+    return HostBackend(network(compiled), spec, engine=engine, executed=shares)
 
 
 def read(path: Path) -> tuple[openvino.Model, Spec]:

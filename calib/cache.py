@@ -1,0 +1,23 @@
+"""INT8 files made on the way to something else, kept by content so that each is calibrated once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dlink.calib.observe import Tick
+from dlink.calib.sample import Sample
+from dlink.trt_runtime.files import cache_folder, file_sha256
+
+VERSION = 1  # of what calibration writes; raise it when the same tiles give another file
+
+
+def cached_int8(source: Path, key: str, sample: Callable[[], Sample], progress: Callable[[str], Tick]) -> Path:
+    """The INT8 file of an ONNX file, calibrated and judged on a sample unless it has been before.
+
+    `key` stands for the sample: its hash, or what it is made from.
+    """
+    path = cache_folder() / f"int8-{file_sha256(source)[:16]}-{key}-v{VERSION}.onnx"
+    if not path.exists():
+        from dlink.calib.calibrate import How, calibrate
+
+        calibrate(source, path, sample(), How(), None, progress)
+    return path
