@@ -6,6 +6,7 @@ import torch
 from click.testing import CliRunner
 
 from dlink.bench.authors import eight_view_sum
+from dlink.bench.compare import Row, advice
 from dlink.bench.latency import latency, ratio, summary
 from dlink.bench.machine import machine, peak_bytes
 from dlink.cli.bench import bench
@@ -110,3 +111,47 @@ def test_bad_options_are_one_line(tmp_path, monkeypatch, options, message):
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_int8_is_made_once_from_the_embedded_network_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("DLINK_CACHE", str(tmp_path))
+    options = ["--precision", "int8", "--tile", "128", "--views", "1", "--seconds", "0.1", "--json"]
+    first = CliRunner().invoke(bench, options)
+    assert first.exit_code == 0, first.output
+    made = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
+    assert sorted(p.name.split("-")[0] for p in made) == ["dlinknet34", "int8"]
+    second = CliRunner().invoke(bench, options)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == made
+    found = json.loads(second.stdout)
+    assert found["network"]["precision"] == "int8"
+    assert found["executed"]["int8"] > 0.95
+
+
+def test_three_precisions_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setenv("DLINK_CACHE", str(tmp_path / "cache"))
+    options = ["--compare", "--tile", "128", "--rounds", "1", "--append", str(tmp_path / "r.jsonl")]
+    result = CliRunner().invoke(bench, options)
+    assert result.exit_code == 0, result.output
+    rows = {r["precision"]: r for r in json.loads((tmp_path / "r.jsonl").read_text())["compare"]}
+    assert list(rows) == ["fp32", "fp16", "int8"]
+    assert rows["fp32"]["bytes"] > rows["fp16"]["bytes"] > rows["int8"]["bytes"]
+    assert rows["int8"]["executed"]["int8"] > 0.95 > rows["fp16"]["executed"].get("int8", 0)
+    assert rows["fp32"]["scores"][0]["agreement"] == 1
+    assert 0.9 < rows["int8"]["scores"][1]["agreement"] < 1
+    assert result.stdout.splitlines()[-1].startswith("INT8 is ")
+
+
+@pytest.mark.parametrize(
+    ("int8_ms", "words"), [(96.0, "not faster than FP16 on this machine (1.04 times): take"), (50.0, "2.00")]
+)
+def test_the_advice_follows_the_times(int8_ms, words):
+    times = {"fp16": 100.0, "int8": int8_ms}
+    rows = [Row(p, 1, {}, ms / 8, ms, ()) for p, ms in times.items()]
+    assert words in advice(rows)
+
+
+def test_a_comparison_makes_its_own_files(tmp_path):
+    path = write_pointwise(tmp_path / "red.onnx", Spec(tile=128))
+    result = CliRunner().invoke(bench, [str(path), "--compare"])
+    assert result.exit_code == 1
+    assert "red.onnx: --compare makes its own files; give the checkpoint" in result.output

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 
 from dlink.trt_runtime.errors import BadInput, BadModel
@@ -27,7 +28,21 @@ def test_the_spec_comes_with_the_file(path):
 
 
 def test_fp32_files_are_computed_in_fp32(path):
-    assert ", f32, " in open(path).engine
+    backend = open(path)
+    assert ", fp32, " in backend.engine
+    assert backend.executed == {"fp32": 1.0}
+
+
+def test_fp16_files_are_computed_in_the_cpus_reduced_precision(tmp_path):
+    backend = open(write_pointwise(tmp_path / "half.onnx", Spec(tile=64, precision="fp16")))
+    assert sum(backend.executed.values()) == pytest.approx(1)
+    assert set(backend.executed) == ({reduced()} if reduced() else {"fp32"})
+
+
+def reduced():
+    """What this CPU has of bfloat16 and float16 that OpenVINO uses."""
+    has = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "bf16" if "BF16" in has else "fp16" if "FP16" in has else None
 
 
 def test_the_number_of_threads_is_the_callers(path):
