@@ -24,6 +24,7 @@ from dlink.trt_runtime.spec import ONNX_KEY
 
 INT8_KEY = "dlink.int8"  # metadata: JSON, how the file was made; see Result.to_json
 AUTO = "auto"
+RANKED_ON = 4  # tiles: there are some seventy candidates to run on each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,8 +189,9 @@ class Work:
     def costs(self, judge: Judge, method: str, units: Sequence[Unit], tick: Tick) -> list[tuple[int, float]]:
         """Units in int8 by what each costs, the worst first: how much of the squared error goes when it alone is FP16.
 
-        With one view, in which errors show more.
+        With one view, in which errors show more, on RANKED_ON tiles.
         """
+        judge = judge.some(RANKED_ON)
         whole = judge.score(self.write(method, units), views=(1,))[0].error ** 2
         int8 = [i for i, unit in enumerate(units) if unit.precision == INT8]
         found = []

@@ -3,6 +3,7 @@
 Both run in OpenVINO, by the very runtime that will run the file: the float network in float32, the other as it is.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,6 +66,14 @@ class Judge:
     @property
     def labelled(self) -> int:
         return sum(tile.label is not None for tile in self.tiles)
+
+    def some(self, count: int) -> "Judge":
+        """The same judge with fewer tiles, evenly taken."""
+        at = sorted(set(np.linspace(0, len(self.tiles) - 1, count).astype(int).tolist()))
+        other = copy.copy(self)
+        other.tiles = [self.tiles[i] for i in at]
+        other.reference = {views: [probs[i] for i in at] for views, probs in self.reference.items()}
+        return other
 
     def score(self, candidate: Path, views: Sequence[int] = VIEWS) -> list[Score]:
         """Run a candidate on the tiles, with each number of views."""
