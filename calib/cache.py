@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from dlink.calib.judge import Limits
 from dlink.calib.observe import Tick
 from dlink.calib.sample import Sample
 from dlink.trt_runtime.files import cache_folder, file_sha256
@@ -10,7 +11,9 @@ from dlink.trt_runtime.files import cache_folder, file_sha256
 VERSION = 1  # of what calibration writes; raise it when the same tiles give another file
 
 
-def cached_int8(source: Path, key: str, sample: Callable[[], Sample], progress: Callable[[str], Tick]) -> Path:
+def cached_int8(
+    source: Path, key: str, sample: Callable[[], Sample], limits: Limits, progress: Callable[[str], Tick]
+) -> Path:
     """The INT8 file of an ONNX file, calibrated and judged on a sample unless it has been before.
 
     `key` stands for the sample: its hash, or what it is made from.
@@ -19,5 +22,5 @@ def cached_int8(source: Path, key: str, sample: Callable[[], Sample], progress: 
     if not path.exists():
         from dlink.calib.calibrate import How, calibrate
 
-        calibrate(source, path, sample(), How(), None, progress)
+        calibrate(source, path, sample(), How(limits=limits), None, progress)
     return path

@@ -23,7 +23,8 @@ CALIBRATED, HELD_BACK = 24, 4  # tiles that an INT8 file is made from here, and 
 def model_file(model: Path | None, tile: int, precision: str, tiles: Path | None = None) -> Path:
     """An ONNX file as it is; one made (and kept in the cache) from a checkpoint, or from the embedded one.
 
-    An INT8 file is calibrated on `tiles`, or on generated scenes.
+    An INT8 file is calibrated on `tiles`, or on generated scenes. Those say little of a network that was trained on
+    something else: its roads there are then held to no limits.
     """
     if model is not None and model.suffix == ".onnx":
         return model
@@ -36,11 +37,18 @@ def model_file(model: Path | None, tile: int, precision: str, tiles: Path | None
     if precision != "int8":
         return path
     from dlink.calib.cache import cached_int8
+    from dlink.calib.judge import Limits
 
-    if tiles is None:
-        return cached_int8(path, f"scenes{CALIBRATED}", lambda: tiles_of(None, tile), progress)
-    sample = tiles_of(tiles, tile)
-    return cached_int8(path, sample.sha256[:16], lambda: sample, progress)
+    if tiles is not None:
+        sample = tiles_of(tiles, tile)
+        return cached_int8(path, sample.sha256[:16], lambda: sample, Limits(), progress)
+    limits = Limits()
+    if model:
+        limits = Limits(max_iou_drop=1.0, min_agreement=0.0)
+        click.echo(
+            "note: INT8 is calibrated on generated scenes; --tiles are better, and hold its roads to limits", err=True
+        )
+    return cached_int8(path, f"scenes{CALIBRATED}", lambda: tiles_of(None, tile), limits, progress)
 
 
 def tiles_of(folder: Path | None, side: int) -> "Sample":

@@ -90,7 +90,11 @@ def main() -> None:
             times[name].append(time.perf_counter() - start)
     base = np.median(times[Path(fp16).name])
     for name, seen in times.items():
-        print(json.dumps({"file": name, "ms": round(float(np.median(seen)) * 1e3), "of FP16": round(base / np.median(seen), 2)}))
+        print(
+            json.dumps(
+                {"file": name, "ms": round(float(np.median(seen)) * 1e3), "of FP16": round(base / np.median(seen), 2)}
+            )
+        )
 
 
 main()
