@@ -9,7 +9,7 @@ mkdir -p "$work/same"
 environment() { # name, packages...
     [ -x "$work/$1/bin/python" ] || { python3 -m venv "$work/$1" && "$work/$1/bin/pip" install -q "${@:2}"; }
 }
-environment nncf nncf openvino==2026.4.1 onnx opencv-python-headless
+environment nncf nncf openvino==2026.4.1 onnx onnxruntime opencv-python-headless
 environment modelopt 'nvidia-modelopt[onnx]' opencv-python-headless
 
 dlink-export "$checkpoint" "$work/fp32.onnx" --tile "$side" --tiles "$train"
