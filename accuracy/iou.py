@@ -4,7 +4,7 @@ Pooled over tiles: the sum of intersections by the sum of unions, TP / (TP + FP 
 counts. And the mean of each tile's own, 1 where both masks are empty, as the D-LinkNet authors' code counts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ class Overlap:
     either: int = 0
     total: float = 0.0  # of the tiles' own
     tiles: int = 0
+    each: list[tuple[int, int]] = field(default_factory=list)  # (both, either) of every tile
 
     def add(self, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
         """Count one tile's masks, bool (H, W) each; returns this tile's own IoU."""
@@ -35,6 +36,7 @@ class Overlap:
         self.either += either
         self.total += own
         self.tiles += 1
+        self.each.append((both, either))
         return own
 
     def iou(self) -> IoU | None:

@@ -1,0 +1,27 @@
+"""Write a copy of a model file that has another threshold. Needs ONNX."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from dlink.trt_runtime.files import replacing
+from dlink.trt_runtime.spec import ONNX_KEY, Spec
+
+DEEPNESS = "seg_thresh"  # where the QGIS plugin Deepness reads the threshold, see export/onnx_file.py
+
+
+def write_retuned(model: Path, out: Path, spec: Spec, threshold: float) -> None:
+    """Copy an ONNX file of ours with another threshold: in its Spec, and where Deepness reads it.
+
+    Everything else stays as it is; the graph and its weights are not touched. Whole or not at all.
+    """
+    loaded = onnx.load_model(model)
+    for entry in loaded.metadata_props:
+        if entry.key == ONNX_KEY:
+            entry.value = replace(spec, threshold=threshold).to_json()
+        elif entry.key == DEEPNESS:
+            entry.value = json.dumps(threshold)
+    with replacing(out) as part:
+        onnx.save_model(loaded, part)

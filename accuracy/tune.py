@@ -1,0 +1,97 @@
+"""The threshold at which a model's roads have the highest pooled IoU with labels.
+
+The tiles that a threshold was chosen on flatter it: what it is worth must be checked on others.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlink.accuracy.bootstrap import Estimate, Floats, estimate, loss, ratio
+from dlink.accuracy.curves import STEPS, THRESHOLDS, Histograms, best, hits_and_extras, iou_over_thresholds
+from dlink.accuracy.iou import Overlap
+from dlink.trt_runtime.errors import BadInput, CheckFailed
+from dlink.trt_runtime.images import ROAD, TileFile, read_tile
+from dlink.trt_runtime.segmenter import Segmenter, as_mask
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was found. The best of the thresholds 0, 0.001 ... 0.999, and of equal neighbours the middle one.
+
+    The estimates are over tiles: `threshold` where the best one lies in other draws of these tiles, `iou` and `gain`
+    of the best threshold of all. `gain` is over the model's own threshold, `before`.
+    """
+
+    tiles: int  # those with labels
+    views: int
+    before: float
+    iou_before: float
+    threshold: Estimate
+    iou: Estimate
+    gain: Estimate
+
+    @property
+    def best(self) -> float:
+        assert self.threshold.value is not None, "tune() refuses labels without road"
+        return self.threshold.value
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: the fields, an estimate as {"value", "low", "high", "tiles"}; null ends for one tile."""
+        return asdict(self)
+
+
+def tune(
+    model: Segmenter,
+    tiles: Sequence[TileFile],
+    views: int | None = None,
+    report: Callable[[int, int, str], None] = lambda done, total, words: None,
+) -> Tuned:
+    """Look for the best threshold on the tiles that have labels, with the model's own views where None.
+
+    One tile at a time is in memory, and 8 KB of each. `report` is told (done, all, the tile's id).
+    """
+    labelled = [t for t in tiles if t.label is not None]
+    if not labelled:
+        raise BadInput(f"none of the {len(tiles)} tiles has a label; tuning needs <id>_mask.png beside <id>_sat.jpg")
+    histograms, own = Histograms(), Overlap()
+    for done, tile in enumerate(labelled, 1):
+        image, label = read_tile(tile)
+        assert label is not None, "chosen above"
+        prob = model.probabilities(image, views)
+        if not np.isfinite(prob).all():
+            raise CheckFailed(f"tile {tile.id}: the model's probabilities are not finite numbers; export it again")
+        histograms.add(prob, label)
+        own.add(as_mask(prob, model.threshold) > 0, label)
+        report(done, len(labelled), tile.id)
+    counts = histograms.each()
+    if not counts[:, 1].any():
+        raise BadInput(
+            f"no road in any of the {len(labelled)} labels, where road is {ROAD} or more: give labels with roads"
+        )
+    at = int(best(iou_over_thresholds(histograms.pooled())))
+    overlap = np.array(own.each)
+    there = np.stack([iou_columns(tile, at) for tile in counts])
+    return Tuned(
+        tiles=len(labelled),
+        views=len(model.spec.views) if views is None else views,
+        before=model.threshold,
+        iou_before=own.both / own.either,
+        threshold=estimate(counts.reshape(len(counts), -1), best_threshold),
+        iou=estimate(there, ratio),
+        gain=estimate(np.hstack([there, overlap]), loss),
+    )
+
+
+def best_threshold(sums: Floats) -> Floats:
+    """Histograms in one row (..., 2002) -> the best threshold (...)."""
+    return np.asarray(THRESHOLDS[best(iou_over_thresholds(sums.reshape(*sums.shape[:-1], 2, STEPS + 1)))])
+
+
+def iou_columns(counts: NDArray[np.int32], at: int) -> Floats:
+    """Intersection and union of one tile at a threshold."""
+    hits, extras = hits_and_extras(counts.astype(np.float64))
+    return np.array([hits[at], counts[1].sum() + extras[at]])
