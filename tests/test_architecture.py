@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "calib": {"calib", "accuracy", "trt_runtime"},
     "bench": {"bench", "accuracy", "calib", "export", "nets", "scenes", "training", "trt_runtime"},
 }
-HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "cv2", "rasterio", "safetensors"}
+HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "cv2", "rasterio", "safetensors", "scipy", "shapely", "skimage"}
 
 
 def imported(path):
