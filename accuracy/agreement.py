@@ -1,6 +1,6 @@
-"""How two models' roads differ on the same tiles, mask first; and what difference is too much.
+"""How two models' roads differ on the same tiles, mask first. What difference is too much is in gates.py.
 
-`Agreement.to_json` gives plain values, to be kept beside a model as its verdict:
+`Agreement.to_json` gives plain values:
 
     {"tiles": 14, "labelled": 14, "label_road": 31415, "settings": [{
         "views": 8,
@@ -9,26 +9,44 @@
         "max_difference": 0.31,                         of a pixel's probability, the largest of all
         "candidate": {"pooled": 0.7108, "mean": 0.69},  IoU against the labels; null without labels
         "reference": {"pooled": 0.7106, "mean": 0.69},
-        "drop": {"pooled": -0.0002, "mean": 0.0}        reference - candidate; null without labels
+        "drop": {"pooled": -0.0002, "mean": 0.0},       reference - candidate; null without labels
+        "roads": {"candidate": {...}, "reference": {...}},  see roads.py; null without labels
+        "estimates": {                                  what gates look at, with its 95 % interval over tiles
+            "agreement": {"value": 0.9912, "low": 0.985, "high": 0.995, "tiles": 14},
+            "iou": {...}, "apls": {...}, "broken": {...}    candidate against reference, see gates.py
+        }                                               without labels the first alone; the last two where measured
     }, ...]}
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dlink.accuracy.bootstrap import Estimate, estimate, loss, ratio
+from dlink.accuracy.gates import MAX_IOU_DROP, MIN_AGREEMENT, Limits
 from dlink.accuracy.iou import IoU, Overlap
+from dlink.accuracy.pixels import Mask
+from dlink.accuracy.roads import Judge, Roads, RoadTally, apls_drop, broken_rise
 from dlink.trt_runtime.backend import Probs
 from dlink.trt_runtime.errors import BadInput, CheckFailed
-from dlink.trt_runtime.images import TileFile, read_tile
+from dlink.trt_runtime.images import Image, TileFile, read_tile
 from dlink.trt_runtime.segmenter import Segmenter, as_mask
 
+__all__ = ["BOTH", "MAX_IOU_DROP", "MIN_AGREEMENT", "Agreement", "Each", "Limits", "Setting", "Tally", "compare"]
+
 BOTH = (8, 1)  # numbers of views that are compared
-MIN_AGREEMENT = {"fp32": 0.99, "fp16": 0.99, "int8": 0.97}  # plain INT8 of a D-LinkNet34 agrees to 0.977 and more
-MAX_IOU_DROP = 0.005
+
+
+@dataclass(frozen=True)
+class Each:
+    """One tile's own figures."""
+
+    id: str
+    agreement: float  # IoU between the two masks, 1 where both are empty
+    candidate: float | None = None  # IoU with the label; None: there is none
+    reference: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +60,10 @@ class Setting:
     max_difference: float  # of a pixel's probability
     candidate: IoU | None  # against the labels, of the labelled tiles; None: there are none
     reference: IoU | None
+    candidate_roads: Roads | None = None  # the same, beyond IoU
+    reference_roads: Roads | None = None
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)  # what gates look at, by their names
+    each: tuple[Each, ...] = field(default=(), repr=False)  # not in JSON
 
     @property
     def drop(self) -> IoU | None:
@@ -52,6 +74,22 @@ class Setting:
         if self.candidate.pooled is not None and self.reference.pooled is not None:
             lost = self.reference.pooled - self.candidate.pooled
         return IoU(lost, self.reference.mean - self.candidate.mean)
+
+    def estimate(self, gate: str, tiles: int) -> Estimate:
+        """What a gate looks at, of so many tiles; without an interval where none was computed."""
+        if gate in self.estimates:
+            return self.estimates[gate]
+        bare = {"agreement": self.agreement, "iou": self.drop.pooled if self.drop else None}
+        return Estimate(bare.get(gate), None, None, tiles)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as the module's docstring shows them."""
+        names = ("views", "agreement", "worst", "worst_tile", "max_difference", "candidate", "reference", "drop")
+        values = {name: getattr(self, name) for name in names}
+        roads = {"candidate": self.candidate_roads, "reference": self.reference_roads}
+        values["roads"] = {k: asdict(v) for k, v in roads.items() if v} or None
+        values["estimates"] = {name: asdict(found) for name, found in self.estimates.items()}
+        return {k: asdict(v) if isinstance(v, IoU) else v for k, v in values.items()}
 
 
 @dataclass(frozen=True)
@@ -65,46 +103,19 @@ class Agreement:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for json.dumps."""
-        settings = [{**asdict(s), "drop": asdict(s.drop) if s.drop else None} for s in self.settings]
+        settings = [s.to_json() for s in self.settings]
         return {"tiles": self.tiles, "labelled": self.labelled, "label_road": self.label_road, "settings": settings}
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What difference is too much: each number is still allowed."""
-
-    max_iou_drop: float  # of the pooled IoU, with every number of views
-    min_agreement: float
-
-    @classmethod
-    def of(cls, precision: str, max_iou_drop: float | None = None, min_agreement: float | None = None) -> "Limits":
-        """The usual ones for a graph of this precision, where none are given."""
-        return cls(
-            MAX_IOU_DROP if max_iou_drop is None else max_iou_drop,
-            MIN_AGREEMENT[precision] if min_agreement is None else min_agreement,
-        )
-
-    def broken(self, found: Agreement) -> list[str]:
-        """Why the roads are not the same, in words; empty where they are."""
-        why = []
-        if found.labelled and not found.label_road:
-            why.append(
-                f"no road in any of the {found.labelled} labels, where road is 128 or more: give labels with roads"
-            )
-        for s in found.settings:
-            with_views = f"with {count_of_views(s.views)}"
-            if s.agreement is None:
-                why.append(f"no road in either mask on {found.tiles} tiles {with_views}: give tiles with roads")
-            elif s.agreement < self.min_agreement:
-                why.append(f"the masks agree to {s.agreement:.6g} {with_views}, less than {self.min_agreement:g}")
-            lost = s.drop.pooled if s.drop else None
-            if lost is not None and lost > self.max_iou_drop:
-                why.append(f"IoU drops by {lost:.6g} {with_views}, more than {self.max_iou_drop:g}")
-        return why
+Pair: TypeAlias = Sequence[tuple[Probs, float]]  # the candidate's and the reference's probabilities and thresholds
 
 
-def count_of_views(count: int) -> str:
-    return "1 view" if count == 1 else f"{count} views"
+class Evidence(Protocol):
+    """Who keeps what a report shows of each tile, see evidence.py."""
+
+    def add(self, each: Each, image: Image, label: Mask | None, pair: Pair) -> None:
+        """Look at one tile, the probabilities (H, W)."""
+        ...
 
 
 @dataclass
@@ -113,13 +124,13 @@ class Tally:
 
     views: int
     masks: Overlap = field(default_factory=Overlap)
-    candidate: Overlap = field(default_factory=Overlap)
-    reference: Overlap = field(default_factory=Overlap)
-    worst: tuple[float, str] | None = None
+    candidate: RoadTally = field(default_factory=RoadTally)
+    reference: RoadTally = field(default_factory=RoadTally)
+    each: list[Each] = field(default_factory=list)
     max_difference: float = 0.0
 
-    def add(self, id: str, pair: Sequence[tuple[Probs, float]], label: NDArray[np.bool_] | None) -> None:
-        """Count one tile: the candidate's and the reference's probabilities (H, W), each with its threshold."""
+    def add(self, id: str, pair: Pair, label: Mask | None, judge: Judge | None) -> Each:
+        """Count one tile, the probabilities (H, W)."""
         (a, _), (b, _) = pair
         difference = float(np.abs(a - b).max())
         if not np.isfinite(difference):
@@ -127,25 +138,39 @@ class Tally:
             raise CheckFailed(f"tile {id}: the {whose}'s probabilities are not finite numbers; export it again")
         self.max_difference = max(self.max_difference, difference)
         candidate, reference = (as_mask(prob, threshold) > 0 for prob, threshold in pair)
-        own = self.masks.add(candidate, reference)
-        if self.worst is None or own < self.worst[0]:
-            self.worst = own, id
+        each = Each(id, self.masks.add(candidate, reference))
         if label is not None:
-            self.candidate.add(candidate, label)
-            self.reference.add(reference, label)
+            ious = self.candidate.add(candidate, label, judge), self.reference.add(reference, label, judge)
+            each = Each(id, each.agreement, *ious)
+        self.each.append(each)
+        return each
 
     def setting(self) -> Setting:
-        assert self.worst is not None, "compare() refuses no tiles"
+        worst = min(self.each, key=lambda each: each.agreement)
         masks = self.masks.iou()
         return Setting(
             views=self.views,
             agreement=masks.pooled if masks else None,
-            worst=self.worst[0],
-            worst_tile=self.worst[1],
+            worst=worst.agreement,
+            worst_tile=worst.id,
             max_difference=self.max_difference,
-            candidate=self.candidate.iou(),
-            reference=self.reference.iou(),
+            candidate=self.candidate.pixels.overlap.iou(),
+            reference=self.reference.pixels.overlap.iou(),
+            candidate_roads=self.candidate.figures(),
+            reference_roads=self.reference.figures(),
+            estimates=self.estimates(),
+            each=tuple(self.each),
         )
+
+    def estimates(self) -> dict[str, Estimate]:
+        """What gates look at."""
+        found = {"agreement": estimate(np.array(self.masks.each), ratio)}
+        if self.candidate.overlaps:
+            found["iou"] = estimate(np.hstack([self.reference.overlaps, self.candidate.overlaps]), loss)
+        if self.candidate.graphs:
+            columns = np.hstack([self.reference.graphs, self.candidate.graphs])
+            found |= {"apls": estimate(columns, apls_drop), "broken": estimate(columns, broken_rise)}
+        return found
 
 
 def compare(
@@ -154,10 +179,15 @@ def compare(
     tiles: Sequence[TileFile],
     views: Sequence[int] = BOTH,
     report: Callable[[int, int, str], None] = lambda done, total, words: None,
+    *,
+    judges: Callable[[Mask], Judge] | None = None,
+    evidence: Evidence | None = None,
 ) -> Agreement:
     """Draw both models' roads on every tile, each by its own threshold. One tile at a time is in memory.
 
-    A tile or label that can't be read is an error, never left out. `report` is told (done, all, the tile's id).
+    A tile or label that can't be read is an error, never left out. `report` is told (done, all, the tile's id). With
+    `judges`, of a label each, roads are also compared as graphs, which takes longer; see topology.py. `evidence` is
+    shown every tile with the first number of views.
     """
     if not tiles or not views:
         raise BadInput(f"nothing to compare: {len(tiles)} tiles, {len(views)} numbers of views")
@@ -165,11 +195,15 @@ def compare(
     labelled = label_road = 0
     for done, tile in enumerate(tiles, 1):
         image, label = read_tile(tile)
+        judge = None
         if label is not None:
             labelled += 1
             label_road += int(np.count_nonzero(label))
+            judge = judges(label) if judges else None
         for tally in tallies:
             pair = [(model.probabilities(image, tally.views), model.threshold) for model in (candidate, reference)]
-            tally.add(tile.id, pair, label)
+            each = tally.add(tile.id, pair, label, judge)
+            if evidence is not None and tally is tallies[0]:
+                evidence.add(each, image, label, pair)
         report(done, len(tiles), tile.id)
     return Agreement(len(tiles), labelled, label_road, tuple(tally.setting() for tally in tallies))

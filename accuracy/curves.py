@@ -23,7 +23,8 @@ def histogram(prob: Probs, label: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Pixels (2, 1001), not road and road, by the number of thresholds that their probability exceeds."""
     exceeds = np.searchsorted(EDGES, prob.ravel(), side="left")
     exceeds += (STEPS + 1) * label.ravel()
-    return np.bincount(exceeds, minlength=2 * (STEPS + 1)).reshape(2, STEPS + 1).astype(np.int32)
+    counts: NDArray[np.int32] = np.bincount(exceeds, minlength=2 * (STEPS + 1)).astype(np.int32)
+    return counts.reshape(2, STEPS + 1)
 
 
 @dataclass
@@ -41,7 +42,8 @@ class Histograms:
 
     def pooled(self) -> Floats:
         """(2, 1001), of all tiles."""
-        return self.each().sum(axis=0, dtype=np.float64)
+        counts: Floats = self.each().sum(axis=0, dtype=np.float64)
+        return counts
 
 
 def hits_and_extras(counts: Floats) -> tuple[Floats, Floats]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -9,9 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.accuracy.agreement import Limits, compare
+from dlink.accuracy.evidence import Evidence
+from dlink.accuracy.gates import Verdict
 from dlink.accuracy.iou import Overlap
+from dlink.accuracy.report import About, write_report
+from dlink.accuracy.topology import judge
 from dlink.bench.authors import eight_view_sum
 from dlink.bench.latency import latency, ratio
+from dlink.bench.machine import machine
 from dlink.export import torch_backend
 from dlink.export.export import export
 from dlink.nets.checkpoint import read_checkpoint
@@ -91,10 +97,13 @@ class Demo:
         for i, made in enumerate(with_roads(CHECKED, 512, seed=2_000_000)):
             write_image(folder / f"{i}_sat.png", made.image)
             write_image(folder / f"{i}_mask.png", made.mask)
+        tiles, evidence, judges = find_tiles(folder)[:CHECKED], Evidence(), partial(judge, gsd_m=GSD_M)
         with Segmenter(torch_backend.open(EMBEDDED, segmenter.spec)) as reference:
-            found = compare(segmenter, reference, find_tiles(folder)[:CHECKED], views=(1,))
-        why = Limits.of(segmenter.spec.precision).broken(found)
-        if why:
+            found = compare(segmenter, reference, tiles, views=(1,), judges=judges, evidence=evidence)
+        verdict = Verdict(found, Limits.of(segmenter.spec.precision))
+        about = About(model="roads.onnx", reference=EMBEDDED.name, tiles="generated scenes", facts=machine())
+        write_report(self.out / "report.html", verdict, evidence, about)
+        if why := verdict.why:
             raise CheckFailed(f"{self.out}: the file does not draw PyTorch's roads: {'; '.join(why)}")
         s = found.settings[0]
         assert s.candidate and s.reference
@@ -102,7 +111,8 @@ class Demo:
             f"3. Checked it against PyTorch on {found.tiles} labelled tiles, one view: masks agree at "
             f"{s.agreement:.4f},"
         )
-        self.say(f"   IoU with the labels {s.candidate.pooled:.4f}, PyTorch's {s.reference.pooled:.4f}: same roads.")
+        self.say(f"   IoU with the labels {s.candidate.pooled:.4f}, PyTorch's {s.reference.pooled:.4f}: same roads;")
+        self.say(f"   {self.out}/report.html shows it with charts and pictures.")
 
     def time(self, segmenter: Segmenter) -> None:
         image = scene(1_000_000, segmenter.spec.tile).image

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from dlink.accuracy.agreement import Agreement, Limits, Setting, compare
+from dlink.accuracy.agreement import Agreement, Each, Limits, Setting, compare
 from dlink.accuracy.iou import IoU, Overlap
 from dlink.trt_runtime import BadInput, CheckFailed, HostBackend, Segmenter, Spec, open_model
 from dlink.trt_runtime.images import find_tiles, write_image
@@ -183,6 +183,74 @@ def test_a_limit_that_is_missed_says_why(missed, why):
 def test_limits_are_the_precisions_where_none_are_given():
     assert [Limits.of(p).min_agreement for p in ("fp32", "fp16", "int8")] == [0.99, 0.99, 0.97]
     assert Limits.of("int8", 0.0, 0.5) == Limits(0.0, 0.5)
+
+
+@pytest.fixture
+def labelled(tiles):
+    """The labels are what a threshold of 0.5 draws."""
+    write_image(tiles / "a_mask.png", label([True] * 16 + [False] * 16))
+    write_image(tiles / "b_mask.png", label([True] * 64))
+    write_image(tiles / "c_mask.png", label([False] * 16))
+    return tiles
+
+
+def test_every_tile_has_its_own_figures(labelled, model):
+    [s] = compare(model(0.9), model(0.5), find_tiles(labelled), (1,)).settings
+    assert s.each == (Each("a", 0.5, 0.5, 1.0), Each("b", 1.0, 1.0, 1.0), Each("c", 1.0, 1.0, 1.0))
+
+
+def test_precision_and_recall_are_pooled(labelled, model):
+    [s] = compare(model(0.5), model(0.9), find_tiles(labelled), (1,)).settings
+    assert (s.candidate_roads.precision, s.candidate_roads.recall) == (1, 1)
+    assert (s.reference_roads.precision, s.reference_roads.recall) == (1, 72 / 80)
+
+
+def test_the_intervals_are_over_tiles(labelled, model):
+    [s] = compare(model(0.9), model(0.5), find_tiles(labelled), (1,)).settings
+    agreement, drop = s.estimates["agreement"], s.estimates["iou"]
+    assert (agreement.value, agreement.low, agreement.high) == (0.9, 0.5, 1.0)  # draws of a alone, and of b alone
+    assert (drop.value, drop.low, drop.high) == (pytest.approx(0.1), 0.0, 0.5)
+
+
+def test_without_labels_the_agreement_alone_has_an_interval(tiles, model):
+    assert list(compare(model(), model(), find_tiles(tiles), (1,)).settings[0].estimates) == ["agreement"]
+
+
+def test_graphs_are_looked_at_by_who_is_asked(labelled, model):
+    def judges(label):
+        return lambda mask: (1.0, 2.0, 1.0, 0.5) if mask.sum() < label.sum() else (0.75, 0.0, 0.0, 0.5)
+
+    [s] = compare(model(0.9), model(0.5), find_tiles(labelled), (1,), judges=judges).settings
+    # a alone is drawn short: APLS 1 + 0.75 + 0.75 of three tiles, and two broken links of 1.5 km.
+    assert s.candidate_roads.apls == pytest.approx(2.5 / 3)
+    assert (s.candidate_roads.broken_per_km, s.candidate_roads.bridged_per_km) == (2 / 1.5, 1 / 1.5)
+    assert (s.reference_roads.apls, s.reference_roads.broken_per_km, s.reference_roads.km) == (0.75, 0.0, 1.5)
+    assert s.estimates["apls"].value == pytest.approx(-0.25 / 3)
+    assert s.estimates["broken"].value == 2 / 1.5
+
+
+def test_without_a_judge_there_are_no_graphs(labelled, model):
+    [s] = compare(model(), model(), find_tiles(labelled), (1,)).settings
+    assert (s.candidate_roads.apls, s.candidate_roads.broken_per_km) == (None, None)
+
+
+def test_evidence_is_shown_every_tile_with_the_first_number_of_views(labelled, model):
+    class Seen(list):
+        def add(self, each, image, label, pair):
+            self.append((each.id, image.shape, label is not None, [threshold for _, threshold in pair]))
+
+    (labelled / "c_mask.png").unlink()
+    seen = Seen()
+    compare(model(0.9), model(0.5), find_tiles(labelled), evidence=seen)
+    assert [row[0] for row in seen] == ["a", "b", "c"]
+    assert seen[2] == ("c", (16, SIDE, 3), False, [0.9, 0.5])
+
+
+def test_json_of_a_comparison_is_plain_and_carries_no_tiles(labelled, model):
+    [s] = json.loads(json.dumps(compare(model(0.9), model(0.5), find_tiles(labelled), (1,)).to_json()))["settings"]
+    assert s["estimates"]["iou"] == {"value": pytest.approx(0.1), "low": 0.0, "high": 0.5, "tiles": 3}
+    assert s["roads"]["candidate"]["recall"] == 72 / 80
+    assert "each" not in s
 
 
 def test_json_has_plain_values_with_the_drop():
