@@ -23,8 +23,8 @@ from skimage.morphology import skeletonize
 
 from dlink.trt_runtime.errors import BadInput
 
-# In pixels, after the recipe of SpaceNet 3's winner (albu), which dropped terminal edges under 10 px, simplified by 2 px
-# and joined gaps up to 20 px, or 100 px in line. Loops are ours: a hole of some 5 px across makes one of 20 px around.
+# In pixels, after the recipe of SpaceNet 3's winner (albu), which dropped terminal edges under 10 px, simplified by 2
+# px and joined gaps up to 20 px, or 100 px in line. Loops are ours: a hole some 5 px across makes one of 20 px around.
 SPUR, LOOP, SIMPLIFY = 10.0, 20.0, 2.0
 IN_LINE = 5.0  # times the gap is bridged where both ends point at each other
 POINTING = np.cos(np.pi / 6)  # within 30 degrees

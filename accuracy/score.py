@@ -1,0 +1,226 @@
+"""Score masks or graphs against their truths: every figure of this folder, each tile's and all tiles' together.
+
+Figures are pooled: what is counted is added up over tiles first, so a tile counts by how much road it has. APLS and the
+mean IoU are means over tiles. Definitions: iou.py, pixels.py, links.py, apls.py; intervals: bootstrap.py.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from multiprocessing import get_context
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dlink.accuracy.apls import apls
+from dlink.accuracy.bootstrap import Estimate, Figure, Floats, estimate
+from dlink.accuracy.graph import from_mask
+from dlink.accuracy.links import links_of
+from dlink.accuracy.pixels import PixelCounts, boundary
+from dlink.accuracy.truth import Pair, metres_a_pixel, read_graphs, read_mask
+from dlink.trt_runtime.errors import BadInput
+
+FEW = 4  # pairs that are scored without starting processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """What is asked of a scoring. Gaps and buffers are in metres."""
+
+    gsd_m: float | None = None  # metres a pixel, or a unit of a graph's coordinates; None: the file's, else GSD_M
+    buffer_m: float = 3.0
+    gap_m: float = 0.0  # bridged in both graphs
+    threshold: float = 0.5  # of probabilities
+
+
+GSD_M = 0.5  # DeepGlobe's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What was counted of one pair; a graph has no pixels, and a mask's columns of those are 0."""
+
+    id: str
+    both: int = 0  # road pixels in mask and truth
+    either: int = 0
+    mask_road: int = 0
+    truth_road: int = 0
+    mask_near: int = 0  # of the mask's road, what is near the truth's
+    truth_near: int = 0
+    boundary_m: float = 0.0  # sum of distances
+    boundary_pixels: int = 0
+    components: int = 0
+    truth_components: int = 0
+    broken: int = 0
+    bridged: int = 0
+    truth_km: float = 0.0
+    apls: float = 0.0
+    apls_truth: float = 0.0  # one way: the truth's paths in the mask
+    apls_mask: float = 0.0
+    pruned: int = 0  # spurs and loops dropped from both graphs
+    gaps: int = 0  # bridged in both graphs
+
+    @property
+    def iou(self) -> float:
+        return self.both / self.either if self.either else 1.0
+
+
+def score_pair(pair: Pair, how: How) -> Row:
+    """One pair's counts. Its files are named in what goes wrong."""
+    if pair.graphs:
+        mask, truth = read_graphs(pair, how.gsd_m)
+        found = apls(mask, truth, 1.0)
+        km = float(truth.lengths.sum()) / 1000
+        return Row(id=pair.id, truth_km=km, apls=found.score, apls_mask=found.forward, apls_truth=found.back)
+    own, label = (read_mask(path, how.threshold) for path in (pair.mask, pair.truth))
+    if own.shape != label.shape:
+        raise BadInput(
+            f"{pair.mask}: {own.shape[1]} x {own.shape[0]} px, its truth {pair.truth} is {label.shape[1]} x "
+            f"{label.shape[0]}"
+        )
+    gsd_m = how.gsd_m or metres_a_pixel(pair) or GSD_M
+    pixels = PixelCounts(buffer=how.buffer_m / gsd_m)
+    pixels.add(own, label)
+    edge = boundary(own, label, gsd_m)
+    traced = from_mask(own, gap=how.gap_m / gsd_m), from_mask(label, gap=how.gap_m / gsd_m)
+    links = links_of(own, label, traced, gsd_m)
+    paths = apls(traced[0].graph, traced[1].graph, gsd_m)
+    return Row(
+        id=pair.id,
+        both=pixels.overlap.both,
+        either=pixels.overlap.either,
+        mask_road=pixels.mask_road,
+        truth_road=pixels.label_road,
+        mask_near=pixels.mask_near,
+        truth_near=pixels.label_near,
+        boundary_m=edge.total_m,
+        boundary_pixels=edge.pixels,
+        components=links.components,
+        truth_components=links.truth_components,
+        broken=links.broken,
+        bridged=links.bridged,
+        truth_km=links.km,
+        apls=paths.score,
+        apls_mask=paths.forward,
+        apls_truth=paths.back,
+        pruned=sum(t.spurs + t.loops for t in traced),
+        gaps=sum(t.bridged for t in traced),
+    )
+
+
+def score_pairs(pairs: Sequence[Pair], how: How, workers: int, report: Callable[[int, int, str], None]) -> list[Row]:
+    """Every pair's counts, in the order of the pairs, by some processes at once."""
+    rows = []
+    for done, row in enumerate(in_order(pairs, how, workers), 1):
+        rows.append(row)
+        report(done, len(pairs), row.id)
+    return rows
+
+
+def in_order(pairs: Sequence[Pair], how: How, workers: int) -> Iterator[Row]:
+    if workers == 1 or len(pairs) < FEW:
+        yield from (score_pair(pair, how) for pair in pairs)
+        return
+    # Not forked: OpenCV's threads do not live on in a child. One thread each, since there are as many processes.
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        yield from pool.map(score_pair, pairs, [how] * len(pairs))
+
+
+def of(*names: str) -> Callable[[Row], list[float]]:
+    """The columns of a row that a figure adds up."""
+    return lambda row: [float(getattr(row, name)) for name in names] + [1.0]
+
+
+def ratio(sums: Floats) -> Floats:
+    return np.asarray(sums[..., 0] / sums[..., 1])
+
+
+def mean(sums: Floats) -> Floats:
+    return np.asarray(sums[..., 0] / sums[..., -1])
+
+
+def f1(sums: Floats) -> Floats:
+    return np.asarray(2 * sums[..., 0] / (sums[..., 1] + sums[..., 2]))
+
+
+def quality(sums: Floats) -> Floats:
+    """The relaxed IoU, from both relaxed ratios."""
+    p, r = sums[..., 0] / sums[..., 1], sums[..., 2] / sums[..., 3]
+    return np.asarray(np.where(p + r > 0, p * r / np.maximum(p + r - p * r, 1e-12), 0.0))
+
+
+PIXELS: dict[str, tuple[Callable[[Row], list[float]], Figure]] = {
+    "iou": (of("both", "either"), ratio),
+    "mean-iou": (of("iou"), mean),
+    "precision": (of("both", "mask_road"), ratio),
+    "recall": (of("both", "truth_road"), ratio),
+    "f1": (of("both", "mask_road", "truth_road"), f1),
+    "relaxed-precision": (of("mask_near", "mask_road"), ratio),
+    "relaxed-recall": (of("truth_near", "truth_road"), ratio),
+    "relaxed-iou": (of("mask_near", "mask_road", "truth_near", "truth_road"), quality),
+    "boundary-m": (of("boundary_m", "boundary_pixels"), ratio),
+    "broken-per-km": (of("broken", "truth_km"), ratio),
+    "bridged-per-km": (of("bridged", "truth_km"), ratio),
+}
+GRAPHS: dict[str, tuple[Callable[[Row], list[float]], Figure]] = {"apls": (of("apls"), mean)}
+AT_MOST = ("boundary-m", "broken-per-km", "bridged-per-km")  # of which less is better
+AT_LEAST = tuple(name for name in (*PIXELS, *GRAPHS) if name not in AT_MOST)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All pairs together."""
+
+    rows: tuple[Row, ...]
+    figures: dict[str, Estimate]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], graphs: bool) -> "Scores":
+        asked = GRAPHS if graphs else {**PIXELS, **GRAPHS}
+        return cls(
+            tuple(rows),
+            {name: estimate(np.array([columns(r) for r in rows]), figure) for name, (columns, figure) in asked.items()},
+        )
+
+    def below(self, least: dict[str, float]) -> list[str]:
+        """Which figures are less than they must be, in words; a figure that these tiles do not have is too."""
+        why = []
+        for name, limit in least.items():
+            value = self.figures[name].value if name in self.figures else None
+            if value is None or value < limit:
+                got = "not there" if value is None else f"{value:.4f}"
+                why.append(f"{name} is {got}, at least {limit:g} is asked for")
+        return why
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: figures with their intervals, and a row of counts for each pair."""
+        total = {n: sum(getattr(r, n) for r in self.rows) for n in ("components", "truth_components", "truth_km")}
+        return {
+            "tiles": len(self.rows),
+            **total,
+            "figures": {name: asdict(e) for name, e in self.figures.items()},
+            "rows": [asdict(row) for row in self.rows],
+        }
+
+
+def csv_lines(rows: Sequence[Row]) -> Iterator[list[object]]:
+    """A head, then each pair's counts and its own IoU."""
+    names = [f.name for f in fields(Row)]
+    yield [*names, "iou"]
+    for row in rows:
+        yield [*(getattr(row, name) for name in names), row.iou]
+
+
+def least_of(text: str) -> dict[str, float]:
+    """`--min iou=0.6,apls=0.5` as numbers by figure."""
+    least = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        try:
+            least[name.strip()] = float(value)
+        except ValueError as e:
+            raise BadInput(f"--min {part}: expected NAME=NUMBER, such as iou=0.6") from e
+        if name.strip() not in AT_LEAST:
+            raise BadInput(f"--min {name.strip()}: no such figure; there are {', '.join(AT_LEAST)}")
+    return least

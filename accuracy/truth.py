@@ -1,0 +1,179 @@
+"""Masks and graphs on disk, paired with their truths. Needs OpenCV; for GeoTIFFs rasterio.
+
+A mask is a picture of one channel (or of three equal ones). 8 bits: road from 128 on, as DeepGlobe's labels are read.
+16 bits and float32 are probabilities, 65535 or 1 for certain: road above the threshold. Others are refused, and so are
+masks of 0 and 1, which would be no road at all.
+
+A graph is GeoJSON: line strings and multi line strings, in longitude and latitude (RFC 7946) or in a plane whose unit
+is told in metres. Names are paired by id: `104_mask.png` is 104, of others the whole stem; `_sat`, `_prob` and
+`_overlay` pictures beside masks are left alone.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dlink.accuracy.graph import Graph
+from dlink.accuracy.pixels import Mask
+from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.images import ROAD, SUFFIXES, decode
+from dlink.trt_runtime.pictures import georeferenced
+
+GEOJSON = (".geojson", ".json")
+TIFF = (".tif", ".tiff")
+BESIDE = ("_sat", "_prob", "_overlay")  # what stands beside masks under the same id
+DEGREE_M = 111_320.0  # of latitude, metres; of longitude times its cosine: 0.6 % off at most (WGS 84)
+LON_LAT = ("crs84", "epsg::4326", "epsg:4326")
+SHOWN = 5  # ids in a message
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is scored, and what it is held against."""
+
+    id: str
+    mask: Path
+    truth: Path
+
+    @property
+    def graphs(self) -> bool:
+        return self.mask.suffix.lower() in GEOJSON
+
+
+def find_pairs(masks: Path, truth: Path, common: bool = False) -> list[Pair]:
+    """The files of two folders that have one id, or two files. Ids of one side alone are an error unless `common`."""
+    if masks.is_dir() != truth.is_dir():
+        raise BadInput(f"{masks} and {truth}: give two folders or two files")
+    alone = masks.is_file()
+    ours, theirs = ({masks.stem: masks}, {masks.stem: truth}) if alone else (by_id(masks), by_id(truth))
+    both = ours.keys() & theirs.keys()
+    if not both:
+        raise BadInput(f"{masks} and {truth}: no id is in both; expected <id>_mask.png, .tif or .geojson in each")
+    if not common:
+        for folder, own, other in ((truth, ours, theirs), (masks, theirs, ours)):
+            if missing := sorted(own.keys() - other.keys()):
+                listed = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
+                raise BadInput(
+                    f"{folder}: nothing for {len(missing)} of {len(own)} ids: {listed}; add them, or give --common to "
+                    f"score the {len(both)} that are in both"
+                )
+    pairs = [Pair(id, ours[id], theirs[id]) for id in sorted(both)]
+    for pair in pairs:
+        if (pair.truth.suffix.lower() in GEOJSON) != pair.graphs:
+            raise BadInput(f"{pair.mask} and {pair.truth}: a mask and a graph; give two of a kind")
+    return pairs
+
+
+def by_id(folder: Path) -> dict[str, Path]:
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (*SUFFIXES, *GEOJSON) and p.name[0] != ".")
+    files = [p for p in files if not p.stem.endswith(BESIDE)]
+    if any(p.stem.endswith("_mask") for p in files):
+        files = [p for p in files if p.stem.endswith("_mask")]
+    found: dict[str, Path] = {}
+    for path in files:
+        id = path.stem.removesuffix("_mask")
+        if id in found:
+            raise BadInput(f"{path} and {found[id]}: two files of one id; move one away")
+        found[id] = path
+    return found
+
+
+def read_mask(path: Path, threshold: float) -> Mask:
+    """Road or not, bool (H, W)."""
+    pixels = decode(path, cv2.IMREAD_UNCHANGED)
+    if pixels.ndim == 3:
+        colours = pixels[..., : min(3, pixels.shape[2])]
+        if (colours != colours[..., :1]).any():
+            raise BadInput(f"{path}: a picture in colour, no mask; give what dlink-segment writes, or a label")
+        pixels = colours[..., 0]
+    if pixels.dtype == np.uint8:
+        if pixels.max(initial=0) == 1:
+            raise BadInput(f"{path}: its values are 0 and 1, where road is {ROAD} or more; multiply it by 255")
+        return pixels >= ROAD
+    if pixels.dtype == np.uint16:
+        return pixels > threshold * 65535
+    if pixels.dtype == np.float32:
+        if not (np.isfinite(pixels).all() and pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 1):
+            raise BadInput(f"{path}: float32 values outside 0 .. 1, no probabilities")
+        return pixels > threshold
+    raise BadInput(f"{path}: {pixels.dtype} samples; a mask has 8 bits, probabilities 16 bits or float32")
+
+
+def metres_a_pixel(pair: Pair) -> float | None:
+    """Of two GeoTIFFs, which must lie on one grid; None of other pictures."""
+    placed = [path for path in (pair.mask, pair.truth) if path.suffix.lower() in TIFF and georeferenced(path)]
+    if len(placed) < 2:
+        return None
+    import rasterio
+
+    with rasterio.open(pair.mask) as a, rasterio.open(pair.truth) as b:
+        if a.crs != b.crs or not a.transform.almost_equals(b.transform, precision=abs(a.transform.a) / 100):
+            raise BadInput(f"{pair.mask} and {pair.truth}: on different grids; warp one (gdalwarp -te -tr)")
+        height, width = abs(a.transform.e), abs(a.transform.a)
+        if a.crs and a.crs.is_geographic:
+            middle = a.transform * (a.width / 2, a.height / 2)
+            return float(DEGREE_M * (height + width * math.cos(math.radians(middle[1]))) / 2)
+        return float((height + width) / 2 * (a.crs.linear_units_factor[1] if a.crs else 1.0))
+
+
+def read_graphs(pair: Pair, unit_m: float | None) -> tuple[Graph, Graph]:
+    """Both graphs in metres. `unit_m` is a unit's length where coordinates are no degrees."""
+    found = [read_geojson(path) for path in (pair.mask, pair.truth)]
+    (lines, crs), (truth, other) = found
+    if crs != other:
+        raise BadInput(f"{pair.mask} is in {crs}, {pair.truth} in {other}: write both in one CRS (ogr2ogr -t_srs)")
+    if unit_m is None and not crs.endswith(LON_LAT):
+        raise BadInput(
+            f"{pair.mask}: in {crs}; write it in longitude and latitude (ogr2ogr -t_srs EPSG:4326), or say with --gsd "
+            f"how many metres a unit has"
+        )
+    if unit_m is not None:
+        return Graph.from_lines(lines).scaled(unit_m), Graph.from_lines(truth).scaled(unit_m)
+    points = np.array([point for line in (*lines, *truth) for point in line], np.float64).reshape(-1, 2)
+    if (np.abs(points) > (180, 90)).any():
+        raise BadInput(f"{pair.mask}: coordinates beyond 180 and 90 degrees; say with --gsd how many metres a unit has")
+    middle = math.radians(float(points[:, 1].mean())) if len(points) else 0.0
+    place = (DEGREE_M * math.cos(middle), 0.0, 0.0, 0.0, DEGREE_M, 0.0)
+    return Graph.from_lines(lines).placed(place), Graph.from_lines(truth).placed(place)
+
+
+def read_geojson(path: Path) -> tuple[list[list[Any]], str]:
+    """The lines of a GeoJSON file, and what it calls its CRS."""
+    try:
+        data = json.loads(path.read_text())
+        crs = data.get("crs")
+        name = str(crs["properties"]["name"]).lower() if crs else LON_LAT[0]
+        lines = [[point[:2] for point in line] for line in lines_of(data)]
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as e:
+        raise BadInput(f"{path}: not GeoJSON of line strings, or damaged: {type(e).__name__} {e}") from e
+    try:
+        Graph.from_lines(lines)
+    except BadInput as e:
+        raise BadInput(f"{path}: {e}") from e
+    return lines, "crs84" if name.endswith(LON_LAT) else name
+
+
+def lines_of(data: Any) -> Iterator[list[Any]]:
+    """The coordinates of every line in a GeoJSON object; points and areas are no roads."""
+    kind = data["type"]
+    if kind == "FeatureCollection":
+        for feature in data["features"]:
+            yield from lines_of(feature)
+    elif kind == "Feature":
+        if data["geometry"]:
+            yield from lines_of(data["geometry"])
+    elif kind == "GeometryCollection":
+        for geometry in data["geometries"]:
+            yield from lines_of(geometry)
+    elif kind == "LineString":
+        yield data["coordinates"]
+    elif kind == "MultiLineString":
+        yield from data["coordinates"]
+    elif kind not in ("Point", "MultiPoint", "Polygon", "MultiPolygon"):
+        raise ValueError(f"type {kind!r}")
