@@ -117,8 +117,8 @@ def metres_a_pixel(pair: Pair) -> float | None:
             raise BadInput(f"{pair.mask} and {pair.truth}: on different grids; warp one (gdalwarp -te -tr)")
         height, width = abs(a.transform.e), abs(a.transform.a)
         if a.crs and a.crs.is_geographic:
-            middle = a.transform * (a.width / 2, a.height / 2)
-            return float(DEGREE_M * (height + width * math.cos(math.radians(middle[1]))) / 2)
+            latitude = a.transform.f + a.transform.d * a.width / 2 + a.transform.e * a.height / 2
+            return float(DEGREE_M * (height + width * math.cos(math.radians(latitude))) / 2)
         return float((height + width) / 2 * (a.crs.linear_units_factor[1] if a.crs else 1.0))
 
 

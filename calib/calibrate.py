@@ -20,9 +20,8 @@ from dlink.calib.rescale import rescale
 from dlink.calib.sample import Sample
 from dlink.trt_runtime.errors import CheckFailed
 from dlink.trt_runtime.files import replacing
-from dlink.trt_runtime.spec import ONNX_KEY
+from dlink.trt_runtime.spec import INT8_KEY, ONNX_KEY
 
-INT8_KEY = "dlink.int8"  # metadata: JSON, how the file was made; see Result.to_json
 AUTO = "auto"
 RANKED_ON = 4  # tiles: there are some seventy candidates to run on each
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # NumPy and an engine are loaded when the command runs
     from dlink.trt_runtime import Segmenter, Spec
     from dlink.trt_runtime.images import TileFile
 
+TIMED = 2.0  # seconds that a report times a tile for
 FRACTION = click.FloatRange(0, 1)
 AT_LEAST_1 = click.IntRange(1)
 POSITIVE = click.FloatRange(0, min_open=True)
@@ -94,9 +95,10 @@ def check(
         with open_reference(against, model, candidate.spec, threads) as reference:
             found = compare(candidate, reference, chosen, counts, progress("check"), judges=judges, evidence=evidence)
             pair = {model: candidate, against: reference}
+            times = latencies(candidate, chosen[0], counts) if report else []
     verdict = Verdict(found, limits)
     if report and evidence:
-        write_page(report, verdict, evidence, pair, tiles)
+        write_page(report, verdict, evidence, pair, tiles, times)
     if as_json:
         named = {"model": str(model), "against": str(against), "tiles": str(tiles)}
         click.echo(json.dumps({**named, **verdict.to_json()}, indent=2))
@@ -132,8 +134,9 @@ def judges_of(gsd_m: float) -> "Callable[[Mask], Judge]":
 
 
 def write_page(
-    report: Path, verdict: "Verdict", evidence: "Evidence", pair: "Mapping[Path, Segmenter]", tiles: Path
-) -> None:
+    report: Path, verdict: "Verdict", evidence: "Evidence", pair: "Mapping[Path, Segmenter]", tiles: Path,
+    times: "list[dict[str, object]]",
+) -> None:  # fmt: skip
     """The report, and where it is."""
     from dlink.accuracy.report import About, write_report
     from dlink.bench.machine import machine
@@ -147,8 +150,33 @@ def write_page(
             f"{segmenter.threshold:g}; {segmenter.backend.engine}; SHA-256 {file_sha256(path)}"
         )
     model, against = (path.name for path in pair)
-    write_report(report, verdict, evidence, About(model=model, reference=against, tiles=tiles.name, facts=facts))
+    about = About(
+        model=model, reference=against, tiles=tiles.name, facts=facts, layers=layers_of(next(iter(pair))), latency=times
+    )
+    write_report(report, verdict, evidence, about)
     click.echo(f"{report}: the report", err=True)
+
+
+def layers_of(model: Path) -> "list[dict[str, object]]":
+    """What an INT8 file says of its layers; nothing of others."""
+    from dlink.trt_runtime.openvino_backend import load
+    from dlink.trt_runtime.spec import INT8_KEY
+
+    said = load(model)[1].get(INT8_KEY)
+    names = ("name", "op", "share", "precision", "why")
+    return [{name: row[name] for name in names} for row in json.loads(said)["layers"]] if said else []
+
+
+def latencies(model: "Segmenter", tile: "TileFile", counts: Sequence[int]) -> "list[dict[str, object]]":
+    """How long a tile takes, with each number of views."""
+    from dlink.bench.latency import latency
+    from dlink.trt_runtime.images import read_image
+    from dlink.trt_runtime.windows import square
+
+    side = model.spec.tile
+    image = square(read_image(tile.image)[:side, :side], side)
+    found = [latency(model, [image], count, seconds=TIMED) for count in sorted(counts)]
+    return [{"views": r.views, "p50_ms": r.p50_ms, "p90_ms": r.p90_ms, "tiles_per_s": r.tiles_per_s} for r in found]
 
 
 def open_reference(path: Path, model: Path, spec: "Spec", threads: int | None) -> "Segmenter":

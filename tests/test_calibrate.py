@@ -6,7 +6,6 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from dlink.calib.calibrate import INT8_KEY
 from dlink.cli.calibrate import calibrate
 from dlink.cli.check import check
 from dlink.export.cache import cached_export
@@ -14,6 +13,7 @@ from dlink.nets.embedded import EMBEDDED, GSD_M
 from dlink.scenes import with_roads
 from dlink.trt_runtime import Spec, open_model
 from dlink.trt_runtime.images import write_image
+from dlink.trt_runtime.spec import INT8_KEY
 from tests.calibrated import folder_of
 
 SIDE = 256

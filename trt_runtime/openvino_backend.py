@@ -28,15 +28,21 @@ def open(path: Path, threads: int | None = None) -> HostBackend:
     return HostBackend(network(compiled), spec, engine=engine, executed=shares)
 
 
-def read(path: Path) -> tuple[openvino.Model, Spec]:
-    """The graph of an ONNX file of ours, its tile's size fixed, and its Spec."""
+def load(path: Path) -> tuple[openvino.Model, dict[str, str]]:
+    """The graph of an ONNX file, and its metadata."""
     data = path.read_bytes()  # not the path: weights in other files would be followed from there
     try:
         model = openvino.Core().read_model(data)
     except RuntimeError as e:
         raise BadModel(f"{path}: {why(e)}") from e
     metadata = model.get_rt_info()["framework"] if model.has_rt_info("framework") else {}
-    spec = Spec.of_onnx({key: str(any.value) for key, any in metadata.items()}, path)
+    return model, {key: str(any.value) for key, any in metadata.items()}
+
+
+def read(path: Path) -> tuple[openvino.Model, Spec]:
+    """The graph of an ONNX file of ours, its tile's size fixed, and its Spec."""
+    model, metadata = load(path)
+    spec = Spec.of_onnx(metadata, path)
     ends = [str(port.partial_shape) for port in (*model.inputs, *model.outputs)]
     side = spec.tile
     if [e.partition(",")[2] for e in ends] != [f"3,{side},{side}]", f"1,{side},{side}]"]:

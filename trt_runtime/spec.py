@@ -15,6 +15,7 @@ from dlink.trt_runtime.errors import BadInput, BadModel
 from dlink.trt_runtime.views import ALL, check_views
 
 ONNX_KEY = "dlink.spec"
+INT8_KEY = "dlink.int8"  # JSON of an INT8 file: how it was made, and "layers", a row for each; calib/calibrate.py
 FORMAT = 1
 PRECISIONS = ("fp32", "fp16", "int8")
 RED_GREEN_BLUE = 3
