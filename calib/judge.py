@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dlink.accuracy.bootstrap import Figure, estimate, loss
 from dlink.accuracy.iou import Overlap
+from dlink.accuracy.roads import apls_drop, broken_rise
+from dlink.accuracy.topology import judge
 from dlink.calib.observe import Tick
 from dlink.calib.sample import Tile
 from dlink.trt_runtime import openvino_backend
@@ -29,6 +33,9 @@ class Score:
     views: int
     iou: float | None  # of the candidate with the labels; None without labels
     drop: float | None  # what the float network has more
+    drop_interval: tuple[float, float] | None  # 95 %, over tiles: how far so few tiles can be trusted
+    apls_drop: float | None  # what the float network's mean APLS is higher by
+    broken_rise: float | None  # how many more links a km of the labels' roads are broken
     agreement: float  # IoU between the two masks; 1 where neither has any road
     error: float  # root mean square difference of probabilities
 
@@ -57,6 +64,10 @@ class Judge:
                 self.reference[views].append(backend.probabilities(tile.image[None], BY_COUNT[views])[0])
             tick(done, len(tiles), "judged in float")
         backend.close()
+        self.looks = [None if tile.label is None else judge(tile.label, self.spec.gsd_m) for tile in tiles]
+        self.graphs = {
+            views: [self.graph(i, p) for i, p in enumerate(probs)] for views, probs in self.reference.items()
+        }
         if not any((probs > self.spec.threshold).any() for probs in self.reference[1]):
             raise BadInput(
                 f"the float network finds no road on any of the {len(tiles)} tiles held back, so there is nothing to "
@@ -72,48 +83,70 @@ class Judge:
         at = sorted(set(np.linspace(0, len(self.tiles) - 1, count).astype(int).tolist()))
         other = copy.copy(self)
         other.tiles = [self.tiles[i] for i in at]
+        other.looks = [self.looks[i] for i in at]
         other.reference = {views: [probs[i] for i in at] for views, probs in self.reference.items()}
+        other.graphs = {views: [found[i] for i in at] for views, found in self.graphs.items()}
         return other
 
+    def graph(self, tile: int, prob: Probs) -> tuple[float, ...]:
+        """A tile's roads as a graph: APLS, links broken and bridged, the label's km, 1; nothing without a label."""
+        look = self.looks[tile]
+        return () if look is None else (*look(prob > self.spec.threshold), 1)
+
     def score(self, candidate: Path, views: Sequence[int] = VIEWS) -> list[Score]:
-        """Run a candidate on the tiles, with each number of views."""
+        """Run a candidate on the tiles, with each number of views; graphs are looked at where that is all."""
         backend = openvino_backend.open(candidate)
         scores = []
         for count in views:
             probs = [backend.probabilities(tile.image[None], BY_COUNT[count])[0] for tile in self.tiles]
-            scores.append(self.compare(count, probs))
+            scores.append(self.compare(count, probs, graphs=len(views) == len(VIEWS)))
         backend.close()
         return scores
 
-    def compare(self, views: int, probs: list[Probs]) -> Score:
-        masks, mine, theirs, squares = Overlap(), Overlap(), Overlap(), 0.0
-        for tile, prob, other in zip(self.tiles, probs, self.reference[views], strict=True):
+    def compare(self, views: int, probs: list[Probs], graphs: bool) -> Score:
+        masks, squares, columns, traced = Overlap(), 0.0, [], []
+        for i, (tile, prob, other) in enumerate(zip(self.tiles, probs, self.reference[views], strict=True)):
             a, b = prob > self.spec.threshold, other > self.spec.threshold
             masks.add(a, b)
             squares += float(np.mean((prob - other) ** 2, dtype=np.float64))
             if tile.label is not None:
-                mine.add(a, tile.label)
-                theirs.add(b, tile.label)
-        agreement, candidate, reference = pooled(masks), pooled(mine), pooled(theirs)
+                columns.append([*overlap(b, tile.label), *overlap(a, tile.label)])
+                if graphs:
+                    traced.append([*self.graphs[views][i], *self.graph(i, prob)])
+        agreement = masks.iou()
+        drop = estimate(np.array(columns), loss) if columns else None
+        both, either = (sum(column[k] for column in columns) for k in (2, 3))
         return Score(
-            views,
-            candidate,
-            None if candidate is None or reference is None else reference - candidate,
-            1.0 if agreement is None else agreement,
-            float(np.sqrt(squares / len(self.tiles))),
+            views=views,
+            iou=both / either if either else None,
+            drop=drop.value if drop else None,
+            drop_interval=(drop.low, drop.high) if drop and drop.low is not None and drop.high is not None else None,
+            apls_drop=figure_of(traced, apls_drop),
+            broken_rise=figure_of(traced, broken_rise),
+            agreement=1.0 if agreement is None or agreement.pooled is None else agreement.pooled,
+            error=float(np.sqrt(squares / len(self.tiles))),
         )
 
 
-def pooled(overlap: Overlap) -> float | None:
-    iou = overlap.iou()
-    return iou.pooled if iou else None
+def overlap(mask: NDArray[np.bool_], label: NDArray[np.bool_]) -> tuple[int, int]:
+    """Pixels in both and in either."""
+    return int(np.count_nonzero(mask & label)), int(np.count_nonzero(mask | label))
+
+
+def figure_of(rows: list[list[float]], figure: Figure) -> float | None:
+    """A figure of all tiles' graphs; None where there are none, or no road."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(figure(np.sum(rows, axis=0))) if rows else np.nan
+    return value if np.isfinite(value) else None
 
 
 def say(scores: Sequence[Score]) -> str:
     """Scores in words."""
     parts = []
     for s in scores:
-        drop = "" if s.drop is None else f"IoU drop {s.drop:.4f}, "
+        between = f" ({s.drop_interval[0]:.4f} to {s.drop_interval[1]:.4f})" if s.drop_interval else ""
+        drop = "" if s.drop is None else f"IoU drop {s.drop:.4f}{between}, "
+        drop += "" if s.apls_drop is None else f"APLS drop {s.apls_drop:.4f}, "
         parts.append(f"{drop}masks agree {s.agreement:.4f} with {s.views} view{'s' if s.views > 1 else ''}")
     return "; ".join(parts)
 
