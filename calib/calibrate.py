@@ -9,9 +9,9 @@ from pathlib import Path
 import onnx
 
 from dlink.calib.deconv import without_transposed
-from dlink.calib.graph import Graph, read_graph
 from dlink.calib.judge import Judge, Limits, Score, say, to_json
 from dlink.calib.limits import METHODS
+from dlink.calib.network import Network, read_network
 from dlink.calib.observe import Tick
 from dlink.calib.placement import INT8, Unit, place, share_of
 from dlink.calib.qdq import write_qdq
@@ -86,7 +86,7 @@ def calibrate(
 
     `ranges` is a file to reuse, or to write as soon as they are gathered. `progress` gives a Tick for each stage.
     """
-    graph = read_graph(source)
+    graph = read_network(source)
     if ranges is not None and ranges.exists():
         found = Ranges.read(ranges, graph)
     else:
@@ -108,7 +108,7 @@ def calibrate(
     return result
 
 
-def stamp(model: onnx.ModelProto, graph: Graph, result: Result) -> None:
+def stamp(model: onnx.ModelProto, graph: Network, result: Result) -> None:
     """Say in the file what it is: its Spec, and how it was made. The float file's other metadata stay."""
     spec = replace(
         graph.spec,
@@ -124,7 +124,7 @@ def stamp(model: onnx.ModelProto, graph: Graph, result: Result) -> None:
 class Work:
     """Candidates made from one network's ranges, in a folder of their own."""
 
-    def __init__(self, graph: Graph, ranges: Ranges, how: How, folder: Path) -> None:
+    def __init__(self, graph: Network, ranges: Ranges, how: How, folder: Path) -> None:
         self.source, self.ranges, self.how, self.folder = graph, ranges, how, folder
         self.means = ranges.means(graph)
         self.graph = rescale(graph, ranges.factors(graph))

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from dlink.calib.graph import Graph, Weights
+from dlink.calib.network import Network, Weights
 
 
 def phases(kernel: int, stride: int, pad: int) -> tuple[NDArray[np.int64], int, int]:
@@ -31,7 +31,7 @@ def attributes(node: onnx.NodeProto) -> dict[str, list[int]]:
     return {a.name: list(a.ints) for a in node.attribute}
 
 
-def rewritable(graph: Graph, node: onnx.NodeProto) -> bool:
+def rewritable(graph: Network, node: onnx.NodeProto) -> bool:
     """Whether every phase has as many pixels as the input: the output is s times as large."""
     if node.op_type != "ConvTranspose" or any(a.name == "group" and a.i != 1 for a in node.attribute):
         return False
@@ -42,7 +42,7 @@ def rewritable(graph: Graph, node: onnx.NodeProto) -> bool:
     return plain and larger and len(set(strides)) == 1 and strides[0] > 1
 
 
-def as_convolution(graph: Graph, node: onnx.NodeProto) -> tuple[list[onnx.NodeProto], Weights, Weights | None]:
+def as_convolution(graph: Network, node: onnx.NodeProto) -> tuple[list[onnx.NodeProto], Weights, Weights | None]:
     """The nodes that stand for a transposed convolution, with the weights and bias of the first."""
     found = attributes(node)
     stride, pad = found["strides"][0], found.get("pads", [0])[0]
@@ -68,7 +68,7 @@ def as_convolution(graph: Graph, node: onnx.NodeProto) -> tuple[list[onnx.NodePr
     return nodes, out.reshape(-1, *out.shape[3:]), bias
 
 
-def without_transposed(graph: Graph) -> Graph:
+def without_transposed(graph: Network) -> Network:
     """The same network with every transposed convolution rewritten that can be."""
     nodes: list[onnx.NodeProto] = []
     weights: dict[str, Weights] = {}

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from dlink.calib.graph import CONVOLUTIONS, Graph, layer_name
+from dlink.calib.network import CONVOLUTIONS, Network, layer_name
 from dlink.calib.sample import Sample
 from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.spec import Spec
@@ -76,7 +76,7 @@ class Counts:
         self.bins += np.bincount(np.minimum(scaled.ravel().astype(np.int32), BINS - 1), minlength=BINS)
 
 
-def observed(graph: Graph) -> list[str]:
+def observed(graph: Network) -> list[str]:
     """The tensors that may be quantised or must fit float16: what convolutions and sums read, and what sums give."""
     names = [n.input[0] for n in graph.convolutions]
     for node in graph.model.graph.node:
@@ -85,7 +85,7 @@ def observed(graph: Graph) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def see(graph: Graph, inputs: Inputs, tick: Tick) -> dict[str, Seen]:
+def see(graph: Network, inputs: Inputs, tick: Tick) -> dict[str, Seen]:
     """Peaks and means of the observed tensors, by channel."""
     names = observed(graph)
     run = runner(graph, names)
@@ -101,7 +101,7 @@ def see(graph: Graph, inputs: Inputs, tick: Tick) -> dict[str, Seen]:
     return seen
 
 
-def count(graph: Graph, inputs: Inputs, counts: dict[str, Counts], tick: Tick) -> None:
+def count(graph: Network, inputs: Inputs, counts: dict[str, Counts], tick: Tick) -> None:
     """Fill the histograms of some tensors."""
     run = runner(graph, list(counts))
     for tile, (_, x) in enumerate(inputs):
@@ -111,7 +111,7 @@ def count(graph: Graph, inputs: Inputs, counts: dict[str, Counts], tick: Tick) -
         tick(tile + 1, len(inputs), "values counted")
 
 
-def runner(graph: Graph, names: Iterable[str]) -> Callable[[NDArray[np.float32]], list[Tensor]]:
+def runner(graph: Network, names: Iterable[str]) -> Callable[[NDArray[np.float32]], list[Tensor]]:
     """Some tensors of the network for an input, each (C, H, W); the input itself may be one."""
     names = list(names)
     inner = [name for name in names if name != graph.input]
@@ -130,7 +130,7 @@ def runner(graph: Graph, names: Iterable[str]) -> Callable[[NDArray[np.float32]]
     return run
 
 
-def whose(graph: Graph, tensor: str) -> str:
+def whose(graph: Network, tensor: str) -> str:
     """The last convolution before a tensor."""
     node = graph.made_by.get(tensor)
     while node is not None and node.op_type not in CONVOLUTIONS:

@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 
 import onnx
 
-from dlink.calib.graph import CONVOLUTIONS, Graph, layer_name
+from dlink.calib.network import CONVOLUTIONS, Network, layer_name
 from dlink.trt_runtime.errors import BadInput
 
 INT8, FP16 = "int8", "fp16"
@@ -44,7 +44,7 @@ class Unit:
         return replace(self, precision=FP16, why=why)
 
 
-def place(graph: Graph, deconv: str, keep: Iterable[str] = ()) -> list[Unit]:
+def place(graph: Network, deconv: str, keep: Iterable[str] = ()) -> list[Unit]:
     """Every unit of a network and its precision. `keep` are patterns of names that stay FP16."""
     total = sum(graph.macs(node) for node in graph.convolutions)
     shares = {node.name: graph.macs(node) / total for node in graph.convolutions}
@@ -73,7 +73,7 @@ def kept(units: list[Unit], keep: list[str]) -> list[Unit]:
     return [u.reverted("asked for") if any(fnmatchcase(u.name, p) for p in keep) else u for u in units]
 
 
-def why_not(graph: Graph, node: onnx.NodeProto, deconv: str) -> str:
+def why_not(graph: Network, node: onnx.NodeProto, deconv: str) -> str:
     """Why a convolution stays FP16; nothing where it does not."""
     if node.name == graph.convolutions[-1].name:
         return "the last convolution"
@@ -82,7 +82,7 @@ def why_not(graph: Graph, node: onnx.NodeProto, deconv: str) -> str:
     return ""
 
 
-def skip_of(graph: Graph, add: onnx.NodeProto) -> str | None:
+def skip_of(graph: Network, add: onnx.NodeProto) -> str | None:
     """The skip branch of a sum: what a convolution reads too, or a shortcut's own. None where there is none."""
     first, second = add.input
     if first in graph.weights or second in graph.weights:
@@ -96,7 +96,7 @@ def skip_of(graph: Graph, add: onnx.NodeProto) -> str | None:
     return None
 
 
-def ends_a_branch(graph: Graph, tensor: str) -> bool:
+def ends_a_branch(graph: Network, tensor: str) -> bool:
     """Made by a convolution, perhaps with a ReLU, and read by the sum alone."""
     node = graph.made_by.get(tensor)
     if node is not None and node.op_type == "Relu":

@@ -19,8 +19,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from dlink.calib.graph import CONVOLUTIONS, Graph
 from dlink.calib.limits import STEPS
+from dlink.calib.network import CONVOLUTIONS, Network
 from dlink.calib.placement import INT8, Unit, skip_of
 from dlink.calib.rescale import along
 
@@ -44,7 +44,7 @@ def quantised(weight: NDArray[np.float32], scales: NDArray[np.float32], axis: in
 class Writer:
     """The nodes and weights of a quantised graph in the making."""
 
-    graph: Graph
+    graph: Network
     limits: dict[str, float]
     means: dict[str, NDArray[np.float64]]
     half: bool
@@ -124,7 +124,7 @@ def stride_of(node: onnx.NodeProto) -> int:
 
 
 def write_qdq(
-    graph: Graph, units: Sequence[Unit], limits: dict[str, float], means: dict[str, NDArray[np.float64]], base: str
+    graph: Network, units: Sequence[Unit], limits: dict[str, float], means: dict[str, NDArray[np.float64]], base: str
 ) -> onnx.ModelProto:
     """The quantised model of a (rescaled) graph. `limits` and `means` are of its tensors, after rescaling."""
     by_node = {unit.node: unit for unit in units}

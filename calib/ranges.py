@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.calib.graph import Graph
 from dlink.calib.limits import METHODS
+from dlink.calib.network import Network
 from dlink.calib.observe import Channels, Counts, Inputs, Tick, count, see
 from dlink.calib.rescale import factors
 from dlink.calib.sample import Sample
@@ -47,11 +47,11 @@ class Ranges:
     views: bool
     tensors: dict[str, Tensor]
 
-    def factors(self, graph: Graph) -> dict[str, Channels]:
+    def factors(self, graph: Network) -> dict[str, Channels]:
         """What rescale.py multiplies the channels of the network's tensors by."""
         return factors(graph, {name: np.array(t.peak) for name, t in self.tensors.items()})
 
-    def means(self, graph: Graph) -> dict[str, Channels]:
+    def means(self, graph: Network) -> dict[str, Channels]:
         """Mean of each channel, after rescaling."""
         factor = self.factors(graph)
         return {name: np.array(t.mean) * factor.get(name, 1.0) for name, t in self.tensors.items()}
@@ -65,7 +65,7 @@ class Ranges:
             part.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
-    def read(cls, path: Path, graph: Graph) -> "Ranges":
+    def read(cls, path: Path, graph: Network) -> "Ranges":
         """The ranges in a file, refused if they are another network's."""
         again = "delete it, or name another file, to gather them again"
         try:
@@ -86,7 +86,7 @@ class Ranges:
         return ranges
 
 
-def gather(graph: Graph, sample: Sample, views: bool, tick: Tick) -> Ranges:
+def gather(graph: Network, sample: Sample, views: bool, tick: Tick) -> Ranges:
     """Run the network on a sample's tiles twice: for channels' peaks, then for histograms after rescaling."""
     inputs = Inputs(graph.spec, sample, views)
     total = 2 * len(inputs)

@@ -15,7 +15,7 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.calib.graph import CONVOLUTIONS, Graph, Weights
+from dlink.calib.network import CONVOLUTIONS, Network, Weights
 
 EVEN = 0.5  # 0 leaves the channels as they are, 1 gives them all one peak; measured, see DESIGN.md
 MOST = 8.0  # times a channel is enlarged at most
@@ -26,7 +26,7 @@ ENDS = ""  # stands for whatever must keep its scale
 Channels = NDArray[np.float64]  # (C,)
 
 
-def factors(graph: Graph, peaks: dict[str, Channels]) -> dict[str, Channels]:
+def factors(graph: Network, peaks: dict[str, Channels]) -> dict[str, Channels]:
     """What each tensor's channels are multiplied by, for every tensor that may be; `peaks` are of |value|."""
     stretch = stretches(graph)
     together: dict[str, list[Channels]] = defaultdict(list)
@@ -46,7 +46,7 @@ def even(peak: Channels) -> Channels:
     return held
 
 
-def rescale(graph: Graph, factor: dict[str, Channels]) -> Graph:
+def rescale(graph: Network, factor: dict[str, Channels]) -> Network:
     """The same network, each tensor's channels multiplied by its factors."""
     weights: dict[str, Weights] = {}
     for node in graph.convolutions:
@@ -67,7 +67,7 @@ def along(values: NDArray[np.float64], axis: int, ndim: int) -> NDArray[np.float
     return values.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
-def stretches(graph: Graph) -> dict[str, str]:
+def stretches(graph: Network) -> dict[str, str]:
     """Which tensors must share their factors: each one's name -> the name that stands for its stretch, or ENDS."""
     parent: dict[str, str] = {ENDS: ENDS}
 

@@ -65,15 +65,15 @@ def calibrate(
         raise BadInput(f"{out}: is the file to calibrate, and would be replaced; choose another output")
     from dlink.calib.calibrate import How, NotHeld
     from dlink.calib.calibrate import calibrate as write_int8
-    from dlink.calib.graph import read_graph
     from dlink.calib.judge import Limits
+    from dlink.calib.network import read_network
     from dlink.calib.sample import sample
 
     how = How(
         method=method, deconv=deconv, base=base, keep=tuple(map(layer_of, keep)), views=views,
         limits=Limits(max_iou_drop, min_agreement),
     )  # fmt: skip
-    chosen = sample(tiles, read_graph(onnx).spec.tile, samples, held, seed)
+    chosen = sample(tiles, read_network(onnx).spec.tile, samples, held, seed)
     for line in chosen.skipped:
         click.echo(f"skipped: {line}", err=True)
     try:

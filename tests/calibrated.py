@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dlink.calib.graph import Graph, read_graph
+from dlink.calib.network import Network, read_network
 from dlink.calib.placement import place
 from dlink.calib.qdq import write_qdq
 from dlink.calib.ranges import Ranges, gather
@@ -41,7 +41,7 @@ def folder_of(path: Path, count: int, side: int) -> Path:
     return path
 
 
-def ranges_of(graph: Graph, count: int = 3) -> Ranges:
+def ranges_of(graph: Network, count: int = 3) -> Ranges:
     return gather(graph, scenes(count), True, QUIET)
 
 
@@ -49,7 +49,7 @@ def quantise(path: Path, deconv: str = "int8", base: str = "fp16", method: str =
     """The INT8 model of an ONNX file, without judging it."""
     from dlink.calib.deconv import without_transposed
 
-    graph = read_graph(path)
+    graph = read_network(path)
     ranges = ranges_of(graph)
     scaled = rescale(graph, ranges.factors(graph))
     if deconv == "conv":

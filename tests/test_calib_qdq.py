@@ -3,7 +3,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from dlink.calib.graph import read_graph
+from dlink.calib.network import read_network
 from dlink.calib.placement import place, share_of, skip_of
 from dlink.calib.qdq import quantised, weight_scales
 from dlink.nets.zoo import ARCHS
@@ -36,7 +36,7 @@ def nodes(model, op):
 
 
 def test_units_of_a_dlinknet34(fp32):
-    units = {u.name: u for u in place(read_graph(fp32), "int8")}
+    units = {u.name: u for u in place(read_network(fp32), "int8")}
     assert (
         sum(u.op != "Add" for u in units.values()) == 55
     )  # 36 of the encoder, 4 dilated, 12 of decoders, 3 of the head
@@ -48,7 +48,7 @@ def test_units_of_a_dlinknet34(fp32):
 
 
 def test_the_first_convolution_is_spared_where_enough_stays_int8(fp32, monkeypatch):
-    graph = read_graph(fp32)  # an eighth of the width: its first convolution is 16 % of the operations
+    graph = read_network(fp32)  # an eighth of the width: its first convolution is 16 % of the operations
     assert {u.name: u for u in place(graph, "int8")}["firstconv"].precision == "int8"
     monkeypatch.setattr("dlink.calib.placement.ENOUGH", 0.5)
     assert {u.name: u for u in place(graph, "int8")}["firstconv"].why == "reads the image"
@@ -56,25 +56,25 @@ def test_the_first_convolution_is_spared_where_enough_stays_int8(fp32, monkeypat
 
 @pytest.mark.parametrize(("deconv", "precision"), [("int8", "int8"), ("fp16", "fp16"), ("conv", "fp16")])
 def test_transposed_convolutions_are_as_asked_for(fp32, deconv, precision):
-    units = [u for u in place(read_graph(fp32), deconv) if u.op == "ConvTranspose"]
+    units = [u for u in place(read_network(fp32), deconv) if u.op == "ConvTranspose"]
     assert {u.precision for u in units} == {precision}
 
 
 def test_layers_that_are_to_be_kept_are(fp32):
-    units = place(read_graph(fp32), "int8", ["decoder1.*"])
+    units = place(read_network(fp32), "int8", ["decoder1.*"])
     assert {u.why for u in units if u.name.startswith("decoder1.")} == {"asked for"}
-    assert share_of(units) < share_of(place(read_graph(fp32), "int8"))
+    assert share_of(units) < share_of(place(read_network(fp32), "int8"))
 
 
 def test_a_layer_that_is_not_there_cannot_be_kept(fp32):
     with pytest.raises(
         BadInput, match=r"--keep fp16:decoder9.\*: no such layer; there are firstconv, encoder1.0.conv1"
     ):
-        place(read_graph(fp32), "int8", ["decoder9.*"])
+        place(read_network(fp32), "int8", ["decoder9.*"])
 
 
 def test_only_the_skip_branch_of_a_sum_is_quantised(fp32, int8):
-    graph = read_graph(fp32)
+    graph = read_network(fp32)
     skips = {n.name: skip_of(graph, n) for n in graph.model.graph.node if n.op_type == "Add"}
     seen = 0
     for add in nodes(int8, "Add"):
@@ -132,7 +132,7 @@ def test_every_network_can_be_quantised(arch, tmp_path, x):
     model = quantise(path)
     onnx.checker.check_model(model)
     assert np.corrcoef(run(model, x).ravel(), run(path, x).ravel())[0, 1] > 0.97
-    assert share_of(place(read_graph(path), "int8")) > 0.9
+    assert share_of(place(read_network(path), "int8")) > 0.9
 
 
 def test_weights_are_rounded_to_the_nearest_step_of_their_channel():

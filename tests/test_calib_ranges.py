@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from dlink.calib.graph import read_graph
 from dlink.calib.limits import METHODS, entropy, maximum, mse, percentile
+from dlink.calib.network import read_network
 from dlink.calib.observe import BINS, Counts, Inputs, observed, runner, see
 from dlink.calib.ranges import Ranges, gather
 from dlink.calib.sample import Sample, Tile, sample
@@ -16,7 +16,7 @@ from tests.test_export import SIDE
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
-    return read_graph(small("linknet34", tmp_path_factory.mktemp("net") / "net.onnx"))
+    return read_network(small("linknet34", tmp_path_factory.mktemp("net") / "net.onnx"))
 
 
 def bins_of(values, peak):

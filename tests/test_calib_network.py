@@ -4,7 +4,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dlink.calib.deconv import phases, rewritable, without_transposed
-from dlink.calib.graph import layer_name, read_graph
+from dlink.calib.network import layer_name, read_network
 from dlink.calib.observe import runner
 from dlink.calib.rescale import COMFORT, factors, rescale
 from dlink.nets.zoo import ARCHS
@@ -28,10 +28,10 @@ def x():
 
 
 def test_an_fp16_file_is_lifted_to_its_own_numbers(tmp_path, fp32, x):
-    graph = read_graph(small("dlinknet34", tmp_path / "fp16.onnx", "fp16"))
+    graph = read_network(small("dlinknet34", tmp_path / "fp16.onnx", "fp16"))
     assert {i.data_type for i in graph.model.graph.initializer} == {TensorProto.FLOAT}
     assert "Cast" not in {n.op_type for n in graph.model.graph.node}
-    other = read_graph(fp32)
+    other = read_network(fp32)
     for name, values in graph.weights.items():
         np.testing.assert_array_equal(values, other.weights[name].astype(np.float16).astype(np.float32))
     np.testing.assert_allclose(run(graph.model, x), run(tmp_path / "fp16.onnx", x), atol=0.02)
@@ -62,11 +62,11 @@ def two_convolutions(tmp_path, op="ConvTranspose"):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {"dlink.spec": Spec(tile=64).to_json()})
     onnx.save_model(model, tmp_path / "two.onnx")
-    return read_graph(tmp_path / "two.onnx")
+    return read_network(tmp_path / "two.onnx")
 
 
 def test_layers_have_the_names_that_the_network_gives_them(fp32):
-    names = [layer_name(n) for n in read_graph(fp32).convolutions]
+    names = [layer_name(n) for n in read_network(fp32).convolutions]
     assert names[:2] == ["firstconv", "encoder1.0.conv1"]
     assert names[-1] == "finalconv3"
 
@@ -102,7 +102,7 @@ def already_int8(tmp_path):
 )
 def test_what_cannot_be_calibrated_is_refused(tmp_path, make, error, message):
     with pytest.raises(error, match=message):
-        read_graph(make(tmp_path))
+        read_network(make(tmp_path))
 
 
 @pytest.mark.parametrize(("kernel", "pad", "more"), TRANSPOSED)
@@ -129,7 +129,7 @@ def test_a_transposed_convolution_is_a_convolution_and_depth_to_space(kernel, pa
     )  # fmt: skip
     helper.set_model_props(model, {"dlink.spec": Spec(tile=32).to_json()})
     onnx.save_model(model, tmp_path / "t.onnx")
-    graph = read_graph(tmp_path / "t.onnx")
+    graph = read_network(tmp_path / "t.onnx")
     assert rewritable(graph, graph.convolutions[0])
     made = without_transposed(graph)
     assert [n.op_type for n in made.model.graph.node] == ["Conv", "DepthToSpace", "AveragePool", "Conv"]
@@ -146,21 +146,21 @@ def test_phases_of_the_decoders_are_those_worked_out_by_hand():
 
 
 def test_linknets_last_transposed_convolution_is_left_since_its_output_is_odd(tmp_path):
-    graph = read_graph(small("linknet34", tmp_path / "net.onnx"))
+    graph = read_network(small("linknet34", tmp_path / "net.onnx"))
     left = [layer_name(n) for n in without_transposed(graph).convolutions if n.op_type == "ConvTranspose"]
     assert left == ["finaldeconv1"]
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_rescaling_leaves_the_network_the_same_function(arch, tmp_path, x):
-    graph = read_graph(small(arch, tmp_path / "net.onnx"))
+    graph = read_network(small(arch, tmp_path / "net.onnx"))
     factor = ranges_of(graph).factors(graph)
     assert any((f != 1).any() for f in factor.values())
     np.testing.assert_allclose(run(rescale(graph, factor).model, x), run(graph.model, x), atol=2e-5)
 
 
 def test_rescaling_evens_out_channels_and_keeps_them_within_float16(fp32, x):
-    graph = read_graph(fp32)
+    graph = read_network(fp32)
     loud = graph.with_weights({"net.encoder1.0.conv1.weight": graph.weights["net.encoder1.0.conv1.weight"] * 1e5})
     ranges = ranges_of(loud)
     rescaled = rescale(loud, ranges.factors(loud))
@@ -176,7 +176,7 @@ def spread(values):
 
 
 def test_a_stretch_with_the_image_or_the_sigmoid_keeps_its_scale(fp32):
-    graph = read_graph(fp32)
+    graph = read_network(fp32)
     factor = factors(graph, {name: np.array(t.peak) for name, t in ranges_of(graph).tensors.items()})
     assert graph.input not in factor
     assert graph.convolutions[-1].output[0] not in factor

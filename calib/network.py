@@ -28,7 +28,7 @@ Weights = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Graph:
+class Network:
     """A float32 network. `model` is never changed: what changes it makes a copy."""
 
     model: onnx.ModelProto
@@ -87,13 +87,13 @@ class Graph:
         """How many times smaller than the tile a tensor is."""
         return self.spec.tile // self.shapes[tensor][-1]
 
-    def with_weights(self, weights: dict[str, Weights]) -> "Graph":
+    def with_weights(self, weights: dict[str, Weights]) -> "Network":
         """The same graph with some weights replaced."""
         model = copy.deepcopy(self.model)
         for initializer in model.graph.initializer:
             if initializer.name in weights:
                 initializer.CopyFrom(numpy_helper.from_array(weights[initializer.name], initializer.name))
-        return Graph(model, self.spec, self.sha256)
+        return Network(model, self.spec, self.sha256)
 
 
 def layer_name(node: onnx.NodeProto) -> str:
@@ -103,7 +103,7 @@ def layer_name(node: onnx.NodeProto) -> str:
     return ".".join(part for part in str(node.name).strip("/").split("/")[-2:])
 
 
-def read_graph(path: Path) -> Graph:
+def read_network(path: Path) -> Network:
     """The float32 network of an ONNX file that dlink-export wrote."""
     try:
         model = onnx.load(path, load_external_data=False)
@@ -115,7 +115,7 @@ def read_graph(path: Path) -> Graph:
         raise BadInput(f"{path}: quantised already (it has {', '.join(found)}); calibrate the file it was made from")
     if any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer):
         raise BadModel(f"{path}: its weights are in another file; write one file with dlink-export")
-    graph = Graph(lifted(model), spec, file_sha256(path))
+    graph = Network(lifted(model), spec, file_sha256(path))
     if len(graph.convolutions) < 2:
         raise BadInput(f"{path}: {len(graph.convolutions)} convolutions; there is nothing to make INT8")
     return graph
