@@ -81,6 +81,8 @@ def calibrate(
     except NotHeld as e:
         click.echo("\n".join(table(e.units)), err=True)
         raise
+    if result.ranges.tiles_sha256 != chosen.sha256:
+        click.echo(f"note: {ranges} was gathered on other tiles; those kept back now may be among them", err=True)
     if as_json:
         click.echo(json.dumps(result.to_json(), indent=1))
         return

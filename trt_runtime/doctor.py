@@ -89,12 +89,12 @@ NEEDS = (
     Need(
         name="PyTorch", distributions=("torch",), least="2.10", use="export, train", get="pip install 'dlink[export]'"
     ),
-    Need(name="ONNX", distributions=("onnx",), least="1.21", use="export", get="pip install 'dlink[export]'"),
+    Need(name="ONNX", distributions=("onnx",), least="1.21", use="export, INT8", get="pip install 'dlink[export]'"),
     Need(
         name="ONNX Runtime",
         distributions=("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
         least="1.20",
-        use="export",
+        use="export, INT8",
         get="pip install 'dlink[export]'",
     ),
     Need(
@@ -103,6 +103,10 @@ NEEDS = (
         least="0.5",
         use="export, train",
         get="pip install 'dlink[export]'",
+    ),
+    *(
+        Need(name=name, distributions=(name,), least=least, use="scores, INT8", get="pip install 'dlink[accuracy]'")
+        for name, least in (("scipy", "1.11"), ("scikit-image", "0.22"), ("shapely", "2.0"))
     ),
     Need(name="rasterio", distributions=("rasterio",), least="1.3", use="GeoTIFF", get="pip install 'dlink[geo]'"),
     Need(
@@ -398,6 +402,11 @@ def abilities(rows: Mapping[str, Row], machine: Machine, openers: Sequence[str])
     unable = "" if ".plan" in openers else "this dlink has no TensorRT backend yet"
     return [
         ability("export a checkpoint", lacks("PyTorch", "ONNX", "ONNX Runtime", "safetensors", "OpenCV")),
+        ability(
+            "make INT8 files",
+            lacks("ONNX", "ONNX Runtime", "OpenVINO", "OpenCV", "scipy", "scikit-image", "shapely"),
+        ),
+        ability("score roads", lacks("scipy", "scikit-image", "shapely", "OpenCV")),
         ability("run on the CPU", lacks("OpenVINO", "OpenCV"), speed(machine)),
         ability("build and run TensorRT engines", "; ".join(filter(None, [engines, unable]))),
         ability("read GeoTIFF", lacks("rasterio")),
