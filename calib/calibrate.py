@@ -23,6 +23,7 @@ from dlink.trt_runtime.files import replacing
 from dlink.trt_runtime.spec import INT8_KEY, ONNX_KEY
 
 AUTO = "auto"
+USEFUL = 0.5  # of what could run in int8: with less the FP16 file is about as fast, and simpler
 RANKED_ON = 4  # tiles: there are some seventy candidates to run on each
 
 
@@ -87,6 +88,7 @@ def calibrate(
     `ranges` is a file to reuse, or to write as soon as they are gathered. `progress` gives a Tick for each stage.
     """
     graph = read_network(source)
+    out.parent.mkdir(parents=True, exist_ok=True)
     if ranges is not None and ranges.exists():
         found = Ranges.read(ranges, graph)
     else:
@@ -94,7 +96,6 @@ def calibrate(
         found = gather(graph, sample, how.views, progress("calibrate"))
         if ranges is not None:
             found.write(ranges)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         work = Work(graph, found, how, Path(folder))
         judge = Judge(work.write_float(), sample.held, progress("judge"))
@@ -167,20 +168,20 @@ class Work:
         if self.how.limits.held(scores):
             return units, scores
         order = self.costs(judge, method, units, tick)
-        step, done = 1, 0
-        while done < len(order) - 1:
+        step, done, least = 1, 0, USEFUL * share_of(units)
+        while done < len(order) and share_of(units) >= least:
             for at, share in order[done : done + step]:
                 units[at] = units[at].reverted(f"reverted: {share:.1%} of the error")
             done, step = done + step, step * 2
             scores = judge.score(self.write(method, units))
             tick(min(done, len(order)), len(order), f"reverted; {say(scores)}")
-            if self.how.limits.held(scores):
+            if self.how.limits.held(scores) and share_of(units) >= least:
                 return units, scores
         limits = self.how.limits
         raise NotHeld(
-            f"INT8 does not draw the same roads with any placement: {say(scores)}, with {share_of(units):.0%} of the "
-            f"operations left in int8; allowed are a drop of {limits.max_iou_drop:g} and agreement from "
-            f"{limits.min_agreement:g} on; give more tiles like those in use, or stay with FP16",
+            f"INT8 does not draw the same roads with any useful placement: {say(scores)}, with "
+            f"{share_of(units):.0%} of the operations left in int8; allowed are a drop of {limits.max_iou_drop:g} and "
+            f"agreement from {limits.min_agreement:g} on; give more tiles like those in use, or stay with FP16",
             units,
             scores,
         )

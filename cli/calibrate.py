@@ -63,6 +63,8 @@ def calibrate(
         raise BadInput(f"{out}: the name must end in .onnx")
     if out.resolve() == onnx.resolve():
         raise BadInput(f"{out}: is the file to calibrate, and would be replaced; choose another output")
+    if ranges and not ranges.parent.is_dir():
+        raise BadInput(f"{ranges}: there is no folder {ranges.parent}; make it first")
     from dlink.calib.calibrate import How, NotHeld
     from dlink.calib.calibrate import calibrate as write_int8
     from dlink.calib.judge import Limits

@@ -114,7 +114,7 @@ def call_json(home, out, *options):
 def test_where_no_placement_agrees_nothing_is_written(home, tmp_path):
     options = ("--ranges", str(home / "r.json"), "--min-agreement", "1", *MOST_KEPT)
     done = call(home / "fp16.onnx", home / "tiles", tmp_path / "out.onnx", *options, code=1)
-    assert "INT8 does not draw the same roads with any placement" in done.stderr
+    assert "INT8 does not draw the same roads with any useful placement" in done.stderr
     assert "finalconv3" in done.stderr  # the table
     assert list(tmp_path.iterdir()) == []
 
@@ -142,6 +142,7 @@ def test_tiles_without_labels_are_judged_by_agreement_alone(home, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--ranges", "nowhere/r.json"], "nowhere/r.json: there is no folder nowhere; make it first"),
         (["--keep", "int8:firstconv"], "--keep int8:firstconv: expected fp16:NAME"),
         (["--keep", "fp16:nothing"], "--keep fp16:nothing: no such layer"),
         (["-o", "out.png"], "out.png: the name must end in .onnx"),

@@ -17,6 +17,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.replace(path)
+    except OSError as e:
+        if e.filename != str(part):
+            raise
+        raise OSError(e.errno, e.strerror, str(path)) from e  # the name that the caller knows
     finally:
         part.unlink(missing_ok=True)
 
