@@ -13,7 +13,8 @@ import numpy
 import pytest
 
 from dlink.trt_runtime import doctor
-from dlink.trt_runtime.doctor import NEEDS, Gpus, Machine, Tried, attempt, examine, look_at_cpu, look_for_gpus
+from dlink.trt_runtime.cuda import Gpu, Gpus, look_for_gpus
+from dlink.trt_runtime.doctor import NEEDS, Machine, Tried, attempt, examine, look_at_cpu
 
 ROOT = Path(__file__).parents[1]
 MACHINE = Machine(
@@ -22,7 +23,7 @@ MACHINE = Machine(
     cpu="Some CPU",
     features=("avx512_bf16", "avx512_vnni"),
     jetson="",
-    gpus=Gpus("12.8", ("NVIDIA H200, compute capability 9.0, 139.8 GiB",)),
+    gpus=Gpus("12.8", (Gpu("NVIDIA H200", "9.0", 150_100_000_000),)),
 )
 LAPTOP = replace(MACHINE, gpus=Gpus(fault="libcuda.so.1: cannot open shared object file"))
 JETSON = replace(MACHINE, system="Linux aarch64", jetson="R36.3.0")
@@ -266,9 +267,9 @@ def driver(tmp_path):
 
 
 def test_the_driver_is_asked_for_every_gpu(driver):
-    assert look_for_gpus(driver(0)) == Gpus(
-        "12.8", ("A, compute capability 8.7, 6.0 GiB", "B, compute capability 8.7, 7.0 GiB")
-    )
+    found = look_for_gpus(driver(0))
+    assert found == Gpus("12.8", (Gpu("A", "8.7", 6 << 30), Gpu("B", "8.7", 7 << 30)))
+    assert str(found.found[0]) == "A, compute capability 8.7, 6.0 GiB"
 
 
 @pytest.mark.parametrize(("code", "broken"), [(100, False), (803, True)])
@@ -278,7 +279,7 @@ def test_a_driver_that_fails_says_so_in_its_own_words(driver, code, broken):
 
 def test_no_driver_is_an_absence_and_a_foreign_file_is_a_fault(tmp_path):
     absent = look_for_gpus("libno-such-driver.so.1")
-    assert (absent.driver, absent.names, absent.broken) == ("", (), False)
+    assert (absent.driver, absent.found, absent.broken) == ("", (), False)
     (tmp_path / "libcuda.so.1").write_bytes(b"no library")
     assert look_for_gpus(str(tmp_path / "libcuda.so.1")).broken
 

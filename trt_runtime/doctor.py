@@ -5,7 +5,6 @@ distributions, three libraries that often do not load are tried in a process of 
 through ctypes.
 """
 
-import ctypes
 import platform
 import re
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from dlink.trt_runtime.backend import OPENERS
+from dlink.trt_runtime.cuda import LIBRARY, Gpus, look_for_gpus
 
 State: TypeAlias = Literal["found", "missing", "too old", "too new", "broken"]
 Versions: TypeAlias = Callable[[str], str | None]  # of a distribution; None where it is not installed
@@ -24,9 +24,6 @@ Tries: TypeAlias = "Callable[[str], Tried]"  # of a module
 
 PYTHONS = ((3, 10), (3, 13))  # the first and last that dlink is tested with
 TRY_FOR = 20.0  # seconds for one import; a cold disk of a small computer needs several
-DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE in cuda.h
-MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, the same
 NVIDIA_INDEX = "pip install tensorrt (from NVIDIA's own package index, see its installation guide)"
 JETPACK = "sudo apt install nvidia-jetpack (a virtualenv sees it if made with --system-site-packages)"
 
@@ -141,16 +138,6 @@ NEEDS = (
 
 
 @dataclass(frozen=True)
-class Gpus:
-    """What NVIDIA's driver says."""
-
-    driver: str = ""  # the newest CUDA it runs, "12.8"; empty where there is no driver
-    names: tuple[str, ...] = ()  # with compute capability and memory
-    fault: str = ""  # why there is no driver or no GPU
-    broken: bool = False  # the fault is one to mend, not an absence
-
-
-@dataclass(frozen=True)
 class Machine:
     """What is known of the computer itself."""
 
@@ -226,61 +213,6 @@ def attempt(module: str) -> Tried:
     said = [line.strip() for line in (done.stderr if done.returncode else done.stdout).splitlines() if line.strip()]
     last = said[-1] if said else ""
     return Tried(fault=last or f"importing it exits with {done.returncode}") if done.returncode else Tried(version=last)
-
-
-class DriverError(Exception):
-    """A call of NVIDIA's driver failed: its name, the code and the driver's own words."""
-
-    def __init__(self, call: str, code: int, words: str) -> None:
-        super().__init__(f"{call}: {words or 'error'} ({code})")
-        self.code = code
-
-
-def ask(cuda: ctypes.CDLL, call: str, *args: Any) -> None:
-    """Call the driver and check what it returns."""
-    code = int(cuda[call](*args))
-    if code:
-        words = ctypes.c_char_p()
-        cuda["cuGetErrorString"](code, ctypes.byref(words))
-        raise DriverError(call, code, (words.value or b"").decode(errors="replace"))
-
-
-def number(cuda: ctypes.CDLL, call: str, *args: Any) -> int:
-    """Call one of the driver's functions that write an int to their first argument."""
-    value = ctypes.c_int()
-    ask(cuda, call, ctypes.byref(value), *args)
-    return value.value
-
-
-def look_for_gpus(library: str = DRIVER) -> Gpus:
-    """The GPUs that NVIDIA's driver sees."""
-    driver = ""
-    try:
-        cuda = ctypes.CDLL(library)
-        version = number(cuda, "cuDriverGetVersion")
-        driver = f"{version // 1000}.{version % 1000 // 10}"
-        ask(cuda, "cuInit", ctypes.c_uint(0))
-        names = tuple(gpu(cuda, i) for i in range(number(cuda, "cuDeviceGetCount")))
-    except OSError as e:
-        absent = library in str(e) and re.search("no such file|could not find", str(e), re.IGNORECASE)
-        return Gpus(fault=str(e), broken=not absent)
-    except AttributeError as e:
-        return Gpus(driver, fault=str(e), broken=True)
-    except DriverError as e:
-        return Gpus(driver, fault=str(e), broken=e.code != NO_DEVICE)
-    return Gpus(driver, names, "" if names else "the driver sees no GPU")
-
-
-def gpu(cuda: ctypes.CDLL, index: int) -> str:
-    """A GPU in words: "NVIDIA H200, compute capability 9.0, 139.8 GiB"."""
-    device = ctypes.c_int(number(cuda, "cuDeviceGet", ctypes.c_int(index)))
-    name = ctypes.create_string_buffer(256)
-    ask(cuda, "cuDeviceGetName", name, ctypes.c_int(len(name)), device)
-    capability = [number(cuda, "cuDeviceGetAttribute", ctypes.c_int(which), device) for which in (MAJOR, MINOR)]
-    memory = ctypes.c_size_t()
-    ask(cuda, "cuDeviceTotalMem_v2", ctypes.byref(memory), device)
-    words = name.value.decode(errors="replace")
-    return f"{words}, compute capability {capability[0]}.{capability[1]}, {memory.value / 2**30:.1f} GiB"
 
 
 def look_at_cpu(text: str) -> tuple[str, tuple[str, ...]]:
@@ -365,7 +297,7 @@ def library_row(need: Need, machine: Machine, versions: Versions, tried: Tries) 
 def cure(fault: str, need: Need, machine: Machine) -> str:
     """What to do about a library that is there and does not import."""
     lacking = re.search(r"([\w.+-]+\.so[.\d]*): cannot open shared object", fault)
-    if lacking and lacking[1] == DRIVER:
+    if lacking and lacking[1] == LIBRARY:
         return driver_line(machine)
     if lacking and lacking[1] in PACKAGE_OF:
         line = f"sudo apt install {PACKAGE_OF[lacking[1]]}"
@@ -383,9 +315,9 @@ def gpu_rows(machine: Machine) -> list[Row]:
     if not gpus.driver:
         return [Row("GPU", "missing", "", use, "no driver to ask"), Row("driver", absent, "", use, gpus.fault, mend)]
     driver = Row("driver", "found", f"CUDA {gpus.driver}", use)
-    if not gpus.names:
+    if not gpus.found:
         return [Row("GPU", absent, "", use, gpus.fault, mend if gpus.broken else ""), driver]
-    return [Row("GPU", "found", "; ".join(gpus.names), use), driver]
+    return [Row("GPU", "found", "; ".join(map(str, gpus.found)), use), driver]
 
 
 def abilities(rows: Mapping[str, Row], machine: Machine, openers: Sequence[str]) -> list[Ability]:

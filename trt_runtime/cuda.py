@@ -1,0 +1,89 @@
+"""NVIDIA's driver, asked through ctypes: which GPUs there are and what it runs.
+
+Asked before TensorRT is imported anywhere: full TensorRT returns null or ends the process where there is no GPU.
+"""
+
+import ctypes
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE in cuda.h
+MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, the same
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU as the driver has it."""
+
+    name: str  # "NVIDIA H200"
+    capability: str  # compute capability, "9.0"
+    memory: int  # bytes
+
+    def __str__(self) -> str:
+        return f"{self.name}, compute capability {self.capability}, {self.memory / 2**30:.1f} GiB"
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """What NVIDIA's driver says."""
+
+    driver: str = ""  # the newest CUDA it runs, "12.8"; empty where there is no driver
+    found: tuple[Gpu, ...] = ()
+    fault: str = ""  # why there is no driver or no GPU
+    broken: bool = False  # the fault is one to mend, not an absence
+
+
+class DriverError(Exception):
+    """A call of NVIDIA's driver failed: its name, the code and the driver's own words."""
+
+    def __init__(self, call: str, code: int, words: str) -> None:
+        super().__init__(f"{call}: {words or 'error'} ({code})")
+        self.code = code
+
+
+def ask(cuda: ctypes.CDLL, call: str, *args: Any) -> None:
+    """Call the driver and check what it returns."""
+    code = int(cuda[call](*args))
+    if code:
+        words = ctypes.c_char_p()
+        cuda["cuGetErrorString"](code, ctypes.byref(words))
+        raise DriverError(call, code, (words.value or b"").decode(errors="replace"))
+
+
+def number(cuda: ctypes.CDLL, call: str, *args: Any) -> int:
+    """Call one of the driver's functions that write an int to their first argument."""
+    value = ctypes.c_int()
+    ask(cuda, call, ctypes.byref(value), *args)
+    return value.value
+
+
+def look_for_gpus(library: str = LIBRARY) -> Gpus:
+    """The GPUs that NVIDIA's driver sees."""
+    driver = ""
+    try:
+        cuda = ctypes.CDLL(library)
+        version = number(cuda, "cuDriverGetVersion")
+        driver = f"{version // 1000}.{version % 1000 // 10}"
+        ask(cuda, "cuInit", ctypes.c_uint(0))
+        found = tuple(gpu(cuda, i) for i in range(number(cuda, "cuDeviceGetCount")))
+    except OSError as e:
+        absent = library in str(e) and re.search("no such file|could not find", str(e), re.IGNORECASE)
+        return Gpus(fault=str(e), broken=not absent)
+    except AttributeError as e:
+        return Gpus(driver, fault=str(e), broken=True)
+    except DriverError as e:
+        return Gpus(driver, fault=str(e), broken=e.code != NO_DEVICE)
+    return Gpus(driver, found, "" if found else "the driver sees no GPU")
+
+
+def gpu(cuda: ctypes.CDLL, index: int) -> Gpu:
+    device = ctypes.c_int(number(cuda, "cuDeviceGet", ctypes.c_int(index)))
+    name = ctypes.create_string_buffer(256)
+    ask(cuda, "cuDeviceGetName", name, ctypes.c_int(len(name)), device)
+    capability = [number(cuda, "cuDeviceGetAttribute", ctypes.c_int(which), device) for which in (MAJOR, MINOR)]
+    memory = ctypes.c_size_t()
+    ask(cuda, "cuDeviceTotalMem_v2", ctypes.byref(memory), device)
+    return Gpu(name.value.decode(errors="replace"), "{}.{}".format(*capability), memory.value)
