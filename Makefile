@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.10 to 3.13 and make, and install the rest into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := accuracy bench calib cli export nets scenes training trt_runtime
+PACKAGES := accuracy bench calib cli engine export nets scenes training trt_runtime
 
 .PHONY: demo test check weights clean
 

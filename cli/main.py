@@ -4,7 +4,20 @@ from importlib import import_module
 
 import click
 
-STEPS = ("train", "scenes", "export", "calibrate", "check", "score", "segment", "bench", "demo", "doctor")
+STEPS = (
+    "train",
+    "scenes",
+    "export",
+    "calibrate",
+    "build",
+    "check",
+    "sign",
+    "score",
+    "segment",
+    "bench",
+    "demo",
+    "doctor",
+)
 
 
 class Steps(click.Group):

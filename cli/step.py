@@ -21,6 +21,8 @@ EXTRAS = {  # what to install when an import fails
     "scipy": "accuracy",
     "shapely": "accuracy",
     "skimage": "accuracy",
+    "polygraphy": "build",
+    "cryptography": "sign",
     "tensorrt": "trt",
     "tensorrt_rtx": "rtx",
     "pycuda": "trt",
@@ -61,8 +63,8 @@ def one_line(e: BaseException) -> str:
 def progress(title: str) -> Callable[[int, int, str], None]:
     """A line on stderr that says how far a long job is: call it with (done, all, more words).
 
-    It keeps still for the first two seconds, redraws at most ten times a second on a terminal, and elsewhere prints
-    a line of its own every half minute.
+    `all` is 0 where nobody knows it. The line keeps still for the first two seconds, is redrawn at most ten times a
+    second on a terminal, and elsewhere printed anew every half minute.
     """
     begun = shown = time.monotonic()
     terminal = sys.stderr.isatty()
@@ -70,14 +72,16 @@ def progress(title: str) -> Callable[[int, int, str], None]:
     def show(done: int, total: int, words: str = "") -> None:
         nonlocal shown
         now = time.monotonic()
-        last = done >= total and shown > begun
+        last = 0 < total <= done and shown > begun
         if not last and (now - begun < QUIET_FOR or now - shown < (0.1 if terminal else 30)):
             return
         shown = now
         left = (now - begun) / max(done, 1) * (total - done)
-        line = f"{title} {done}/{total} {words} {now - begun:.0f} s, {left:.0f} s left"
+        line = f"{title} {words} {now - begun:.0f} s"
+        if total:
+            line = f"{title} {done}/{total} {words} {now - begun:.0f} s, {left:.0f} s left"
         if terminal:
-            click.echo(f"\r\033[K{line}" + ("\n" if done >= total else ""), nl=False, err=True)
+            click.echo(f"\r\033[K{line}" + ("\n" if last else ""), nl=False, err=True)
         else:
             click.echo(line, err=True)
 

@@ -6,11 +6,22 @@ with open_model("roads.onnx") as model:
     mask = model.mask(image)  # uint8 (H, W, 3) RGB -> uint8 (H, W), 255 where there is road
 """
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from dlink.trt_runtime.backend import Backend, HostBackend, open_backend
-from dlink.trt_runtime.errors import BadInput, BadModel, CheckFailed, Closed, DlinkError
+from dlink.trt_runtime.backend import Backend, HostBackend, Opening, open_backend
+from dlink.trt_runtime.errors import (
+    BadInput,
+    BadModel,
+    BadPlan,
+    CheckFailed,
+    Closed,
+    DlinkError,
+    Mismatch,
+    NoEngine,
+    Untrusted,
+)
 from dlink.trt_runtime.segmenter import Segmenter
 from dlink.trt_runtime.spec import Spec
 
@@ -18,18 +29,34 @@ __all__ = [
     "Backend",
     "BadInput",
     "BadModel",
+    "BadPlan",
     "CheckFailed",
     "Closed",
     "DlinkError",
     "HostBackend",
+    "Mismatch",
+    "NoEngine",
     "Segmenter",
     "Spec",
+    "Untrusted",
     "open_model",
 ]
 
 
 def open_model(
-    path: str | PathLike[str], *, halo: int | None = None, threshold: float | None = None, threads: int | None = None
+    path: str | PathLike[str],
+    *,
+    halo: int | None = None,
+    threshold: float | None = None,
+    threads: int | None = None,
+    keys: Sequence[str | PathLike[str]] = (),
+    require_verdict: bool = False,
 ) -> Segmenter:
-    """The model in a file: .onnx runs by OpenVINO on the CPU. `threads` limits the CPU's; see Segmenter."""
-    return Segmenter(open_backend(Path(path), threads), halo=halo, threshold=threshold)
+    """The model in a file: .onnx runs by OpenVINO on the CPU, .plan by TensorRT on the GPU. See Segmenter.
+
+    threads: how many of the CPU's (all where None); means nothing to a GPU.
+    keys: public keys, PEM files, one of which must have signed the plan; none asks for no signature.
+    require_verdict: refuse a plan that dlink-check has not found to draw the same roads.
+    """
+    opening = Opening(threads, tuple(map(Path, keys)), require_verdict)
+    return Segmenter(open_backend(Path(path), opening), halo=halo, threshold=threshold)

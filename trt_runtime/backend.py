@@ -113,13 +113,24 @@ class HostBackend:
             self.net = None
 
 
-# Each of these imports its engine at the top, plainly, and is itself imported only when a file asks for it.
-OPENERS = {".onnx": "dlink.trt_runtime.openvino_backend"}
+@dataclass(frozen=True)
+class Opening:
+    """How a model file is opened; open_model says what each means."""
+
+    threads: int | None = None
+    keys: Sequence[Path] = ()
+    require_verdict: bool = False
 
 
-def open_backend(path: Path, threads: int | None = None) -> Backend:
-    """The Backend for a model file: OpenVINO for .onnx. `threads` is how many of the CPU's it may use (all)."""
+PLAIN = Opening()
+
+# Each of these is imported only when a file asks for it, and its engine with it.
+OPENERS = {".onnx": "dlink.trt_runtime.openvino_backend", ".plan": "dlink.trt_runtime.plan"}
+
+
+def open_backend(path: Path, opening: Opening = PLAIN) -> Backend:
+    """The Backend for a model file: OpenVINO for .onnx, TensorRT for .plan."""
     if path.suffix not in OPENERS:
         raise BadInput(f"{path}: not a model; expected a name ending in {' or '.join(OPENERS)}")
-    backend: Backend = import_module(OPENERS[path.suffix]).open(path, threads)
+    backend: Backend = import_module(OPENERS[path.suffix]).open(path, opening)
     return backend

@@ -3,8 +3,12 @@
 DlinkError
   BadInput      an image, option or file of the caller's can't be used
   BadModel      a model file or checkpoint is damaged, foreign or of another version: make it again
+    BadPlan       a TensorRT plan is damaged, or its manifest is missing or another's: build it again
+    Mismatch      a plan is sound, but for another GPU, TensorRT or driver: build it here
+    Untrusted     a plan lacks the signature or the verdict that was asked for: sign or check it
   CheckFailed   a file was made or measured and does not hold what it must
   Closed        a model was used after its close(): open it again
+  NoEngine      there is no GPU, driver or TensorRT here that could do this
 
 A message names the file or option, what was found, and what would do. Anything else that escapes is a bug and keeps
 its traceback. A missing package stays Python's own ModuleNotFoundError.
@@ -23,9 +27,25 @@ class BadModel(DlinkError, ValueError):
     """A model file or checkpoint is damaged, foreign or of another version."""
 
 
+class BadPlan(BadModel):
+    """A TensorRT plan is damaged, or its manifest is missing or another's."""
+
+
+class Mismatch(BadModel):
+    """A plan is sound, but for another GPU, TensorRT or driver than this machine's."""
+
+
+class Untrusted(BadModel):
+    """A plan lacks the signature or the verdict that was asked for."""
+
+
 class CheckFailed(DlinkError, RuntimeError):
     """A network does not hold what was asked of it."""
 
 
 class Closed(DlinkError, RuntimeError):
     """A model was used after its close()."""
+
+
+class NoEngine(DlinkError, RuntimeError):
+    """There is no GPU, driver or TensorRT here that could do this."""

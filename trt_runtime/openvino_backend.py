@@ -12,16 +12,18 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from dlink.trt_runtime.backend import HostBackend, Net, Probs
+from dlink.trt_runtime.backend import PLAIN, HostBackend, Net, Opening, Probs
 from dlink.trt_runtime.errors import BadInput, BadModel
 from dlink.trt_runtime.executed import executed, say
 from dlink.trt_runtime.spec import Spec
 
 
-def open(path: Path, threads: int | None = None) -> HostBackend:
+def open(path: Path, opening: Opening = PLAIN) -> HostBackend:
     """The model as a Backend of one tile at a time: batches are no faster on a CPU."""
+    if opening.keys or opening.require_verdict:
+        raise BadInput(f"{path}: signatures and verdicts are of plans; build one with dlink-build")
     model, spec = read(path)
-    compiled = compile(model, spec, threads)
+    compiled = compile(model, spec, opening.threads)
     shares = executed(compiled)
     used = compiled.get_property("INFERENCE_NUM_THREADS")
     engine = f"OpenVINO {openvino.__version__.partition('-')[0]}, {say(shares)}, {used} threads"

@@ -1,0 +1,212 @@
+"""`dlink-build`: ONNX -> TensorRT plan and manifest, or what a plan is."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dlink.cli.step import IN_FILE, OUT_PATH, Step, progress
+from dlink.trt_runtime.errors import BadInput
+
+if TYPE_CHECKING:
+    from dlink.engine.build import Result
+    from dlink.engine.graph import Graph
+    from dlink.engine.layers import Layer
+
+AT_LEAST_1 = click.IntRange(1)
+RUNS = 10  # that layers are timed in
+COLUMNS = ("layer", "type", "precision", "time")
+
+
+@click.command(cls=Step)
+@click.argument("source", type=IN_FILE)
+@click.option("-o", "--output", "out", type=OUT_PATH, help="The plan to write (.plan); its manifest goes beside it.")
+@click.option(
+    "--target",
+    type=click.Choice(["tensorrt", "tensorrt-rtx"]),
+    help="[default: tensorrt where it is installed, else tensorrt-rtx]",
+)
+@click.option("--max-tiles", type=AT_LEAST_1, default=1, show_default=True, help="The most tiles at once.")
+@click.option("--views", type=click.Choice(["8", "4", "1"]), help="Of each at once.  [default: the file's]")
+@click.option("--workspace", type=AT_LEAST_1, metavar="MIB", help="GPU memory for TensorRT's own use.  [default: all]")
+@click.option("--optimization-level", type=click.IntRange(0, 5), help="0 builds fast, 5 looks longest.  [default: 3]")
+@click.option("--timing-cache", type=OUT_PATH, help="TensorRT's measurements: reuse this file, and add what is new.")
+@click.option("--compute-capability", metavar="8.6,8.9", help="GPUs to build for (tensorrt-rtx).  [default: Ampere on]")
+@click.option("--version-compatible", is_flag=True, help="Also for newer TensorRT of this major version.")
+@click.option("--hardware-compatible", is_flag=True, help="Also for other GPUs, Ampere and newer (tensorrt).")
+@click.option("--strip-weights", is_flag=True, help="Leave the weights in the ONNX file, which must stay beside.")
+@click.option("--refit", is_flag=True, help="Allow new weights later.")
+@click.option("--rebuild", is_flag=True, help="Build the plan SOURCE again here, as its manifest says.")
+@click.option("--explain", is_flag=True, help="Print every layer of the engine, its precision and its time.")
+@click.option("--triton", type=OUT_PATH, metavar="DIR", help="Lay the model out for tritonserver in DIR/<name>.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest.")
+def build(
+    source: Path, out: Path | None, target: str | None, max_tiles: int, views: str | None, workspace: int | None,
+    optimization_level: int | None, timing_cache: Path | None, compute_capability: str | None,
+    version_compatible: bool, hardware_compatible: bool, strip_weights: bool, refit: bool, rebuild: bool,
+    explain: bool, triton: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Build SOURCE, an ONNX file of dlink-export or dlink-calibrate, into a TensorRT plan.
+
+    The plan holds for the GPU it is built on and for this TensorRT alone; its manifest says so, and whatever loads it
+    checks. With --target tensorrt-rtx it is built on any machine, for GeForce RTX GPUs. The engine's own report must
+    show the precision that the file asks for, where a GPU is here to ask.
+
+    SOURCE may be a plan: with --rebuild, --explain or --triton.
+    """
+    from dlink.trt_runtime.manifest import Options
+
+    is_plan = source.suffix == ".plan"
+    refuse(source, out, is_plan, rebuild, explain or triton is not None)
+    if is_plan and not rebuild:
+        look_at(source, explain, triton, as_json)
+        return
+    if not out and not rebuild:
+        from dlink.engine.graph import read_graph
+
+        graph = read_graph(source)
+        if explain:
+            click.echo("\n".join(asked_table(graph)))
+        if triton:
+            lay_out(triton, source, graph.spec.tile, max_tiles * int(views or views_of(graph)))
+        return
+    from dlink.engine import build as builder
+
+    if rebuild:
+        result = builder.rebuild(source, progress("build"))
+        out = source
+    else:
+        assert out is not None
+        from dlink.engine.graph import read_graph
+
+        options = Options(
+            target=target or default_target(),
+            max_tiles=max_tiles,
+            views=int(views or views_of(read_graph(source))),
+            workspace=workspace,
+            optimization_level=optimization_level,
+            compute_capability=tuple(capabilities(compute_capability)),
+            version_compatible=version_compatible,
+            hardware_compatible=hardware_compatible,
+            strip_weights=strip_weights,
+            refit=refit,
+        )
+        result = builder.build(source, out, options, timing_cache, progress("build"))
+    tell(result, out, explain, as_json)
+    if triton:
+        lay_out(triton, out, result.manifest.spec.tile, result.manifest.options.batch)
+
+
+def refuse(source: Path, out: Path | None, is_plan: bool, rebuild: bool, looks: bool) -> None:
+    """BadInput for what does not go together."""
+    if source.suffix not in (".onnx", ".plan"):
+        raise BadInput(f"{source}: expected an ONNX file (.onnx), or a plan (.plan)")
+    if out and out.suffix != ".plan":
+        raise BadInput(f"{out}: the name must end in .plan")
+    if is_plan and out:
+        raise BadInput(f"{source}: is a plan already; give the ONNX file, or --rebuild without -o")
+    if rebuild and not is_plan:
+        raise BadInput(f"{source}: --rebuild is for a plan; give -o to build one")
+    if not (out or rebuild or looks):
+        raise BadInput(f"{source}: what is to be done with it? -o PLAN builds it; --explain, --triton and --rebuild")
+    if out and not out.parent.is_dir():
+        raise BadInput(f"{out}: there is no folder {out.parent}; make it first")
+
+
+def default_target() -> str:
+    """What is installed, TensorRT first."""
+    from dlink.trt_runtime.manifest import TARGETS
+    from dlink.trt_runtime.plan import installed
+
+    return next((target for target in TARGETS if installed(target)), "tensorrt")
+
+
+def views_of(graph: "Graph") -> int:
+    """The least of 1, 4 and 8 that holds the views of the file."""
+    return min(n for n in (1, 4, 8) if n >= len(graph.spec.views))
+
+
+def capabilities(text: str | None) -> list[str]:
+    from dlink.trt_runtime.manifest import capability_of
+
+    found = [part.strip() for part in text.split(",")] if text else []
+    try:
+        for part in found:
+            capability_of(part)
+    except ValueError as e:
+        raise BadInput(f"--compute-capability {text}: {e}") from e
+    return found
+
+
+def tell(result: "Result", out: Path, explain: bool, as_json: bool) -> None:
+    from dlink.trt_runtime.executed import say
+
+    manifest = result.manifest
+    if as_json:
+        click.echo(manifest.to_bytes().decode(), nl=False)
+        return
+    where = ", ".join(manifest.runs_on.capabilities) + (" and newer" if manifest.runs_on.newer_gpus else "")
+    click.echo(
+        f"{out}: {manifest.title}, up to {manifest.options.batch} views of {manifest.spec.tile} px at once, "
+        f"{manifest.plan.bytes / 1e6:.1f} MB, built in {manifest.built.seconds:.0f} s"
+    )
+    how = "as its layers report" if manifest.precision.proven_by == "inspector" else "as its graph is typed"
+    click.echo(f"computes in {say(dict(manifest.precision.shares))}, {how}; runs on compute capability {where}")
+    if result.layers is None:
+        click.echo("note: no GPU here takes this plan, so its own report could not be read", err=True)
+    if explain:
+        click.echo("\n".join(asked_table(result.graph) if result.layers is None else table(result.layers, {})))
+    click.echo(f"next: dlink-check {out} TILES --against CHECKPOINT", err=True)
+
+
+def look_at(plan: Path, explain: bool, triton: Path | None, as_json: bool) -> None:
+    """What a plan is, from its manifest and the GPU."""
+    from dlink.trt_runtime.plan import fit, read_plan
+
+    data, manifest = read_plan(plan)
+    if as_json:
+        click.echo(json.dumps(asdict(manifest), indent=1))
+    if explain:
+        gpu = fit(plan, manifest)
+        from dlink.engine.layers import inspect
+        from dlink.engine.versions import find_compiler
+        from dlink.trt_runtime.tensorrt_backend import load
+
+        layers = inspect(find_compiler(manifest.built.target), data)
+        backend = load(plan, data, manifest, gpu)
+        try:
+            times = backend.layer_times(RUNS)
+        finally:
+            backend.close()
+        click.echo("\n".join(table(layers, times)))
+    if triton:
+        lay_out(triton, plan, manifest.spec.tile, manifest.options.batch)
+
+
+def lay_out(folder: Path, model: Path, side: int, batch: int) -> None:
+    from dlink.engine.triton import write_repository
+
+    click.echo(f"{write_repository(folder, model, side, batch)}: for tritonserver --model-repository={folder}")
+
+
+def table(layers: "Sequence[Layer]", times: "Mapping[str, float]") -> list[str]:
+    """A line for each layer of an engine, with its time where there is one."""
+    rows = [COLUMNS] + [
+        (x.name, x.kind, x.precision or "?", f"{times[x.name]:.3f} ms" if x.name in times else "") for x in layers
+    ]
+    return columns(rows)
+
+
+def asked_table(graph: "Graph") -> list[str]:
+    """A line for each convolution of the file, and what it asks for."""
+    rows = [("node", "type", "share", "asked for")]
+    rows += [(a.node, a.op, f"{a.share:.2%}", a.precision) for a in graph.asked]
+    return columns(rows)
+
+
+def columns(rows: "Sequence[tuple[str, ...]]") -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,235 @@
+"""ONNX -> TensorRT plan and manifest, by Polygraphy's loaders."""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from dlink.engine.graph import Graph, read_graph
+from dlink.engine.layers import Layer, inspect, prove
+from dlink.engine.versions import (
+    Compiler,
+    config_for,
+    constrain,
+    find_compiler,
+    graph_for,
+    refuse_graph,
+    refuse_options,
+    runs_on,
+)
+from dlink.trt_runtime.cuda import look_for_gpus
+from dlink.trt_runtime.errors import BadInput, BadModel, BadPlan, NoEngine
+from dlink.trt_runtime.files import replacing
+from dlink.trt_runtime.manifest import Built, FileMark, Manifest, Options, manifest_of, parse, read_bytes, signature_of
+from dlink.trt_runtime.plan import runs_on as runs_here
+
+Tick: TypeAlias = Callable[[int, int, str], None]  # done, all (0 where nobody knows), more words
+
+EVERY = 0.2  # seconds between two looks at how far a build is
+
+
+@dataclass(frozen=True)
+class Result:
+    """A plan on the disk."""
+
+    manifest: Manifest
+    layers: list[Layer] | None  # the engine's report; None where no GPU could load the plan
+    graph: Graph
+
+
+def build(onnx: Path, out: Path, options: Options, timing_cache: Path | None, tick: Tick) -> Result:
+    """Write the plan of an ONNX file of ours, and its manifest beside it. Nothing is left where it fails or is stopped.
+
+    timing_cache: a file of TensorRT's measurements, read if it is there and written with what is new.
+    """
+    graph = read_graph(onnx)
+    refuse_batch(graph, options)
+    compiler = find_compiler(options.target)
+    refuse_options(compiler, options)
+    refuse_graph(compiler, graph)
+    where = runs_on(compiler, options)
+    before = seconds_before(out)
+    begun = time.monotonic()
+    data = compile(compiler, graph, options, timing_cache, tick, before)
+    seconds = time.monotonic() - begun
+    gpus = look_for_gpus()
+    gpu = gpus.found[0] if gpus.found else None
+    manifest = Manifest(
+        spec=graph.spec,
+        plan=FileMark(name=out.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)),
+        onnx=graph.mark,
+        built=Built(
+            target=options.target,
+            version=compiler.version,
+            driver=gpus.driver if gpu else "",
+            gpu=gpu.name if gpu else "",
+            seconds=round(seconds, 1),
+        ),
+        runs_on=where,
+        options=options,
+        precision=prove(graph, None),
+    )
+    layers = None
+    if gpu and runs_here(manifest, gpu):
+        layers = inspect(compiler, data)
+    manifest = replace(manifest, precision=prove(graph, layers))
+    with replacing(manifest_of(out)) as beside, replacing(out) as part:
+        part.write_bytes(data)
+        beside.write_bytes(manifest.to_bytes())
+    signature_of(out).unlink(missing_ok=True)
+    return Result(manifest, layers, graph)
+
+
+def rebuild(plan: Path, tick: Tick) -> Result:
+    """Build a plan again as its manifest says, from the ONNX file beside it."""
+    manifest = parse(read_bytes(plan), plan)
+    onnx = plan.parent / manifest.onnx.name
+    if not onnx.exists():
+        raise BadPlan(f"{plan}: was built from {manifest.onnx.name}, which is not beside it; put it there")
+    if read_graph(onnx).mark != manifest.onnx:
+        raise BadPlan(f"{plan}: was built from another {manifest.onnx.name} than the one beside it; {onnx} has changed")
+    return build(onnx, plan, manifest.options, None, tick)
+
+
+def refuse_batch(graph: Graph, options: Options) -> None:
+    """BadInput where the file's batch is fixed and another is asked for."""
+    fixed = graph.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    if fixed and options.batch != fixed:
+        raise BadInput(
+            f"{graph.mark.name}: takes {fixed} views at once and no other number, not {options.batch}; export it again"
+        )
+
+
+def seconds_before(out: Path) -> float | None:
+    """How long the plan there took to build, as an estimate."""
+    with suppress(BadModel, OSError):
+        if manifest_of(out).exists():
+            return parse(read_bytes(out), out).built.seconds
+    return None
+
+
+def compile(
+    compiler: Compiler, graph: Graph, options: Options, timing_cache: Path | None, tick: Tick, before: float | None
+) -> bytes:
+    """The plan's bytes. The builder works in a thread of its own, so that ctrl-C is heard while it does."""
+    done: list[bytes | BaseException] = []
+    far, stop = Far(), threading.Event()
+    monitor = monitor_of(compiler.trt, far, stop) if compiler.reports_progress else None
+
+    def work() -> None:
+        try:
+            done.append(run(compiler, graph, options, timing_cache, monitor))
+        except BaseException as e:
+            done.append(e)
+
+    thread = threading.Thread(target=work, name="dlink-build", daemon=True)
+    begun = time.monotonic()
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(EVERY)
+            if monitor is not None:
+                tick(int(100 * far.share), 100, "%,")
+            elif before:
+                tick(min(99, int(100 * (time.monotonic() - begun) / before)), 100, "% of the last build's time,")
+            else:
+                tick(0, 0, f"{compiler.title} does not say how far it is,")
+    except KeyboardInterrupt:
+        stop.set()
+        if monitor is not None:
+            thread.join()
+        raise
+    tick(100, 100, "%,")
+    if isinstance(done[0], BaseException):
+        raise done[0]
+    return done[0]
+
+
+def run(compiler: Compiler, graph: Graph, options: Options, timing_cache: Path | None, monitor: Any) -> bytes:
+    from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxBytes
+    from polygraphy.exception import PolygraphyException
+
+    cache = str(timing_cache) if timing_cache else None
+    known = cache if timing_cache and timing_cache.exists() else None
+    with what_is_said() as said:
+        try:
+            source = NetworkFromOnnxBytes(graph_for(compiler, graph), strongly_typed=compiler.typed)()
+            constrain(compiler, graph, source[1])
+            config = config_for(compiler, options, graph, monitor, known)
+            return bytes(EngineBytesFromNetwork(source, config, save_timing_cache=cache)())
+        except PolygraphyException as e:
+            why = said[0] if said else str(e).splitlines()[0]
+            raise NoEngine(f"{graph.mark.name}: {compiler.title} does not build it: {why}") from e
+
+
+@contextmanager
+def what_is_said() -> Iterator[list[str]]:
+    """TensorRT's and Polygraphy's errors, kept from the terminal."""
+    from polygraphy.logger import G_LOGGER
+
+    said: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(" ".join(record.getMessage().removeprefix("[E]").removeprefix("[!]").split()))
+
+    logger, keep, before = logging.getLogger("Polygraphy"), Keep(logging.ERROR), G_LOGGER.use_python_logging_system
+    propagate, logger.propagate = logger.propagate, False
+    G_LOGGER.use_python_logging_system = True
+    logger.addHandler(keep)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(keep)
+        logger.propagate = propagate
+        G_LOGGER.use_python_logging_system = before
+
+
+class Far:
+    """How far a build is: phases within phases, as TensorRT announces them."""
+
+    def __init__(self) -> None:
+        self.phases: dict[str, tuple[str | None, int, int]] = {}  # parent, steps, steps done
+        self.share = 0.0
+
+    def start(self, name: str, parent: str | None, steps: int) -> None:
+        self.phases[name] = (parent, max(steps, 1), 0)
+
+    def step(self, name: str, index: int) -> None:
+        if name in self.phases:
+            parent, steps, _ = self.phases[name]
+            self.phases[name] = (parent, steps, min(index + 1, steps))
+            self.share = max(self.share, *(self.within(n) for n, phase in self.phases.items() if phase[0] is None), 0.0)
+
+    def finish(self, name: str) -> None:
+        self.phases.pop(name, None)
+
+    def within(self, name: str) -> float:
+        _, steps, done = self.phases[name]
+        inner = max((self.within(n) for n, phase in self.phases.items() if phase[0] == name), default=0.0)
+        return min((done + inner) / steps, 1.0)
+
+
+def monitor_of(trt: Any, far: Far, stop: threading.Event) -> Any:
+    """TensorRT's view of it. An exception would cross C++, so none leaves."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            far.start(phase_name, parent_phase, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            far.step(phase_name, step)
+            return not stop.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            far.finish(phase_name)
+
+    return Monitor()

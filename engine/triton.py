@@ -1,0 +1,38 @@
+"""A model repository for NVIDIA's Triton Inference Server: a folder a model, its configuration, its first version."""
+
+import shutil
+from pathlib import Path
+
+from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.files import replacing
+
+INPUT, OUTPUT = "image", "road"
+KINDS = {".plan": ("tensorrt", "model.plan"), ".onnx": ("onnxruntime", "model.onnx")}
+
+# Names and fields of model_config.proto (triton-inference-server/common). Preparation, views and their mean are the
+# client's: Triton gets what the network gets. tests/test_triton.py parses it by that definition.
+CONFIG = """\
+name: "{name}"
+backend: "{backend}"
+max_batch_size: {batch}
+input [ {{ name: "{input}", data_type: TYPE_FP32, dims: [ 3, {side}, {side} ] }} ]
+output [ {{ name: "{output}", data_type: TYPE_FP32, dims: [ 1, {side}, {side} ] }} ]
+dynamic_batching {{ }}
+"""
+
+
+def write_repository(folder: Path, model: Path, side: int, batch: int) -> Path:
+    """Copy a plan or an ONNX file into `folder`/<its name>/1, with its configuration; the configuration's path."""
+    backend, file = KINDS[model.suffix]
+    home = folder / model.stem
+    if (strange := home / "1" / next(f for b, f in KINDS.values() if b != backend)).exists():
+        raise BadInput(f"{strange}: is there, of another kind; choose another folder or remove it")
+    (home / "1").mkdir(parents=True, exist_ok=True)
+    with replacing(home / "1" / file) as part:
+        shutil.copyfile(model, part)
+    config = home / "config.pbtxt"
+    with replacing(config) as part:
+        part.write_text(
+            CONFIG.format(name=model.stem, backend=backend, batch=batch, input=INPUT, output=OUTPUT, side=side)
+        )
+    return config

@@ -1,0 +1,247 @@
+"""Every difference between TensorRT 8.5, 8.6, 10, 11 and TensorRT-RTX that a build must know, each with its reason.
+
+The rest of `engine/` is the same for all of them. The names used exist in each version's Python bindings:
+tests/tensorrt_api.json records those, and tests/test_versions.py holds this code against them.
+"""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from dlink.engine.graph import Graph
+from dlink.trt_runtime.cuda import look_for_gpus
+from dlink.trt_runtime.errors import BadInput, NoEngine
+from dlink.trt_runtime.manifest import TARGETS, Options, RunsOn
+from dlink.trt_runtime.plan import numbers
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+OLDEST = {"tensorrt": (8, 5), "tensorrt-rtx": (1, 0)}
+SINCE = {  # the version of TensorRT that an option came with; TensorRT-RTX has all of them
+    "optimization_level": (8, 6),
+    "version_compatible": (8, 6),
+    "hardware_compatible": (8, 6),
+    "strip_weights": (10, 0),
+}
+AMPERE = "8.0"  # hardware compatible plans run on Ampere and newer
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """One TensorRT: its Python module, and what is particular about it."""
+
+    target: str
+    trt: Any
+
+    @property
+    def version(self) -> str:
+        return str(self.trt.__version__)
+
+    @property
+    def number(self) -> tuple[int, ...]:
+        return numbers(self.version)
+
+    @property
+    def title(self) -> str:
+        return f"{TARGETS[self.target]} {self.version}"
+
+    @property
+    def rtx(self) -> bool:
+        return self.target == "tensorrt-rtx"
+
+    @property
+    def typed(self) -> bool:
+        """Whether the graph's types are what is computed in. 8.x takes them for hints, and 11 knows nothing else."""
+        return self.rtx or self.number >= (10,)
+
+    @property
+    def reports_progress(self) -> bool:
+        """IProgressMonitor came with 9."""
+        return self.rtx or self.number >= (9,)
+
+
+def find_compiler(target: str) -> Compiler:
+    """Import what builds for a target, after looking for the GPU that full TensorRT needs.
+
+    Without one its builder returns null or ends the process, so it is not even imported. TensorRT-RTX compiles for
+    named GPUs on any machine.
+    """
+    if target == "tensorrt":
+        gpus = look_for_gpus()
+        if not gpus.found:
+            raise NoEngine(
+                f"TensorRT builds on the GPU that the plan is for, and there is none here: {gpus.fault}; "
+                "build there, or for a GeForce RTX with --target tensorrt-rtx"
+            )
+    choose_for_polygraphy(target)
+    trt = import_module(MODULES[target])
+    compiler = Compiler(target, trt)
+    if compiler.number < OLDEST[target]:
+        raise NoEngine(f"{compiler.title}: too old; dlink builds with {'.'.join(map(str, OLDEST[target]))} or newer")
+    return compiler
+
+
+def choose_for_polygraphy(target: str) -> None:
+    """Polygraphy takes one of the two for a whole process, when its loaders are first imported."""
+    from polygraphy import config
+
+    wanted = target == "tensorrt-rtx"
+    config.USE_TENSORRT_RTX = wanted
+    from polygraphy.backend.trt import util
+
+    loaded = util.trt.__name__ == MODULES["tensorrt-rtx"]
+    if loaded != wanted:
+        other = TARGETS["tensorrt" if wanted else "tensorrt-rtx"]
+        raise NoEngine(f"this process builds with {other} already; start another")
+
+
+def refuse_options(compiler: Compiler, options: Options) -> None:
+    """BadInput where an option means nothing to this TensorRT."""
+    if not compiler.rtx:
+        for name, since in SINCE.items():
+            if getattr(options, name) not in (None, False) and compiler.number < since:
+                flag = name.replace("_", "-")
+                raise BadInput(f"--{flag}: came with TensorRT {since[0]}.{since[1]}, here is {compiler.version}")
+        if options.compute_capability:
+            raise BadInput("--compute-capability: TensorRT builds for the GPU at hand; see --target")
+    elif options.hardware_compatible:
+        raise BadInput("--hardware-compatible: name GPUs with --compute-capability for TensorRT-RTX, or none")
+
+
+def refuse_graph(compiler: Compiler, graph: Graph) -> None:
+    """BadInput where this TensorRT would build something else than the graph says, without a word."""
+    int8 = [a for a in graph.asked if a.precision == "int8"]
+    if compiler.rtx:
+        return
+    if compiler.number < (10, 2) and any(a.op == "ConvTranspose" for a in int8):
+        # Before 10.2 a transposed convolution's scales were along axis 0; our files have them along 1, as ONNX has the
+        # channels. With as many inputs as outputs nothing would fail.
+        raise BadInput(
+            f"{graph.mark.name}: has transposed convolutions in int8, which TensorRT before 10.2 reads along the wrong "
+            f"axis (here is {compiler.version}); calibrate with --deconv conv or --deconv fp16"
+        )
+
+
+def graph_for(compiler: Compiler, graph: Graph) -> bytes:
+    """The ONNX file's bytes as this TensorRT's parser takes them."""
+    model = graph.model
+    if not compiler.rtx and compiler.number < (10,):
+        # The parsers of 8.x want weights in float with a Q/DQ pair of their own: int8 ones are taken for data.
+        model = with_float_weights(model)
+    return bytes(model.SerializeToString())
+
+
+def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose int8 weights are float32 in front of a QuantizeLinear that gives the same integers."""
+    model = copy.deepcopy(model)
+    values = {i.name: i for i in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in values:
+            ints, scale = (numpy_helper.to_array(values[name]) for name in node.input[:2])
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+            along = scale.reshape([-1 if i == axis else 1 for i in range(ints.ndim)]) if scale.ndim else scale
+            name = node.input[0]
+            values[name].CopyFrom(numpy_helper.from_array((ints * along).astype(np.float32), name))
+            nodes.append(
+                helper.make_node("QuantizeLinear", [name, *node.input[1:]], [f"{name}_q"], f"{name}_q", axis=axis)
+            )
+            node.input[0] = f"{name}_q"
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def precision_flags(compiler: Compiler, graph: Graph) -> dict[str, Any]:
+    """Polygraphy's CreateConfig arguments for the graph's precisions: none where the graph's types are obeyed.
+
+    8.x takes float16 and int8 only where a flag allows them, and whatever is faster only where nothing forbids it; 11
+    has no such flags.
+    """
+    if compiler.typed:
+        return {}
+    asked = graph.shares()
+    flags = {"fp16": "fp16" in asked or "int8" in asked, "int8": "int8" in asked}
+    return {**flags, "precision_constraints": "obey"}
+
+
+def constrain(compiler: Compiler, graph: Graph, network: Any) -> None:
+    """Give 8.x's network the graph's types layer by layer, which OBEY_PRECISION_CONSTRAINTS then holds.
+
+    Layers between Q/DQ pairs are left alone: the pairs say what they compute in, and a constraint would forbid it.
+    """
+    if compiler.typed:
+        return
+    trt = compiler.trt
+    wanted = {a.node: a.precision for a in graph.asked}
+    types = {"fp16": trt.float16, "fp32": trt.float32}
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if (precision := wanted.get(layer.name)) in types:
+            layer.precision = types[precision]
+            layer.set_output_type(0, types[precision])
+
+
+def config_for(compiler: Compiler, options: Options, graph: Graph, monitor: Any, timing_cache: str | None) -> Any:
+    """What makes the builder's configuration, as Polygraphy's functor."""
+    from polygraphy.backend.trt import CreateConfig, Profile
+
+    side = graph.spec.tile
+    least, most = ((n, 3, side, side) for n in (1, options.batch))
+    trt = compiler.trt
+    arguments: dict[str, Any] = {
+        "profiles": [Profile().add(graph.input, min=least, opt=most, max=most)],
+        "profiling_verbosity": trt.ProfilingVerbosity.DETAILED,  # for the engine's report of its precisions
+        "refittable": options.refit or options.strip_weights,
+        **precision_flags(compiler, graph),
+    }
+    if options.strip_weights:
+        arguments["strip_plan"] = True
+    if options.workspace is not None:
+        arguments["memory_pool_limits"] = {trt.MemoryPoolType.WORKSPACE: options.workspace << 20}
+    if options.optimization_level is not None:
+        arguments["builder_optimization_level"] = options.optimization_level
+    if options.hardware_compatible:
+        arguments["hardware_compatibility_level"] = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.version_compatible:
+        # A lean runtime inside the plan would be host code, which the runtime never allows.
+        arguments |= {"version_compatible": True, "exclude_lean_runtime": True}
+    if timing_cache is not None:
+        arguments["load_timing_cache"] = timing_cache
+    if monitor is not None:
+        arguments["progress_monitor"] = monitor
+    if not compiler.rtx:
+        return CreateConfig(**arguments)
+    from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+
+    pairs = [numbers(capability) for capability in options.compute_capability]
+    return CreateConfigRTX(compute_capabilities=pairs or None, **arguments)
+
+
+def runs_on(compiler: Compiler, options: Options) -> RunsOn:
+    """Which GPUs a plan built so will run on."""
+    newer = options.version_compatible
+    if compiler.rtx:
+        known = supported(compiler)
+        if strange := sorted(set(options.compute_capability) - set(known)):
+            raise BadInput(f"--compute-capability {','.join(strange)}: {compiler.title} builds for {', '.join(known)}")
+        if options.compute_capability:
+            return RunsOn(capabilities=options.compute_capability, newer_versions=newer)
+        # Named none, TensorRT-RTX builds for Ampere and newer.
+        ampere = tuple(c for c in known if numbers(c) >= numbers(AMPERE))
+        return RunsOn(capabilities=ampere, newer_gpus=True, newer_versions=newer)
+    if options.hardware_compatible:
+        return RunsOn(capabilities=(AMPERE,), newer_gpus=True, newer_versions=newer)
+    return RunsOn(capabilities=(look_for_gpus().found[0].capability,), newer_versions=newer)
+
+
+def supported(compiler: Compiler) -> list[str]:
+    """The compute capabilities that this TensorRT-RTX compiles for: SM86 is 8.6."""
+    names: Iterable[str] = compiler.trt.ComputeCapability.__members__
+    return [f"{name[2:-1]}.{name[-1]}" for name in names if name.startswith("SM")]

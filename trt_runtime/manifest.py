@@ -1,0 +1,239 @@
+"""What stands beside a plan: `roads.plan.json` says what `roads.plan` is, what it was made from, and where it runs.
+
+The plan itself is pure TensorRT bytes, which trtexec, DeepStream and Triton read. The manifest is bound to it by hash:
+of a plan and a manifest that were not written together, neither is believed.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from dlink.trt_runtime.errors import BadModel, BadPlan
+from dlink.trt_runtime.files import replacing
+from dlink.trt_runtime.spec import Spec
+
+FORMAT = 1
+MOST_BYTES = 1 << 20  # a manifest has a few thousand
+TARGETS = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
+PROVEN_BY = ("inspector", "graph")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileMark:
+    """A file as it was: its name without a folder, SHA-256 in hexadecimal and size in bytes."""
+
+    name: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """By what the plan was built, and on what."""
+
+    target: str  # a key of TARGETS
+    version: str  # of TensorRT, "10.3.0"
+    driver: str  # the newest CUDA of the driver there, "12.6"; empty where there was no GPU
+    gpu: str  # its name; empty where there was none
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsOn:
+    """Which GPUs and versions of TensorRT take the plan."""
+
+    capabilities: tuple[str, ...]  # compute capabilities, "8.6"
+    newer_gpus: bool = False  # than the highest of them as well
+    newer_versions: bool = False  # of TensorRT, within the same major version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a plan is built: dlink-build's options, so that it can be built again."""
+
+    target: str = "tensorrt"
+    max_tiles: int = 1
+    views: int = 8
+    workspace: int | None = None  # MiB
+    optimization_level: int | None = None
+    compute_capability: tuple[str, ...] = ()
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    refit: bool = False
+    strip_weights: bool = False
+
+    @property
+    def batch(self) -> int:
+        """The most views of tiles at once."""
+        return self.max_tiles * self.views
+
+    def words(self) -> list[str]:
+        """What differs from the defaults, as the command line has it."""
+        said = []
+        for f in fields(self):
+            value, flag = getattr(self, f.name), "--" + f.name.replace("_", "-")
+            if value == f.default:
+                continue
+            if value is True:
+                said += [flag]
+            else:
+                said += [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+        return said
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """In what the multiply-adds are computed."""
+
+    shares: Mapping[str, float]  # by precision, the largest first; "unseen" where the report names no layer
+    proven_by: str  # "inspector": the engine's own report; "graph": a strongly typed graph, and no GPU to ask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What dlink-check found, of exactly the plan with that hash."""
+
+    plan_sha256: str
+    same_roads: bool
+    words: str
+    reference: FileMark
+    tiles: int
+    gpu: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything that is known of a plan."""
+
+    spec: Spec
+    plan: FileMark
+    onnx: FileMark
+    built: Built
+    runs_on: RunsOn
+    options: Options
+    precision: Precision
+    verdict: Checked | None = None
+    format: int = field(default=FORMAT)
+
+    @property
+    def title(self) -> str:
+        """What made it, "TensorRT 10.3.0"."""
+        return f"{TARGETS[self.built.target]} {self.built.version}"
+
+    def to_bytes(self) -> bytes:
+        return (json.dumps({**asdict(self), "spec": json.loads(self.spec.to_json())}, indent=1) + "\n").encode()
+
+    def write(self, plan: Path) -> None:
+        """Beside the plan. A signature of what was there before holds no more, and goes."""
+        with replacing(manifest_of(plan)) as part:
+            part.write_bytes(self.to_bytes())
+        signature_of(plan).unlink(missing_ok=True)
+
+    def command(self, plan: Path) -> str:
+        """The line that builds such a plan again."""
+        return " ".join(["dlink-build", str(plan.parent / self.onnx.name), "-o", str(plan), *self.options.words()])
+
+
+def manifest_of(plan: Path) -> Path:
+    return plan.with_name(plan.name + ".json")
+
+
+def signature_of(plan: Path) -> Path:
+    return plan.with_name(plan.name + ".json.sig")
+
+
+def read_bytes(plan: Path) -> bytes:
+    """A plan's manifest as it stands there."""
+    path = manifest_of(plan)
+    mend = f"build it: dlink-build {plan.with_suffix('.onnx')} -o {plan}"
+    try:
+        with path.open("rb") as f:
+            data = f.read(MOST_BYTES + 1)
+    except FileNotFoundError as e:
+        raise BadPlan(f"{plan}: has no manifest {path.name} beside it, so nothing is known of it; {mend}") from e
+    if len(data) > MOST_BYTES:
+        raise BadPlan(f"{path}: longer than any manifest; {mend}")
+    return data
+
+
+def parse(data: bytes, plan: Path) -> Manifest:
+    """Inverse of `to_bytes`. Whatever is not exactly a manifest is BadPlan."""
+    path = manifest_of(plan)
+    mend = f"build the plan again: dlink-build {plan.with_suffix('.onnx')} -o {plan}"
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as e:
+        raise BadPlan(f"{path}: is not JSON: {str(e)[:80]}; {mend}") from e
+    found = values.get("format") if isinstance(values, dict) else None
+    if found != FORMAT or isinstance(found, bool):
+        raise BadPlan(f"{path}: no manifest of format {FORMAT}, the one this dlink reads; {mend}")
+    try:
+        manifest = take(Manifest, values, path)
+        refuse_nonsense(manifest)
+    except BadModel as e:
+        raise BadPlan(f"{e}; {mend}") from e
+    except (ValueError, TypeError, OverflowError) as e:
+        raise BadPlan(f"{path}: is damaged: {e}; {mend}") from e
+    return manifest
+
+
+def refuse_nonsense(manifest: Manifest) -> None:
+    """ValueError where a value is of the right type and can't be."""
+    named = {manifest.plan.name, manifest.onnx.name}
+    if any(not name or Path(name).name != name for name in named):
+        raise ValueError("a file's name has a folder")
+    marks = [manifest.plan, manifest.onnx, *([manifest.verdict.reference] if manifest.verdict else [])]
+    hashes = [mark.sha256 for mark in marks]
+    if any(len(h) != 64 or set(h) - set("0123456789abcdef") for h in hashes) or any(m.bytes < 1 for m in marks):
+        raise ValueError("a hash or a size is none")
+    if manifest.built.target not in TARGETS or manifest.options.target not in TARGETS:
+        raise ValueError("an unknown target")
+    if manifest.precision.proven_by not in PROVEN_BY:
+        raise ValueError("precisions from nowhere")
+    for capability in manifest.runs_on.capabilities:
+        capability_of(capability)
+    if manifest.options.max_tiles < 1 or manifest.options.views not in (1, 4, 8):
+        raise ValueError("a batch that can't be")
+
+
+def capability_of(text: str) -> tuple[int, int]:
+    """Compute capability "8.6" as (8, 6)."""
+    major, dot, minor = text.partition(".")
+    if not (dot and major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit() and len(text) < 8):
+        raise ValueError(f"{text!r} is no compute capability, such as 8.6")
+    return int(major), int(minor)
+
+
+def take(kind: type[T], values: Any, path: Path) -> T:
+    """A dataclass from JSON, every value of the type that its field says; TypeError where it is not."""
+    if kind is Spec:
+        return Spec.from_json(json.dumps(values), path)  # type: ignore[return-value]
+    hints = get_type_hints(kind)
+    needed = {f.name for f in fields(kind) if f.default is f.default_factory}  # type: ignore[arg-type] # both MISSING
+    if not isinstance(values, dict) or values.keys() - hints.keys() or needed - values.keys():
+        strange = sorted(set(values) ^ set(hints)) if isinstance(values, dict) else [repr(values)[:40]]
+        raise TypeError(f"{kind.__name__} with unknown or missing parts: {', '.join(strange)[:80]}")
+    return kind(**{name: value_of(hints[name], value, name, path) for name, value in values.items()})
+
+
+def value_of(hint: Any, value: Any, name: str, path: Path) -> Any:
+    """A JSON value as the type of a field: a dataclass, an optional, a tuple, a mapping or a plain one."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        return None if value is None else value_of(inner[0], value, name, path)
+    if origin is tuple and isinstance(value, list):
+        return tuple(value_of(inner[0], v, name, path) for v in value)
+    if origin is not None and origin is not tuple and isinstance(value, dict):
+        return {k: value_of(inner[1], v, name, path) for k, v in value.items()}
+    if is_dataclass(hint) and isinstance(hint, type):
+        return take(hint, value, path)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise TypeError(f"{name} is {str(value)[:40]!r}")
+    return value

@@ -1,0 +1,175 @@
+"""A plan from a file to TensorRT: what is verified before, in which order, and what to do where it does not hold.
+
+A plan is code: deserialising one is like running a program. So it is read once, and the very bytes whose hash, manifest
+and signature were verified are those that TensorRT gets.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from dlink.trt_runtime.backend import Backend, Opening
+from dlink.trt_runtime.cuda import Gpu, Gpus, look_for_gpus
+from dlink.trt_runtime.errors import BadPlan, Mismatch, NoEngine, Untrusted
+from dlink.trt_runtime.manifest import TARGETS, Manifest, capability_of, manifest_of, parse, read_bytes
+
+TAGS = {b"ftrt": "tensorrt", b"ptrt": "tensorrt", b"vtrt": "tensorrt-rtx"}  # a plan's first four bytes
+VERSION_AT = 24  # where the four numbers of TensorRT's version stand (trtexec --getPlanVersionOnly reads them there)
+DISTRIBUTIONS = {
+    "tensorrt": ("tensorrt", "tensorrt-cu13-bindings", "tensorrt-cu12-bindings", "tensorrt-bindings"),
+    "tensorrt-rtx": ("tensorrt-rtx",),
+}
+
+
+@dataclass(frozen=True)
+class Here:
+    """What this machine has to run plans."""
+
+    gpus: Gpus
+    versions: dict[str, str]  # of TensorRT by target; one that is not here is not in it
+
+
+def open(path: Path, opening: Opening) -> Backend:
+    """The plan as a Backend. TensorRT and pycuda are imported once everything else has been verified."""
+    plan, manifest = read_plan(path, opening.keys, opening.require_verdict)
+    gpu = fit(path, manifest)
+    from dlink.trt_runtime.tensorrt_backend import load
+
+    return load(path, plan, manifest, gpu)
+
+
+def mend(path: Path, manifest: Manifest) -> str:
+    """The line that mends a plan."""
+    return f"build it here: {manifest.command(path)}"
+
+
+def look_here() -> Here:
+    """Asks the driver and the installed distributions; imports nothing."""
+    return Here(look_for_gpus(), {target: v for target in TARGETS if (v := installed(target))})
+
+
+def installed(target: str) -> str:
+    """The version of TensorRT that is installed for a target; empty where none is."""
+    for name in DISTRIBUTIONS[target]:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def made_by(data: bytes) -> tuple[str, str]:
+    """Target and version that a plan's first bytes name, both empty where they name none.
+
+    The layout is what TensorRT-RTX 1.7 writes and what trtexec reads of TensorRT's; it is a hint, not a proof.
+    """
+    target = TAGS.get(data[:4], "")
+    known = target and len(data) >= VERSION_AT + 4 and data[4] == 0
+    return target, ".".join(map(str, data[VERSION_AT : VERSION_AT + 4])) if known else ""
+
+
+def read_plan(path: Path, keys: Sequence[Path] = (), require_verdict: bool = False) -> tuple[bytes, Manifest]:
+    """A plan's bytes and its manifest, once they belong together and are trusted as far as is asked.
+
+    keys: public keys (PEM files), one of which must have signed it; none asks for no signature.
+    """
+    said = read_bytes(path)
+    if keys:
+        from dlink.trt_runtime.signing import verify
+
+        verify(path, said, keys)
+    manifest = parse(said, path)
+    data = read_exactly(path, manifest)
+    target, version = made_by(data)
+    if target and target != manifest.built.target:
+        raise BadPlan(
+            f"{path}: a plan of {TARGETS[target]} {version}, its manifest says {manifest.title}; {mend(path, manifest)}"
+        )
+    if require_verdict:
+        need_verdict(path, manifest)
+    return data, manifest
+
+
+def read_exactly(path: Path, manifest: Manifest) -> bytes:
+    """The plan's bytes, if they are those that the manifest was written for."""
+    size = path.stat().st_size
+    if size != manifest.plan.bytes:
+        kind = "truncated" if size < manifest.plan.bytes else "another"
+        raise BadPlan(
+            f"{path}: {kind}: {size:,} bytes, {manifest_of(path).name} says {manifest.plan.bytes:,}; "
+            f"{mend(path, manifest)}"
+        )
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != manifest.plan.sha256:
+        raise BadPlan(
+            f"{path}: damaged, or not the plan that {manifest_of(path).name} was written for; {mend(path, manifest)}"
+        )
+    return data
+
+
+def need_verdict(path: Path, manifest: Manifest) -> None:
+    check = f"check it: dlink-check {path} TILES --against CHECKPOINT"
+    if manifest.verdict is None:
+        raise Untrusted(f"{path}: nobody has checked that it draws the same roads; {check}")
+    if manifest.verdict.plan_sha256 != manifest.plan.sha256:
+        raise Untrusted(f"{path}: was checked as another plan than it is now; {check}")
+    if not manifest.verdict.same_roads:
+        raise Untrusted(f"{path}: does not draw the same roads: {manifest.verdict.words}; {check}, or build another")
+
+
+def fit(path: Path, manifest: Manifest, here: Here | None = None) -> Gpu:
+    """The GPU that will run a plan; Mismatch or NoEngine where this machine can't, in one line."""
+    here = here or look_here()
+    title, target = manifest.title, manifest.built.target
+    if not here.gpus.found:
+        raise NoEngine(f"{path}: a plan needs an NVIDIA GPU, and there is none here: {here.gpus.fault}")
+    gpu = here.gpus.found[0]
+    if target not in here.versions:
+        others = ", ".join(f"{TARGETS[t]} {v}" for t, v in here.versions.items()) or "neither TensorRT nor TensorRT-RTX"
+        raise NoEngine(
+            f"{path}: a plan of {title}, here is {others}; install {TARGETS[target]} {manifest.built.version}"
+        )
+    version = here.versions[target]
+    if not same_version(manifest, version):
+        raise Mismatch(f"{path}: a plan of {title}, here is {TARGETS[target]} {version}; {mend(path, manifest)}")
+    if not runs_on(manifest, gpu):
+        wanted = ", ".join(manifest.runs_on.capabilities) + (" or newer" if manifest.runs_on.newer_gpus else "")
+        raise Mismatch(
+            f"{path}: for GPUs of compute capability {wanted}"
+            + (f" (built on {manifest.built.gpu})" if manifest.built.gpu else "")
+            + f", here is {gpu}; {mend(path, manifest)}"
+        )
+    if major(here.gpus.driver) < major(manifest.built.driver):
+        raise Mismatch(
+            f"{path}: built with a driver for CUDA {manifest.built.driver}, the driver here is for "
+            f"{here.gpus.driver}; update the driver, or {mend(path, manifest)}"
+        )
+    return gpu
+
+
+def same_version(manifest: Manifest, version: str) -> bool:
+    """Plans load in the very version that built them, or if so built in newer ones of the same major version."""
+    ours, theirs = numbers(manifest.built.version), numbers(version)
+    known = min(len(ours), len(theirs))  # 8.6.1.post1 is the wheel of 8.6.1
+    if known and ours[:known] == theirs[:known]:
+        return True
+    return manifest.runs_on.newer_versions and ours[:1] == theirs[:1] and theirs > ours
+
+
+def runs_on(manifest: Manifest, gpu: Gpu) -> bool:
+    known = manifest.runs_on.capabilities
+    if gpu.capability in known:
+        return True
+    return manifest.runs_on.newer_gpus and capability_of(gpu.capability) > max(
+        map(capability_of, known), default=(99, 0)
+    )
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def major(version: str) -> int:
+    return (numbers(version) or (0,))[0]
