@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dlink.cli.plans import open_here, plan_options
 from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
 from dlink.trt_runtime.errors import BadInput
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--baseline", type=click.Choice(["torch"]), help="Run the authors' eight-view PyTorch beside it.")
 @click.option("--compare", is_flag=True, help="FP32, FP16 and INT8 side by side: speed, roads, size.")
 @click.option("--rounds", default=3, show_default=True, help="Turns against the baseline or in the comparison.")
+@plan_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--append", type=OUT_PATH, help="Append the result as a line to this file, e.g. bench/results.jsonl.")
 def bench(
@@ -49,10 +51,12 @@ def bench(
     baseline: str | None,
     compare: bool,
     rounds: int,
+    keys: tuple[Path, ...],
+    rebuild: bool,
     as_json: bool,
     append: Path | None,
 ) -> None:
-    """Time MODEL, an ONNX file of ours or a checkpoint; the embedded network where none is given.
+    """Time MODEL, an ONNX file of ours, a plan or a checkpoint; the embedded network where none is given.
 
     What a checkpoint needs is made once and kept in a cache folder ($DLINK_CACHE): an INT8 file is calibrated on
     --tiles, or on generated scenes.
@@ -63,13 +67,12 @@ def bench(
     from dlink.bench.latency import latency
     from dlink.bench.machine import machine, peak_bytes
     from dlink.cli.models import model_file, pictures
-    from dlink.trt_runtime import open_model
     from dlink.trt_runtime.files import file_sha256
 
     counts = numbers(views)
     path = model_file(model, tile, precision, tiles)
     show = progress("bench")
-    with open_model(path, threads=threads) as segmenter:
+    with open_here(path, keys, rebuild, threads=threads) as segmenter:
         spec, engine = segmenter.spec, segmenter.backend.engine
         images = pictures(tiles, spec.tile)
         rows = []
@@ -109,7 +112,7 @@ def side_by_side(
     from dlink.bench.machine import machine
     from dlink.cli.models import model_file, tiles_of
 
-    if model is not None and model.suffix == ".onnx":
+    if model is not None and model.suffix in (".onnx", ".plan"):
         raise BadInput(f"{model}: --compare makes its own files; give the checkpoint, or nothing for the embedded one")
     files = {precision: model_file(model, tile, precision, tiles) for precision in ("fp32", "fp16", "int8")}
     chosen = tiles_of(tiles, tile).held
@@ -151,7 +154,7 @@ def beside_torch(
     from dlink.nets.zoo import build
 
     spec = segmenter.spec
-    if checkpoint is not None and checkpoint.suffix == ".onnx":
+    if checkpoint is not None and checkpoint.suffix in (".onnx", ".plan"):
         net = build(spec.arch, spec.width).eval()
     else:
         net = read_checkpoint(checkpoint or EMBEDDED).net

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dlink.cli.plans import manifest_of, open_here, plan_options, record
 from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
 from dlink.trt_runtime.errors import BadInput, CheckFailed
 
@@ -43,19 +44,23 @@ GATE_COLUMNS = "gate  views  figure  95 % interval  limit"
 @click.option("--report", type=OUT_PATH, help="Write a page with charts and the worst tiles to this .html file.")
 @click.option("--tune", "tuning", is_flag=True, help="Find the threshold with the highest IoU instead; no --against.")
 @click.option("-o", "--output", "out", type=OUT_PATH, help="With --tune: write MODEL with that threshold here (.onnx).")
+@click.option("--layers", is_flag=True, help="Compare layer by layer with ONNX Runtime instead; no --against.")
 @click.option("--views", type=click.Choice(["both", "8", "1"]), help="[default: both; for --tune the model's]")
 @click.option("--limit", type=AT_LEAST_1, help="Take only so many tiles, the first by name.")
 @click.option("--threads", type=AT_LEAST_1, help="Of the CPU.  [default: all]")
+@plan_options
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 def check(
     model: Path, tiles: Path, against: Path | None, gates: tuple[str, ...], max_iou_drop: float | None,
     min_agreement: float | None, gsd_m: float | None, report: Path | None, tuning: bool, out: Path | None,
-    views: str | None, limit: int | None, threads: int | None, as_json: bool,
+    layers: bool, views: str | None, limit: int | None, threads: int | None, keys: tuple[Path, ...], rebuild: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Compare MODEL's roads with its reference's on TILES, with eight views and with one.
 
-    TILES is a folder of <id>_sat.jpg with <id>_mask.png, or of pictures: then the masks are compared with each other
-    alone. Exits with 1 where a limit is not held.
+    A plan (.plan) runs on the GPU, and its manifest gets the verdict. TILES is a folder of <id>_sat.jpg with
+    <id>_mask.png, or of pictures: then the masks are compared with each other alone. Exits with 1 where a limit is not
+    held.
 
     Gates: agreement (IoU between the masks, at least), and against the labels, at most: iou (drop of the pooled IoU),
     apls (drop of the mean APLS), broken (rise of broken links a km). The last two are looked at where they have a
@@ -65,11 +70,17 @@ def check(
     from dlink.accuracy.agreement import BOTH, compare
     from dlink.accuracy.evidence import Evidence
     from dlink.accuracy.gates import Limits, Verdict, limits_of
-    from dlink.trt_runtime import open_model
     from dlink.trt_runtime.images import find_tiles
 
     given = limits_of([*gates, *options(max_iou_drop, min_agreement)])
     chosen = find_tiles(tiles)[:limit]
+    if layers:
+        from dlink.cli.layers import compare_layers
+
+        if against or given or report or gsd_m or tuning:
+            raise BadInput("--layers looks at MODEL alone: leave out --against, --gate, --report, --gsd and --tune")
+        compare_layers(model, chosen[0], as_json)
+        return
     if tuning:
         from dlink.cli.tune import find_threshold
 
@@ -87,7 +98,7 @@ def check(
 
         check_path(report)
     counts = BOTH if views in (None, "both") else (int(views),)
-    with open_model(model, threads=threads) as candidate:
+    with open_here(model, keys, rebuild, threads=threads) as candidate:
         limits = Limits.of(candidate.spec.precision, **given)
         graphs = (limits.graphs or report) and any(tile.label for tile in chosen)
         judges = judges_of(gsd_m or candidate.spec.gsd_m) if graphs else None
@@ -96,6 +107,7 @@ def check(
             found = compare(candidate, reference, chosen, counts, progress("check"), judges=judges, evidence=evidence)
             pair = {model: candidate, against: reference}
             times = latencies(candidate, chosen[0], counts) if report else []
+        manifest = manifest_of(candidate)
     verdict = Verdict(found, limits)
     if report and evidence:
         write_page(report, verdict, evidence, pair, tiles, times)
@@ -104,6 +116,8 @@ def check(
         click.echo(json.dumps({**named, **verdict.to_json()}, indent=2))
     else:
         click.echo(f"{model.name} against {against.name}: {say(verdict)}")
+    if manifest:
+        record(verdict, say(verdict).splitlines()[-1], model, manifest, against)
     if why := verdict.why:
         raise CheckFailed(f"{model}: does not draw the roads of {against}: {why[0]}" + more(len(why) - 1))
 
@@ -159,9 +173,15 @@ def write_page(
 
 def layers_of(model: Path) -> "list[dict[str, object]]":
     """What an INT8 file says of its layers; nothing of others."""
+    from dlink.trt_runtime.manifest import parse, read_bytes
     from dlink.trt_runtime.openvino_backend import load
     from dlink.trt_runtime.spec import INT8_KEY
 
+    if model.suffix == ".plan":
+        manifest = parse(read_bytes(model), model)
+        model = model.parent / manifest.onnx.name
+        if not model.exists():
+            return []
     said = load(model)[1].get(INT8_KEY)
     names = ("name", "op", "share", "precision", "why")
     return [{name: row[name] for name in names} for row in json.loads(said)["layers"]] if said else []

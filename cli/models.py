@@ -21,12 +21,12 @@ CALIBRATED, HELD_BACK = 24, 4  # tiles that an INT8 file is made from here, and 
 
 
 def model_file(model: Path | None, tile: int, precision: str, tiles: Path | None = None) -> Path:
-    """An ONNX file as it is; one made (and kept in the cache) from a checkpoint, or from the embedded one.
+    """An ONNX file or a plan as it is; one made (and kept in the cache) from a checkpoint, or from the embedded one.
 
     An INT8 file is calibrated on `tiles`, or on generated scenes. Those say little of a network that was trained on
     something else: its roads there are then held to no limits.
     """
-    if model is not None and model.suffix == ".onnx":
+    if model is not None and model.suffix in (".onnx", ".plan"):
         return model
     from dlink.export.cache import cached_export
     from dlink.nets.embedded import EMBEDDED, GSD_M

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dlink.cli.plans import open_here, plan_options
 from dlink.cli.step import IN_FILE, OUT_PATH, Step, one_line, progress
 from dlink.trt_runtime.errors import BadInput, DlinkError
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     "--halo", type=int, help="Context kept around every window's core, px.  [default: 64, or less by the tile]"
 )
 @click.option("--threads", type=int, help="CPU threads.  [default: all]")
+@click.option("--require-verdict", is_flag=True, help="Take only a plan that dlink-check has passed.")
+@plan_options
 def segment(
     model: Path,
     images: tuple[Path, ...],
@@ -39,13 +42,15 @@ def segment(
     threshold: float | None,
     halo: int | None,
     threads: int | None,
+    require_verdict: bool,
+    keys: tuple[Path, ...],
+    rebuild: bool,
 ) -> None:
     """Write the roads that MODEL finds in IMAGES to OUT.
 
     IMAGES are PNG, JPEG and TIFF files of any size, or folders of them. 104_sat.jpg becomes 104_mask.png, 255 where
     there is road. A GeoTIFF becomes a GeoTIFF on the same grid. Existing outputs are replaced, inputs never.
     """
-    from dlink.trt_runtime import open_model
     from dlink.trt_runtime.pictures import How, find_jobs
     from dlink.trt_runtime.segmenter import views_of
 
@@ -53,7 +58,8 @@ def segment(
     views_of(views)
     jobs = find_jobs(images, out, how)
     work = workers(jobs)
-    with open_model(model, halo=halo, threshold=threshold, threads=threads) as segmenter:
+    how_opened = {"halo": halo, "threshold": threshold, "threads": threads, "require_verdict": require_verdict}
+    with open_here(model, keys, rebuild, **how_opened) as segmenter:
         failed = run(jobs, work, segmenter, how)
     if failed:
         raise click.ClickException(f"{failed} of {len(jobs)} images failed; the others are done")

@@ -41,6 +41,8 @@ HERE = {
     "rasterio": "1.4.4",
     "tensorrt": "8.6.2",
     "pycuda": "2026.1",
+    "polygraphy": "0.53.6",
+    "cryptography": "50.0.2",
 }
 FINE = Tried()
 ABSENT = Tried(fault="ModuleNotFoundError: No module named 'it'")
@@ -50,8 +52,8 @@ def rows_of(here, machine=MACHINE, tried=FINE):
     return {row.name: row for row in examine(machine, here.get, lambda module: tried).rows}
 
 
-def abilities_of(here, machine=MACHINE, tried=FINE, openers=(".onnx", ".plan")):
-    return {a.name: a for a in examine(machine, here.get, lambda module: tried, openers).abilities}
+def abilities_of(here, machine=MACHINE, tried=FINE):
+    return {a.name: a for a in examine(machine, here.get, lambda module: tried).abilities}
 
 
 def without(*names):
@@ -163,7 +165,9 @@ def test_with_everything_everything_can_be_done():
     [
         ("safetensors", "export a checkpoint", "safetensors missing"),
         ("rasterio", "read GeoTIFF", "rasterio missing"),
-        ("tensorrt", "build and run TensorRT engines", "TensorRT missing"),
+        ("polygraphy", "build TensorRT plans", "Polygraphy missing"),
+        ("pycuda", "run TensorRT plans", "pycuda missing"),
+        ("cryptography", "sign plans", "cryptography missing"),
     ],
 )
 def test_an_ability_says_what_it_lacks(lost, unable, words):
@@ -174,12 +178,16 @@ def test_an_ability_says_what_it_lacks(lost, unable, words):
 
 def test_tensorrt_rtx_does_for_tensorrt():
     here = {**without("tensorrt"), "tensorrt-rtx": "1.7.1.116"}
-    assert abilities_of(here)["build and run TensorRT engines"].can
+    assert abilities_of(here)["build TensorRT plans"].words == "by TensorRT-RTX"
+    assert abilities_of(here)["run TensorRT plans"].can
 
 
-def test_engines_need_a_gpu_and_a_dlink_that_opens_them():
-    assert "GPU missing" in abilities_of(HERE, LAPTOP)["build and run TensorRT engines"].words
-    assert not abilities_of(HERE, openers=(".onnx",))["build and run TensorRT engines"].can
+def test_plans_need_a_gpu_but_tensorrt_rtx_builds_them_without():
+    assert "GPU missing" in abilities_of(HERE, LAPTOP)["run TensorRT plans"].words
+    assert "GPU missing" in abilities_of(HERE, LAPTOP)["build TensorRT plans"].words
+    here = {**HERE, "tensorrt-rtx": "1.7.1.116"}
+    assert abilities_of(here, LAPTOP)["build TensorRT plans"].can
+    assert not abilities_of(here, LAPTOP)["run TensorRT plans"].can
 
 
 @pytest.mark.parametrize(

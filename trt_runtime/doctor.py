@@ -9,13 +9,12 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from dlink.trt_runtime.backend import OPENERS
 from dlink.trt_runtime.cuda import LIBRARY, Gpus, look_for_gpus
 
 State: TypeAlias = Literal["found", "missing", "too old", "too new", "broken"]
@@ -107,6 +106,20 @@ NEEDS = (
     ),
     Need(name="rasterio", distributions=("rasterio",), least="1.3", use="GeoTIFF", get="pip install 'dlink[geo]'"),
     Need(
+        name="Polygraphy",
+        distributions=("polygraphy",),
+        least="0.53.6",
+        use="build plans",
+        get="pip install 'dlink[build]'",
+    ),
+    Need(
+        name="cryptography",
+        distributions=("cryptography",),
+        least="43",
+        use="sign plans",
+        get="pip install 'dlink[sign]'",
+    ),
+    Need(
         name="TensorRT",
         distributions=(
             "tensorrt",
@@ -116,21 +129,21 @@ NEEDS = (
             "tensorrt-cu12-bindings",
         ),
         least="8.5",
-        use="engines for NVIDIA GPUs",
+        use="plans for NVIDIA GPUs",
         get=NVIDIA_INDEX,
     ),
     Need(
         name="TensorRT-RTX",
         distributions=("tensorrt-rtx",),
         least="1.7",
-        use="engines for GeForce RTX",
+        use="plans for GeForce RTX",
         get="pip install 'dlink[rtx]'",
     ),
     Need(
         name="pycuda",
         distributions=("pycuda",),
         least="2024.1",
-        use="run TensorRT's engines",
+        use="run plans",
         get="pip install 'dlink[trt]' (compiled there: needs a C++ compiler and the CUDA toolkit)",
         module="pycuda.driver",
     ),
@@ -254,7 +267,6 @@ def examine(
     machine: Machine,
     versions: Versions = installed,
     tried: Tries = attempt,
-    openers: Sequence[str] = tuple(OPENERS),
 ) -> Report:
     """A row for everything that dlink can use on this machine, and what can be done with what is there."""
     rows = [python_row(machine), *(library_row(need, machine, versions, tried) for need in NEEDS)]
@@ -265,7 +277,7 @@ def examine(
         row = Row("numpy", "too new", by_name["numpy"].version, "everything", fault, "pip install 'numpy<2'")
         rows = [row if r.name == "numpy" else r for r in rows]
     rows += gpu_rows(machine)
-    return Report(machine, tuple(rows), tuple(abilities({row.name: row for row in rows}, machine, openers)))
+    return Report(machine, tuple(rows), tuple(abilities({row.name: row for row in rows}, machine)))
 
 
 def python_row(machine: Machine) -> Row:
@@ -310,7 +322,7 @@ def driver_line(machine: Machine) -> str:
 
 
 def gpu_rows(machine: Machine) -> list[Row]:
-    gpus, use, mend = machine.gpus, "engines for NVIDIA GPUs", driver_line(machine)
+    gpus, use, mend = machine.gpus, "plans for NVIDIA GPUs", driver_line(machine)
     absent: State = "broken" if gpus.broken else "missing"
     if not gpus.driver:
         return [Row("GPU", "missing", "", use, "no driver to ask"), Row("driver", absent, "", use, gpus.fault, mend)]
@@ -320,7 +332,7 @@ def gpu_rows(machine: Machine) -> list[Row]:
     return [Row("GPU", "found", "; ".join(map(str, gpus.found)), use), driver]
 
 
-def abilities(rows: Mapping[str, Row], machine: Machine, openers: Sequence[str]) -> list[Ability]:
+def abilities(rows: Mapping[str, Row], machine: Machine) -> list[Ability]:
     """What can be done here, in the order of the work."""
 
     def lacks(*names: str) -> str:
@@ -330,8 +342,7 @@ def abilities(rows: Mapping[str, Row], machine: Machine, openers: Sequence[str])
         return Ability(name, not lacking, lacking or words)
 
     compiler = "TensorRT" if lacks("TensorRT-RTX") else "TensorRT-RTX"
-    engines = lacks(compiler, "pycuda", "numpy", "GPU", "driver")
-    unable = "" if ".plan" in openers else "this dlink has no TensorRT backend yet"
+    target = () if compiler == "TensorRT-RTX" else ("GPU", "driver")  # TensorRT-RTX builds without
     return [
         ability("export a checkpoint", lacks("PyTorch", "ONNX", "ONNX Runtime", "safetensors", "OpenCV")),
         ability(
@@ -340,7 +351,9 @@ def abilities(rows: Mapping[str, Row], machine: Machine, openers: Sequence[str])
         ),
         ability("score roads", lacks("scipy", "scikit-image", "shapely", "OpenCV")),
         ability("run on the CPU", lacks("OpenVINO", "OpenCV"), speed(machine)),
-        ability("build and run TensorRT engines", "; ".join(filter(None, [engines, unable]))),
+        ability("build TensorRT plans", lacks(compiler, "Polygraphy", "ONNX", *target), f"by {compiler}"),
+        ability("run TensorRT plans", lacks(compiler, "pycuda", "numpy", "GPU", "driver")),
+        ability("sign plans", lacks("cryptography")),
         ability("read GeoTIFF", lacks("rasterio")),
     ]
 

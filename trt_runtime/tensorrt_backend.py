@@ -37,11 +37,15 @@ def load(path: Path, plan: bytes, manifest: Manifest, gpu: Gpu) -> "PlanBackend"
     network = Network(trt, path, plan, manifest)
     shares = dict(manifest.precision.shares)
     engine = f"{manifest.title}, {say(shares)}, {gpu.name}"
-    return PlanBackend(network, manifest.spec, manifest.options.batch, engine, shares)
+    backend = PlanBackend(network, manifest.spec, manifest.options.batch, engine, shares)
+    backend.manifest = manifest
+    return backend
 
 
 class PlanBackend(HostBackend):
     """A HostBackend whose network holds memory of the GPU."""
+
+    manifest: Manifest
 
     def close(self) -> None:
         with self.lock:
