@@ -166,7 +166,6 @@ def test_with_everything_everything_can_be_done():
         ("safetensors", "export a checkpoint", "safetensors missing"),
         ("rasterio", "read GeoTIFF", "rasterio missing"),
         ("polygraphy", "build TensorRT plans", "Polygraphy missing"),
-        ("pycuda", "run TensorRT plans", "pycuda missing"),
         ("cryptography", "sign plans", "cryptography missing"),
     ],
 )
@@ -174,6 +173,11 @@ def test_an_ability_says_what_it_lacks(lost, unable, words):
     abilities = abilities_of(without(lost))
     assert [name for name, a in abilities.items() if not a.can] == [unable]
     assert abilities[unable].words == words
+
+
+def test_without_tensorrt_no_plan_is_built_or_run():
+    abilities = abilities_of(without("tensorrt"))
+    assert [a.words for a in abilities.values() if not a.can] == ["TensorRT missing", "TensorRT missing"]
 
 
 def test_tensorrt_rtx_does_for_tensorrt():
