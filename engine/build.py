@@ -4,6 +4,7 @@ import hashlib
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -165,11 +166,14 @@ def run(compiler: Compiler, graph: Graph, options: Options, timing_cache: Path |
         except PolygraphyException as e:
             why = said[0] if said else str(e).splitlines()[0]
             raise NoEngine(f"{graph.mark.name}: {compiler.title} does not build it: {why}") from e
+        finally:
+            if cache:
+                Path(f"{cache}.lock").unlink(missing_ok=True)  # Polygraphy's
 
 
 @contextmanager
 def what_is_said() -> Iterator[list[str]]:
-    """TensorRT's and Polygraphy's errors, kept from the terminal."""
+    """TensorRT's and Polygraphy's errors, kept from the terminal with the rest of what they say."""
     from polygraphy.logger import G_LOGGER
 
     said: list[str] = []
@@ -180,10 +184,13 @@ def what_is_said() -> Iterator[list[str]]:
 
     logger, keep, before = logging.getLogger("Polygraphy"), Keep(logging.ERROR), G_LOGGER.use_python_logging_system
     propagate, logger.propagate = logger.propagate, False
-    G_LOGGER.use_python_logging_system = True
+    G_LOGGER.use_python_logging_system, G_LOGGER.colors = True, False
     logger.addHandler(keep)
     try:
-        yield said
+        with warnings.catch_warnings():
+            # Polygraphy always sets a timing cache, which TensorRT-RTX calls deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield said
     finally:
         logger.removeHandler(keep)
         logger.propagate = propagate

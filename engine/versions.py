@@ -109,6 +109,13 @@ def refuse_options(compiler: Compiler, options: Options) -> None:
                 raise BadInput(f"--{flag}: came with TensorRT {since[0]}.{since[1]}, here is {compiler.version}")
         if options.compute_capability:
             raise BadInput("--compute-capability: TensorRT builds for the GPU at hand; see --target")
+    elif options.refit or options.strip_weights:
+        # Seen with 1.7: its compiler then asks for CUDA, and for a single capability.
+        if not look_for_gpus().found or len(options.compute_capability) != 1:
+            raise BadInput(
+                "--refit and --strip-weights: TensorRT-RTX makes such plans on a machine with a GPU alone, and for one "
+                "--compute-capability"
+            )
     elif options.hardware_compatible:
         raise BadInput("--hardware-compatible: name GPUs with --compute-capability for TensorRT-RTX, or none")
 

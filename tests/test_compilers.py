@@ -1,62 +1,72 @@
-"""What compilers say of our files: TensorRT-RTX builds on a machine without a GPU, strongly typed."""
+"""What a real compiler makes of our files: TensorRT-RTX builds on a machine without a GPU, strongly typed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
+from dlink.engine.build import build, rebuild
 from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.nets.zoo import ARCHS
-from dlink.trt_runtime import Spec
-from tests.calibrated import quantise, scenes, small
+from dlink.trt_runtime import BadInput, BadPlan, NoEngine, Spec
+from dlink.trt_runtime.manifest import Options, manifest_of
+from dlink.trt_runtime.plan import made_by, read_plan
+from tests.calibrated import QUIET, quantise, scenes, small
+from tests.models import shared, write_pointwise
 from tests.test_export import SIDE, trained
 
-trt = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx (dlink[test] on Linux x86-64)")
+pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx (dlink[test] on Linux x86-64)")
+pytest.importorskip("polygraphy", reason="needs polygraphy (dlink[build])")
+
+RTX = Options(target="tensorrt-rtx")
 
 
-class Log(trt.ILogger):
-    def __init__(self):
-        super().__init__()
-        self.errors = []
-
-    def log(self, severity, message):
-        if severity <= trt.ILogger.ERROR:
-            self.errors.append(message)
+def file_of(arch, precision, folder, deconv="int8"):
+    path = small(arch, folder / "net.onnx", "fp32" if precision == "int8" else precision)
+    if precision == "int8":
+        onnx.save_model(quantise(path, deconv), path)
+    return path
 
 
-def compile(data, batches):
-    """The plan's bytes for least, usual and most views at once, or what TensorRT refuses."""
-    log = Log()
-    builder = trt.Builder(log)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse(data):
-        return None, parser.get_error(0).desc()
-    config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    least, usual, most = ((n, 3, SIDE, SIDE) for n in batches)
-    profile.set_shape("image", least, usual, most)
-    config.add_optimization_profile(profile)
-    plan = builder.build_serialized_network(network, config)
-    return (None, log.errors[-1]) if plan is None else (bytes(plan), "")
+def compile(path, **options):
+    return build(path, path.with_suffix(".plan"), Options(target="tensorrt-rtx", **options), None, QUIET)
 
 
-def bytes_of(arch, precision, folder, deconv="int8"):
-    source = small(arch, folder / "net.onnx", "fp32" if precision == "int8" else precision)
-    return quantise(source, deconv).SerializeToString() if precision == "int8" else source.read_bytes()
-
-
-@pytest.mark.parametrize("batches", [(1, 1, 1), (1, 8, 16)], ids=["static", "dynamic"])
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("arch", ARCHS)
-def test_tensorrt_takes_every_network(arch, precision, batches, tmp_path):
-    plan, refused = compile(bytes_of(arch, precision, tmp_path), batches)
-    assert plan, refused
+def test_every_network_is_built_in_every_precision_in_seconds(arch, precision, tmp_path):
+    path = file_of(arch, precision, tmp_path)
+    begun = time.monotonic()
+    made = compile(path)
+    assert time.monotonic() - begun < 10
+    plan, manifest = read_plan(tmp_path / "net.plan")
+    assert made_by(plan) == ("tensorrt-rtx", manifest.built.version)
+    assert manifest == made.manifest
+    assert next(iter(manifest.precision.shares)) == precision
+    assert manifest.precision.proven_by == "graph"  # no GPU here
 
 
-def test_tensorrt_takes_rewritten_transposed_convolutions(tmp_path):
-    plan, refused = compile(bytes_of("dlinknet34", "int8", tmp_path, deconv="conv"), (1, 1, 1))
-    assert plan, refused
+@pytest.mark.parametrize("options", [{"views": 1}, {"max_tiles": 2}, {"compute_capability": ("8.6", "12.0")}], ids=str)
+def test_batches_and_gpus_are_the_callers(options, tmp_path):
+    manifest = compile(file_of("dlinknet34", "int8", tmp_path), **options).manifest
+    assert manifest.options.batch == {"views": 1, "max_tiles": 16}.get(next(iter(options)), 8)
+    if capabilities := options.get("compute_capability"):
+        assert (manifest.runs_on.capabilities, manifest.runs_on.newer_gpus) == (capabilities, False)
+    else:
+        assert manifest.runs_on.capabilities[0] == "8.0"
+        assert manifest.runs_on.newer_gpus
+
+
+def test_rewritten_transposed_convolutions_are_built(tmp_path):
+    assert compile(file_of("dlinknet34", "int8", tmp_path, deconv="conv")).manifest.plan.bytes > 0
 
 
 @pytest.mark.parametrize(("precision", "bytes_each"), [("fp32", 4), ("fp16", 2), ("int8", 1)])
@@ -70,14 +80,25 @@ def plan_of_width(width, precision, folder):
     """Bytes of the plan, and how many weights the network has."""
     net = trained("dlinknet34", width).net
     spec = Spec(width=width, tile=SIDE, precision="fp16" if precision == "fp16" else "fp32")
-    write_onnx(fold_norms(net), spec, folder / "net.onnx")
-    source = folder / "net.onnx"
-    data = quantise(source).SerializeToString() if precision == "int8" else source.read_bytes()
-    return len(compile(data, (1, 1, 1))[0]), sum(p.numel() for p in net.parameters())
+    path = folder / "net.onnx"
+    write_onnx(fold_norms(net), spec, path)
+    if precision == "int8":
+        onnx.save_model(quantise(path), path)
+    return compile(path).manifest.plan.bytes, sum(p.numel() for p in net.parameters())
 
 
-def test_onnx_runtimes_own_quantisation_is_refused(tmp_path):
-    """Its biases are int32 behind a DequantizeLinear: TensorRT has no such thing, and this test would see it."""
+def test_a_full_size_network_is_built_in_seconds(tmp_path):
+    from dlink.nets.checkpoint import read_checkpoint
+
+    found = read_checkpoint(shared("checkpoints/dinknet34.th"))
+    write_onnx(fold_norms(found.net), Spec(precision="fp16"), tmp_path / "net.onnx")
+    begun = time.monotonic()
+    compile(tmp_path / "net.onnx")
+    assert time.monotonic() - begun < 10
+
+
+def test_onnx_runtimes_own_quantisation_is_refused_in_one_line_and_leaves_nothing(tmp_path):
+    """Its biases are int32 behind a DequantizeLinear: TensorRT has no such thing."""
 
     class Reader(CalibrationDataReader):
         def __init__(self):
@@ -88,9 +109,102 @@ def test_onnx_runtimes_own_quantisation_is_refused(tmp_path):
 
     source = small("linknet34", tmp_path / "net.onnx")
     quantize_static(source, tmp_path / "ort.onnx", Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
-    assert np.dtype("int32") in {
-        onnx.numpy_helper.to_array(i).dtype for i in onnx.load(tmp_path / "ort.onnx").graph.initializer
-    }
-    plan, refused = compile((tmp_path / "ort.onnx").read_bytes(), (1, 1, 1))
-    assert plan is None
-    assert refused
+    model = onnx.load(tmp_path / "ort.onnx")
+    assert np.dtype("int32") in {onnx.numpy_helper.to_array(i).dtype for i in model.graph.initializer}
+    before = set(tmp_path.iterdir())
+    with pytest.raises(NoEngine, match=r"^ort.onnx: TensorRT-RTX [\d.]+ does not build it: .*") as e:
+        compile(tmp_path / "ort.onnx")
+    assert "\n" not in str(e.value)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_plan_is_built_again_as_it_was_and_only_from_its_own_file(tmp_path):
+    path = file_of("linknet34", "fp16", tmp_path)
+    first = compile(path, max_tiles=2, compute_capability=("8.9",)).manifest
+    plan = path.with_suffix(".plan")
+    plan.write_bytes(b"damaged")
+    assert rebuild(plan, QUIET).manifest.options == first.options
+    assert read_plan(plan)[1].plan.bytes > 1000
+    small("unet" if "unet" in ARCHS else "dlinknet34", path)
+    with pytest.raises(BadPlan, match=r"was built from another net.onnx than the one beside it"):
+        rebuild(plan, QUIET)
+    path.unlink()
+    with pytest.raises(BadPlan, match=r"was built from net.onnx, which is not beside it"):
+        rebuild(plan, QUIET)
+
+
+def test_building_over_a_plan_drops_its_signature(tmp_path):
+    path = file_of("linknet34", "fp16", tmp_path)
+    compile(path)
+    signature = tmp_path / "net.plan.json.sig"
+    signature.write_text("{}")
+    compile(path)
+    assert not signature.exists()
+
+
+def test_what_a_timing_cache_needs_is_one_file(tmp_path):
+    path = file_of("linknet34", "fp16", tmp_path)
+    for _ in range(2):
+        build(path, tmp_path / "net.plan", RTX, tmp_path / "timing", QUIET)
+    assert {p.name for p in tmp_path.iterdir()} == {"net.onnx", "net.plan", "net.plan.json", "timing"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compute_capability": ("9.0",)}, "--compute-capability 9.0: TensorRT-RTX .* builds for 7.5, 8.0"),
+        ({"hardware_compatible": True}, "--hardware-compatible: name GPUs with --compute-capability"),
+        ({"strip_weights": True}, "--refit and --strip-weights: TensorRT-RTX makes such plans on a machine with a GPU"),
+    ],
+)
+def test_options_that_mean_nothing_here_are_refused(options, message, tmp_path):
+    path = write_pointwise(tmp_path / "net.onnx", Spec(tile=SIDE))
+    with pytest.raises(BadInput, match=message):
+        compile(path, **options)
+    assert not manifest_of(path.with_suffix(".plan")).exists()
+
+
+def test_a_fixed_batch_is_not_stretched(tmp_path):
+    path = write_pointwise(tmp_path / "net.onnx", Spec(tile=SIDE))
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save_model(model, path)
+    with pytest.raises(BadInput, match=r"takes 1 views at once and no other number, not 8"):
+        compile(path)
+    assert compile(path, views=1).manifest.options.batch == 1
+
+
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from dlink.engine.build import build
+from dlink.trt_runtime.manifest import Options
+
+def tick(done, total, words):
+    if 0 < done < 100:
+        os.kill(os.getpid(), signal.SIGINT)
+
+try:
+    build(Path(sys.argv[1]), Path(sys.argv[1]).with_suffix(".plan"), Options(target="tensorrt-rtx"), None, tick)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_ctrl_c_stops_a_build_and_leaves_nothing(tmp_path):
+    net = trained("dlinknet34", 0.5).net
+    write_onnx(fold_norms(net), Spec(width=0.5, tile=256), tmp_path / "net.onnx")
+    env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, "-c", STOPPED, tmp_path / "net.onnx"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.stdout == "stopped\n", done.stderr
+    assert done.returncode in (0, -signal.SIGINT)
+    assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_the_manifest_is_plain_json(tmp_path):
+    compile(file_of("linknet34", "fp16", tmp_path))
+    values = json.loads((tmp_path / "net.plan.json").read_text())
+    assert values["spec"]["tile"] == SIDE
+    assert values["verdict"] is None
+    assert str(tmp_path) not in (tmp_path / "net.plan.json").read_text()

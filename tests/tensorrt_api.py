@@ -1,0 +1,60 @@
+"""Record what TensorRT's Python bindings have: python tests/tensorrt_api.py WHEEL... > tests/tensorrt_api.json
+
+A wheel of bindings alone (`tensorrt_bindings` 8.6.1, `tensorrt_cu12_bindings` since 10.0) is 1 MB, and its extension
+module loads where libnvinfer does not exist, if empty libraries of that name hold the few functions that it links to.
+So the names are those of NVIDIA's own files, for this Python, and nothing of TensorRT is run. What can be called has
+() behind it.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+CLASSES = """
+Builder BuilderFlag ComputeCapability DataType DeviceType EngineCapability EngineInspector HardwareCompatibilityLevel
+IBuilderConfig ICudaEngine IExecutionContext ILayer ILogger INetworkDefinition IOptimizationProfile IProfiler
+IProgressMonitor ITensor ITimingCache LayerInformationFormat LayerType Logger MemoryPoolType
+NetworkDefinitionCreationFlag OnnxParser OnnxParserFlag OnnxParserRefitter PreviewFeature ProfilingVerbosity
+QuantizationFlag Refitter Runtime TacticSource TensorIOMode TensorLocation
+"""
+LOOK = f"""
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("tensorrt", sys.argv[1])
+trt = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(trt)
+names = lambda thing: [n for n in dir(thing) if not n.startswith("_")]
+shown = lambda thing: sorted(n + "()" * callable(getattr(thing, n)) for n in names(thing))
+classes = {{c: shown(getattr(trt, c)) for c in {CLASSES.split()} if hasattr(trt, c)}}
+print(json.dumps({{"names": names(trt), "classes": classes}}))
+"""
+LINKED = re.compile(r"create(Infer|NvOnnx)|get(Nv|Plugin|Builder)|initLib|_ZN\d+nv(uff|caffe)")  # to NVIDIA's libraries
+
+
+def run(*command: object) -> str:
+    return subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True).stdout
+
+
+def record(wheel: Path) -> tuple[str, dict[str, object]]:
+    """The bindings' version and names."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        zipfile.ZipFile(wheel).extractall(home)
+        module = next(home.glob("*/tensorrt.so"))
+        lines = run("nm", "-D", "--undefined-only", module).splitlines()
+        ours = {s for line in lines if LINKED.match(s := line.split()[-1].partition("@")[0])}
+        (home / "empty.s").write_text("".join(f".globl {s}\n{s}: ret\n" for s in sorted(ours)))
+        for library in re.findall(r"\[(libnv[^]]+)\]", run("readelf", "-d", module)):
+            run("cc", "-shared", "-nostdlib", "-o", home / library, home / "empty.s")
+        found = run("env", f"LD_LIBRARY_PATH={home}", sys.executable, "-c", LOOK, module)
+    version = wheel.name.split("-")[1]
+    return version, {"origin": wheel.name, **json.loads(found)}
+
+
+if __name__ == "__main__":
+    rows = dict(sorted(map(record, map(Path, sys.argv[1:])), key=lambda row: [int(n) for n in row[0].split(".")]))
+    lines = [f'"{version}": {json.dumps(row)}' for version, row in rows.items()]
+    print("{" + ",\n".join(lines) + "}")
