@@ -1,8 +1,6 @@
 """`dlink-build`: ONNX -> TensorRT plan and manifest, or what a plan is."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
     from dlink.engine.build import Result
     from dlink.engine.graph import Graph
     from dlink.engine.layers import Layer
+    from dlink.trt_runtime.manifest import Manifest
 
 AT_LEAST_1 = click.IntRange(1)
 RUNS = 10  # that layers are timed in
@@ -55,7 +54,7 @@ def build(
     checks. With --target tensorrt-rtx it is built on any machine, for GeForce RTX GPUs. The engine's own report must
     show the precision that the file asks for, where a GPU is here to ask.
 
-    SOURCE may be a plan: with --rebuild, --explain or --triton.
+    SOURCE may be a plan, which is then described, or explained, laid out or rebuilt.
     """
     from dlink.trt_runtime.manifest import Options
 
@@ -110,8 +109,8 @@ def refuse(source: Path, out: Path | None, is_plan: bool, rebuild: bool, looks: 
         raise BadInput(f"{source}: is a plan already; give the ONNX file, or --rebuild without -o")
     if rebuild and not is_plan:
         raise BadInput(f"{source}: --rebuild is for a plan; give -o to build one")
-    if not (out or rebuild or looks):
-        raise BadInput(f"{source}: what is to be done with it? -o PLAN builds it; --explain, --triton and --rebuild")
+    if not (out or is_plan or looks):
+        raise BadInput(f"{source}: what is to be done with it? -o PLAN builds it; or --explain, --triton")
     if out and not out.parent.is_dir():
         raise BadInput(f"{out}: there is no folder {out.parent}; make it first")
 
@@ -142,24 +141,29 @@ def capabilities(text: str | None) -> list[str]:
 
 
 def tell(result: "Result", out: Path, explain: bool, as_json: bool) -> None:
-    from dlink.trt_runtime.executed import say
-
-    manifest = result.manifest
     if as_json:
-        click.echo(manifest.to_bytes().decode(), nl=False)
+        click.echo(result.manifest.to_bytes().decode(), nl=False)
         return
-    where = ", ".join(manifest.runs_on.capabilities) + (" and newer" if manifest.runs_on.newer_gpus else "")
-    click.echo(
-        f"{out}: {manifest.title}, up to {manifest.options.batch} views of {manifest.spec.tile} px at once, "
-        f"{manifest.plan.bytes / 1e6:.1f} MB, built in {manifest.built.seconds:.0f} s"
-    )
-    how = "as its layers report" if manifest.precision.proven_by == "inspector" else "as its graph is typed"
-    click.echo(f"computes in {say(dict(manifest.precision.shares))}, {how}; runs on compute capability {where}")
+    click.echo(describe(out, result.manifest))
     if result.layers is None:
         click.echo("note: no GPU here takes this plan, so its own report could not be read", err=True)
     if explain:
         click.echo("\n".join(asked_table(result.graph) if result.layers is None else table(result.layers, {})))
     click.echo(f"next: dlink-check {out} TILES --against CHECKPOINT", err=True)
+
+
+def describe(plan: Path, manifest: "Manifest") -> str:
+    """What a plan is, in two or three lines."""
+    from dlink.trt_runtime.executed import say
+
+    on = manifest.runs_on
+    where = ", ".join(on.capabilities) + (" and newer" if on.newer_gpus else "")
+    how = "as its layers report" if manifest.precision.proven_by == "inspector" else "as its graph is typed"
+    return (
+        f"{plan}: {manifest.title}, up to {manifest.options.batch} views of {manifest.spec.tile} px at once, "
+        f"{manifest.plan.bytes / 1e6:.1f} MB, built in {manifest.built.seconds:.0f} s\n"
+        f"computes in {say(dict(manifest.precision.shares))}, {how}; runs on compute capability {where}"
+    )
 
 
 def look_at(plan: Path, explain: bool, triton: Path | None, as_json: bool) -> None:
@@ -168,7 +172,11 @@ def look_at(plan: Path, explain: bool, triton: Path | None, as_json: bool) -> No
 
     data, manifest = read_plan(plan)
     if as_json:
-        click.echo(json.dumps(asdict(manifest), indent=1))
+        click.echo(manifest.to_bytes().decode(), nl=False)
+    elif not explain and not triton:
+        click.echo(describe(plan, manifest))
+        v = manifest.verdict
+        click.echo(f"{v.words}, checked on {v.tiles} tiles against {v.reference.name}" if v else "not checked yet")
     if explain:
         gpu = fit(plan, manifest)
         from dlink.engine.layers import inspect

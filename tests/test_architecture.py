@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "export": {"export", "nets", "trt_runtime"},
     "training": {"training", "nets", "trt_runtime"},
     "calib": {"calib", "accuracy", "trt_runtime"},
-    "bench": {"bench", "accuracy", "calib", "export", "nets", "scenes", "training", "trt_runtime"},
+    "engine": {"engine", "trt_runtime"},
+    "bench": {"bench", "accuracy", "calib", "engine", "export", "nets", "scenes", "training", "trt_runtime"},
 }
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "cv2", "rasterio", "safetensors", "scipy", "shapely", "skimage"}
 
@@ -63,5 +64,5 @@ for step in STEPS:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 12
     assert all(line.endswith("[]") for line in lines), lines
