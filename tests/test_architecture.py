@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "bench": {"bench", "accuracy", "calib", "engine", "export", "nets", "scenes", "training", "trt_runtime"},
 }
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "cv2", "rasterio", "safetensors", "scipy", "shapely", "skimage"}
+HEAVY |= {"polygraphy", "tensorrt", "tensorrt_rtx", "pycuda", "cryptography"}
 
 
 def imported(path):

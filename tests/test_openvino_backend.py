@@ -5,6 +5,7 @@ import onnx
 import openvino
 import pytest
 
+from dlink.trt_runtime.backend import Opening
 from dlink.trt_runtime.errors import BadInput, BadModel
 from dlink.trt_runtime.openvino_backend import open, read
 from dlink.trt_runtime.spec import ONNX_KEY, Spec
@@ -46,9 +47,9 @@ def reduced():
 
 
 def test_the_number_of_threads_is_the_callers(path):
-    assert open(path, threads=1).engine.endswith("1 threads")
+    assert open(path, Opening(threads=1)).engine.endswith("1 threads")
     with pytest.raises(BadInput, match="threads must be 1 or more, got 0"):
-        open(path, threads=0)
+        open(path, Opening(threads=0))
 
 
 def test_an_onnx_file_of_others_is_refused(path):

@@ -1,0 +1,148 @@
+"""Plans on a GPU, side by side: build each ONNX file, time its network as trtexec does, and check its roads.
+
+    python -m dlink.bench.gpu roads.fp32.onnx roads.fp16.onnx roads.int8.onnx --against roads.th --tiles tiles/
+
+Network time is that of a full batch between two CUDA events, without copies. Every file is a row; one that cannot be
+built or does not draw the same roads is a row too, and exit 1.
+"""
+
+import json
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+
+from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, one_line, progress
+from dlink.trt_runtime.errors import DlinkError, NoEngine
+from dlink.trt_runtime.manifest import Manifest, Options
+from dlink.trt_runtime.plan import look_here
+
+WARMUP = 10
+
+
+@click.command(cls=Step)
+@click.argument("files", type=IN_FILE, nargs=-1, required=True)
+@click.option("--target", type=click.Choice(["tensorrt", "tensorrt-rtx"]), help="[default: what is installed]")
+@click.option("--against", type=IN_FILE, help="A checkpoint; its roads must be the plans'.")
+@click.option("--tiles", type=IN_FOLDER, help="With --against: where roads are compared.")
+@click.option("--plans", type=OUT_PATH, default=Path("build/plans"), show_default=True, help="Where plans go.")
+@click.option(
+    "--views", type=click.Choice(["8", "4", "1"]), default="8", show_default=True, help="Of one tile at once."
+)
+@click.option("--runs", default=50, show_default=True)
+@click.option("--append", type=OUT_PATH, help="Append a line for each file here, e.g. bench/results.jsonl.")
+def main(
+    files: tuple[Path, ...], target: str | None, against: Path | None, tiles: Path | None, plans: Path, views: str,
+    runs: int, append: Path | None,
+) -> None:  # fmt: skip
+    """Build, time and check FILES on the GPU at hand."""
+    here = look_here()
+    if not here.gpus.found:
+        raise NoEngine(f"this needs an NVIDIA GPU, and there is none here: {here.gpus.fault}")
+    if not here.versions:
+        raise NoEngine("this needs TensorRT or TensorRT-RTX; dlink-doctor says how to get it")
+    options = Options(target=target or next(iter(here.versions)), views=int(views))
+    plans.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for file in files:
+        try:
+            row = measured(file, plans / f"{file.stem}.plan", options, against, tiles, runs)
+        except (DlinkError, RuntimeError) as e:
+            row = {"file": {"name": file.name}, "target": options.target, "error": one_line(e)}
+            failed += 1
+        row = {"when": time.strftime("%Y-%m-%d", time.gmtime()), "gpu": str(here.gpus.found[0]), **row}
+        row["driver"] = here.gpus.driver
+        if append:
+            with append.open("a") as f:
+                f.write(json.dumps(row) + "\n")
+        click.echo(line(row))
+    if failed:
+        raise click.ClickException(f"{failed} of {len(files)} files failed; the others are above")
+
+
+def measured(
+    file: Path, plan: Path, options: Options, against: Path | None, tiles: Path | None, runs: int
+) -> dict[str, Any]:
+    """One file's row."""
+    from dlink.engine.build import build
+
+    manifest = build(file, plan, options, None, progress(f"build {file.name}")).manifest
+    row: dict[str, Any] = {
+        "engine": manifest.title,
+        "file": {"name": file.name, "sha256": manifest.onnx.sha256, "bytes": manifest.onnx.bytes},
+        "plan_bytes": manifest.plan.bytes,
+        "build_s": manifest.built.seconds,
+        "precision": dict(manifest.precision.shares),
+        "proven_by": manifest.precision.proven_by,
+        "batch": options.batch,
+        "tile": manifest.spec.tile,
+        "network_ms": network_ms(plan, manifest, runs),
+    }
+    if against and tiles:
+        row["roads"] = roads(plan, against, tiles)
+    return row
+
+
+def network_ms(plan: Path, manifest: Manifest, runs: int) -> dict[str, float]:
+    """A full batch on the GPU alone: median, least and most of some runs."""
+    import numpy as np
+    import pycuda.driver as cuda
+
+    from dlink.trt_runtime.plan import fit, read_plan
+    from dlink.trt_runtime.tensorrt_backend import Network, load
+
+    backend = load(plan, read_plan(plan)[0], manifest, fit(plan, manifest))
+    try:
+        network = backend.net
+        assert isinstance(network, Network)
+        side = manifest.spec.tile
+        network(np.random.default_rng(0).random((manifest.options.batch, 3, side, side), np.float32))
+        times = []
+        with network.current():
+            before, after = cuda.Event(), cuda.Event()
+            for i in range(WARMUP + runs):
+                before.record(network.stream)
+                network.context.execute_async_v3(network.stream.handle)
+                after.record(network.stream)
+                after.synchronize()
+                if i >= WARMUP:
+                    times.append(before.time_till(after))
+    finally:
+        backend.close()
+    return {"p50": median(times), "least": min(times), "most": max(times), "runs": float(runs)}
+
+
+def roads(plan: Path, against: Path, tiles: Path) -> dict[str, Any]:
+    """What dlink-check finds, and writes into the manifest."""
+    from click.testing import CliRunner
+
+    from dlink.cli.check import check
+
+    done = CliRunner().invoke(check, [str(plan), str(tiles), "--against", str(against), "--json"])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    if not done.stdout.startswith("{"):
+        raise NoEngine(one_line(RuntimeError(done.stderr)))
+    said = json.loads(done.stdout)
+    kept = ("views", "agreement", "candidate", "reference", "max_difference")
+    settings = [{k: s[k] for k in kept} for s in said["agreement"]["settings"]]
+    return {"same": said["same"], "why": said["why"], "tiles": said["agreement"]["tiles"], "settings": settings}
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row for people."""
+    if "error" in row:
+        return f"{row['file']['name']}: FAILED: {row['error']}"
+    ms = row["network_ms"]
+    same = {True: ", same roads", False: ", NOT the same roads", None: ""}[row.get("roads", {}).get("same")]
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in row["precision"].items())
+    return (
+        f"{row['file']['name']}: {ms['p50']:.2f} ms for {row['batch']} views ({ms['least']:.2f} to {ms['most']:.2f}), "
+        f"{shares} by {row['proven_by']}, built in {row['build_s']:.0f} s by {row['engine']}{same}"
+    )
+
+
+if __name__ == "__main__":
+    main()
