@@ -147,8 +147,10 @@ def tell(result: "Result", out: Path, explain: bool, as_json: bool) -> None:
     click.echo(describe(out, result.manifest))
     if result.layers is None:
         click.echo("note: no GPU here takes this plan, so its own report could not be read", err=True)
-    if explain:
-        click.echo("\n".join(asked_table(result.graph) if result.layers is None else table(result.layers, {})))
+    if explain and result.layers is None:
+        click.echo("\n".join(asked_table(result.graph)))
+    elif explain:
+        look_at(out, True, None, False)
     click.echo(f"next: dlink-check {out} TILES --against CHECKPOINT", err=True)
 
 

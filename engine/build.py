@@ -67,8 +67,10 @@ def build(onnx: Path, out: Path, options: Options, timing_cache: Path | None, ti
         built=Built(
             target=options.target,
             version=compiler.version,
-            driver=gpus.driver if gpu else "",
+            cuda=gpus.driver if gpu else "",
+            driver=gpus.release,
             gpu=gpu.name if gpu else "",
+            capability=gpu.capability if gpu else "",
             seconds=round(seconds, 1),
         ),
         runs_on=where,

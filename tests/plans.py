@@ -21,7 +21,9 @@ MANIFEST = Manifest(
     spec=Spec(tile=64, precision="fp16"),
     plan=mark("roads.plan", PLAN),
     onnx=mark("roads.onnx", b"onnx"),
-    built=Built(target="tensorrt", version="10.3.0", driver="12.6", gpu="Orin", seconds=61.5),
+    built=Built(
+        target="tensorrt", version="10.3.0", cuda="12.6", driver="", gpu="Orin", capability="8.7", seconds=61.5
+    ),
     runs_on=RunsOn(capabilities=("8.7",)),
     options=Options(max_tiles=2, workspace=512),
     precision=Precision(shares={"fp16": 0.99, "fp32": 0.01}, proven_by="inspector"),

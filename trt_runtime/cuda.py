@@ -7,9 +7,11 @@ import ctypes
 import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+RELEASE = Path("/sys/module/nvidia/version")
 NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE in cuda.h
 MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, the same
 
@@ -34,6 +36,7 @@ class Gpus:
     found: tuple[Gpu, ...] = ()
     fault: str = ""  # why there is no driver or no GPU
     broken: bool = False  # the fault is one to mend, not an absence
+    release: str = ""  # of the driver itself, "560.35.03"; empty where the system does not say
 
 
 class DriverError(Exception):
@@ -76,7 +79,15 @@ def look_for_gpus(library: str = LIBRARY) -> Gpus:
         return Gpus(driver, fault=str(e), broken=True)
     except DriverError as e:
         return Gpus(driver, fault=str(e), broken=e.code != NO_DEVICE)
-    return Gpus(driver, found, "" if found else "the driver sees no GPU")
+    return Gpus(driver, found, "" if found else "the driver sees no GPU", release=release())
+
+
+def release() -> str:
+    """Of the driver; a Jetson's has none of its own."""
+    try:
+        return RELEASE.read_text().strip()
+    except OSError:
+        return ""
 
 
 def gpu(cuda: ctypes.CDLL, index: int) -> Gpu:

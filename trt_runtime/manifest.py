@@ -38,8 +38,10 @@ class Built:
 
     target: str  # a key of TARGETS
     version: str  # of TensorRT, "10.3.0"
-    driver: str  # the newest CUDA of the driver there, "12.6"; empty where there was no GPU
-    gpu: str  # its name; empty where there was none
+    cuda: str  # the newest that the driver there ran, "12.6"; this and what follows empty where there was no GPU
+    driver: str  # its release, "560.35.03"; empty on a Jetson
+    gpu: str  # its name
+    capability: str  # its compute capability
     seconds: float
 
 

@@ -141,9 +141,9 @@ def fit(path: Path, manifest: Manifest, here: Here | None = None) -> Gpu:
             + (f" (built on {manifest.built.gpu})" if manifest.built.gpu else "")
             + f", here is {gpu}; {mend(path, manifest)}"
         )
-    if major(here.gpus.driver) < major(manifest.built.driver):
+    if major(here.gpus.driver) < major(manifest.built.cuda):
         raise Mismatch(
-            f"{path}: built with a driver for CUDA {manifest.built.driver}, the driver here is for "
+            f"{path}: built with a driver for CUDA {manifest.built.cuda}, the driver here is for "
             f"{here.gpus.driver}; update the driver, or {mend(path, manifest)}"
         )
     return gpu
