@@ -30,6 +30,6 @@ fi
 mapfile -t files < <(find "$folder" -maxdepth 1 -name '*.onnx' | sort)
 [[ ${#files[@]} -gt 0 ]] || { echo "bench/gpu.sh: $folder has no .onnx files" >&2; exit 1; }
 code=0
-"$python" -m dlink.bench.gpu "${files[@]}" "${arguments[@]}" --append bench/results.jsonl || code=$?
+"$python" -m dlink.cli.gpu "${files[@]}" "${arguments[@]}" --append bench/results.jsonl || code=$?
 [[ -z ${OUT:-} ]] || cp bench/results.jsonl "$OUT/"
 exit "$code"

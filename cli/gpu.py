@@ -1,6 +1,6 @@
 """Plans on a GPU, side by side: build each ONNX file, time its network as trtexec does, and check its roads.
 
-    python -m dlink.bench.gpu roads.fp32.onnx roads.fp16.onnx roads.int8.onnx --against roads.th --tiles tiles/
+    python -m dlink.cli.gpu roads.fp32.onnx roads.fp16.onnx roads.int8.onnx --against roads.th --tiles tiles/
 
 Network time is that of a full batch between two CUDA events, without copies. Every file is a row; one that cannot be
 built or does not draw the same roads is a row too, and exit 1.

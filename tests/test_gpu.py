@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dlink.bench import gpu
+from dlink.cli import gpu
 from dlink.trt_runtime import CheckFailed, Spec
 from dlink.trt_runtime.plan import look_here
 from tests.models import write_pointwise
