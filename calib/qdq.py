@@ -107,6 +107,9 @@ class Writer:
     def other(self, node: onnx.NodeProto) -> None:
         """A node as it is; what is the file's own output stays float32, as does the sigmoid before it."""
         made = copy.deepcopy(node)
+        for name in node.input:
+            if name in self.graph.weights:
+                self.float_weight(name, self.graph.weights[name])
         if node.op_type == "Sigmoid":
             made.input[0] = self.to_float(node.input[0])
         self.nodes.append(made)

@@ -13,14 +13,8 @@ from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step
 @click.option("--arch", help="The network.  [default: read from the checkpoint's keys]")
 @click.option("--tile", default=1024, show_default=True, help="Side of the input, px: a multiple of 32.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
-@click.option("--threshold", default=0.5, show_default=True, help="Road above this probability.")
-@click.option(
-    "--channels",
-    type=click.Choice(["BGR", "RGB"]),
-    default="BGR",
-    show_default=True,
-    help="The order the network was trained on.",
-)
+@click.option("--threshold", type=float, help="Road above this probability.  [default: 0.5; PP-LinkNet 0.25]")
+@click.option("--channels", type=click.Choice(["BGR", "RGB"]), help="The order it was trained on.  [default: BGR]")
 @click.option("--gsd", "gsd_m", default=0.5, show_default=True, help="Metres a pixel of its training tiles.")
 @click.option("--tiles", type=IN_FOLDER, help="Pictures to prove the file on.  [default: generated scenes]")
 def export(
@@ -29,8 +23,8 @@ def export(
     arch: str | None,
     tile: int,
     precision: str,
-    threshold: float,
-    channels: str,
+    threshold: float | None,
+    channels: str | None,
     gsd_m: float,
     tiles: Path | None,
 ) -> None:
@@ -41,21 +35,22 @@ def export(
 
     if onnx.suffix != ".onnx":
         raise BadInput(f"{onnx}: the name must end in .onnx")
-    Spec(tile=tile, threshold=threshold, gsd_m=gsd_m)  # bad options before minutes of work
+    given = {k: v for k, v in {"threshold": threshold, "channels": channels}.items() if v is not None}
+    Spec(tile=tile, gsd_m=gsd_m, **given)  # type: ignore[arg-type]  # bad options before minutes of work
     from dlink.export.export import export
     from dlink.export.proof import FEW
     from dlink.nets.checkpoint import read_checkpoint
+    from dlink.nets.zoo import spec_of
 
     read = read_checkpoint(checkpoint, arch)
-    spec = Spec(
-        arch=read.arch,
+    spec = spec_of(
+        read.arch,
         width=read.width,
         tile=tile,
-        channels=channels,
-        threshold=threshold,
         gsd_m=gsd_m,
         precision=precision,
         checkpoint_sha256=read.sha256,
+        **given,
     )
     proof = export(read, onnx, spec, pictures(tiles, tile))
     click.echo(

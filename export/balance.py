@@ -19,14 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
-from dlink.nets.linknet import LinkNet
+from dlink.nets.network import RoadNet
+from dlink.nets.pyramid import pooled, resized
 
 HALF_MAX = 65504.0  # the largest float16
 COMFORT = 2048.0  # values seen are brought to at most this, so that others may be 32 times as large
 FIXED = "the ends"  # the stretch of what must keep its scale
 
 HOMOGENEOUS = (nn.MaxPool2d, nn.ReLU, nn.Identity)  # f(c x) = c f(x) for c > 0
-HOMOGENEOUS_FUNCTIONS = (torch.relu, operator.add)
+HOMOGENEOUS_FUNCTIONS = (torch.relu, operator.add, torch.cat, pooled, resized)
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
@@ -53,7 +54,7 @@ def peaks(traced: fx.GraphModule, inputs: Iterable[NDArray[np.float32]]) -> dict
     return dict(seen.peaks)
 
 
-def overflow(net: LinkNet, x: NDArray[np.float32]) -> tuple[str, float] | None:
+def overflow(net: RoadNet, x: NDArray[np.float32]) -> tuple[str, float] | None:
     """The first layer whose values float16 can't hold, with the largest of them."""
     traced = fx.symbolic_trace(net)
     layer = "image"
@@ -66,7 +67,7 @@ def overflow(net: LinkNet, x: NDArray[np.float32]) -> tuple[str, float] | None:
     return None
 
 
-def balance(net: LinkNet, inputs: Iterable[NDArray[np.float32]]) -> LinkNet:
+def balance(net: RoadNet, inputs: Iterable[NDArray[np.float32]]) -> RoadNet:
     """A copy of a network with folded norms whose values stay within COMFORT on these inputs, the same function.
 
     The network itself where they do already.

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.trt_runtime.files import cache_folder, file_sha256
-from dlink.trt_runtime.spec import Spec
 
 VERSION = 1  # of what export writes; raise it when the same checkpoint gives another file
 
@@ -21,10 +20,11 @@ def cached_export(
     if not path.exists():
         from dlink.export.export import export
         from dlink.nets.checkpoint import read_checkpoint
+        from dlink.nets.zoo import spec_of
 
         read = read_checkpoint(checkpoint)
-        spec = Spec(
-            arch=read.arch, width=read.width, tile=tile, precision=precision, gsd_m=gsd_m, checkpoint_sha256=digest
+        spec = spec_of(
+            read.arch, width=read.width, tile=tile, precision=precision, gsd_m=gsd_m, checkpoint_sha256=digest
         )
         export(read, path, spec, tiles())
     return path

@@ -10,6 +10,7 @@ from dlink.export.balance import balance
 from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.export.proof import Proof, prove
 from dlink.nets.checkpoint import Checkpoint
+from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.files import replacing
 from dlink.trt_runtime.spec import Spec
 
@@ -19,6 +20,9 @@ def export(checkpoint: Checkpoint, path: Path, spec: Spec, tiles: Iterable[NDArr
 
     `tiles` are RGB (S, S, 3) and best of the kind that the network was trained on.
     """
+    multiple = checkpoint.net.multiple
+    if spec.tile % multiple:
+        raise BadInput(f"--tile {spec.tile}: {spec.arch} halves its sides until 1/{multiple}; give a multiple of that")
     path.parent.mkdir(parents=True, exist_ok=True)
     tiles = list(tiles)
     folded = fold_norms(checkpoint.net)

@@ -9,6 +9,7 @@ and the last cast is float16; the sigmoid is behind the last and stays float32, 
 import copy
 import json
 import warnings
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 
@@ -17,17 +18,18 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dlink.nets.linknet import LinkNet
+from dlink.nets.network import RoadNet
+from dlink.nets.pyramid import enlarged
 from dlink.trt_runtime.spec import ONNX_KEY, Spec
 
 OPSET = 17
-TRACED = 64  # side of the tile that the exporter runs, px: no layer depends on it, and PyTorch is slow in float16
+TRACED = 64  # side of the tile that the exporter runs, px: PyTorch is slow in float16
 
 
 class Deployed(nn.Module):
     """The graph of the file: the network's logits in the file's precision between float32 ends, then the sigmoid."""
 
-    def __init__(self, net: LinkNet, dtype: torch.dtype) -> None:
+    def __init__(self, net: RoadNet, dtype: torch.dtype) -> None:
         super().__init__()
         self.net = net.to(dtype)
         self.dtype = dtype
@@ -36,7 +38,7 @@ class Deployed(nn.Module):
         return torch.sigmoid(self.net.logits(image.to(self.dtype)).float())
 
 
-def fold_norms(net: LinkNet) -> LinkNet:
+def fold_norms(net: RoadNet) -> RoadNet:
     """A copy of a network in evaluation mode whose batch norms are part of the convolutions before them."""
     net = copy.deepcopy(net)
     modules = dict(net.named_modules())
@@ -51,18 +53,19 @@ def fold_norms(net: LinkNet) -> LinkNet:
     return net
 
 
-def write_onnx(folded: LinkNet, spec: Spec, path: Path) -> None:
+def write_onnx(folded: RoadNet, spec: Spec, path: Path) -> None:
     """Write a network with folded norms, in the spec's precision, to `path`. Not atomic: see `replacing`."""
     half = spec.precision == "fp16"
     deployed = Deployed(copy.deepcopy(folded) if half else folded, torch.float16 if half else torch.float32).eval()
     free = {0: "N"}
+    traced = max(TRACED, folded.multiple)
     data = BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), enlarged(Fraction(spec.tile, traced)):
         # The TorchScript exporter writes opset 17 directly; torch.export's would be converted down from 18.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         torch.onnx.export(
             deployed,
-            (torch.zeros(1, 3, TRACED, TRACED),),
+            (torch.zeros(1, 3, traced, traced),),
             data,  # type: ignore[arg-type]  # a file object does too
             opset_version=OPSET,
             input_names=["image"],
@@ -77,9 +80,19 @@ def write_onnx(folded: LinkNet, spec: Spec, path: Path) -> None:
         for dim in end.type.tensor_type.shape.dim[2:]:
             dim.dim_value = spec.tile
     del model.graph.value_info[:]
+    hoist_constants(model.graph)
     model.producer_name = "dlink"
     onnx.helper.set_model_props(model, {ONNX_KEY: spec.to_json(), **deepness(spec)})
     onnx.save_model(model, path)
+
+
+def hoist_constants(graph: onnx.GraphProto) -> None:
+    """Make initializers of Constant nodes: what works on our files looks for weights there."""
+    for node in [n for n in graph.node if n.op_type == "Constant"]:
+        value = next(a.t for a in node.attribute if a.name == "value")
+        value.name = node.output[0]
+        graph.initializer.append(value)
+        graph.node.remove(node)
 
 
 def deepness(spec: Spec) -> dict[str, str]:

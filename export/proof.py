@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dlink.export.balance import HALF_MAX, overflow
 from dlink.export.torch_backend import network
-from dlink.nets.linknet import LinkNet
+from dlink.nets.network import RoadNet
 from dlink.trt_runtime.errors import CheckFailed
 from dlink.trt_runtime.spec import Spec
 
@@ -38,7 +38,7 @@ class Proof:
     road: float = 0.0  # share of the tiles that PyTorch takes for road
 
 
-def prove(path: Path, net: LinkNet, folded: LinkNet, spec: Spec, tiles: Iterable[NDArray[np.uint8]]) -> Proof:
+def prove(path: Path, net: RoadNet, folded: RoadNet, spec: Spec, tiles: Iterable[NDArray[np.uint8]]) -> Proof:
     """Compare the file with the network on RGB tiles (S, S, 3); raises CheckFailed, naming the first bad layer."""
     run = session(path)
     proof, ours, theirs = Proof(), [], []
@@ -93,7 +93,7 @@ def layers(net: nn.Module) -> dict[str, nn.Module]:
     return {name: m for name, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)}
 
 
-def outputs(net: LinkNet, x: NDArray[np.float32]) -> list[tuple[str, Tensor]]:
+def outputs(net: RoadNet, x: NDArray[np.float32]) -> list[tuple[str, Tensor]]:
     """What every convolution gives, in the order in which they run."""
     seen: list[tuple[str, Tensor]] = []
     hooks = [
@@ -107,7 +107,7 @@ def outputs(net: LinkNet, x: NDArray[np.float32]) -> list[tuple[str, Tensor]]:
     return seen
 
 
-def blame(path: Path, folded: LinkNet, spec: Spec, x: NDArray[np.float32]) -> str:
+def blame(path: Path, folded: RoadNet, spec: Spec, x: NDArray[np.float32]) -> str:
     """Words that name the first layer at which the file leaves the network, and what would help."""
     model = onnx.load(path)
     convs = [n.output[0] for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose")]

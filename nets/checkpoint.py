@@ -10,7 +10,9 @@ import logging
 import pickle
 import re
 import warnings
+from collections.abc import Set
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dlink.nets.linknet import LinkNet
-from dlink.nets.zoo import ARCHS, PLANES, build
+from dlink.nets.network import RoadNet
+from dlink.nets.zoo import ARCHS, arch_of, build
 from dlink.trt_runtime.errors import BadInput, BadModel
 from dlink.trt_runtime.files import file_sha256
 
 log = logging.getLogger(__name__)
 
 NESTS = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights among other things
+COUNTER = "num_batches_tracked"  # of norms; the authors' PyTorch had none
+HYBRID = "pplinknet34-psp64-hdc"
+ALIKE = 0.4  # share of keys in common from which on a checkpoint is compared key by key
+CONV = 4  # dimensions of a convolution's weight
 SHOWN = 4  # keys named in a message before it says how many more
 
 
@@ -33,7 +39,7 @@ SHOWN = 4  # keys named in a message before it says how many more
 class Checkpoint:
     """A network with trained weights, in float32 and evaluation mode, and what is known of where it came from."""
 
-    net: LinkNet
+    net: RoadNet
     arch: str
     width: float
     sha256: str  # of the file
@@ -42,8 +48,11 @@ class Checkpoint:
 def read_checkpoint(path: Path, arch: str | None = None) -> Checkpoint:
     """Read a checkpoint file. `arch` overrides what its keys say, except for the width."""
     state = read_state(path)
+    hybrid = any(key.startswith("psp.") for key in state)
+    state = renamed(state)
     found, width = recognise(state, path)
-    arch = arch or found
+    arch = arch or (HYBRID if hybrid else found)
+    width *= ARCHS[found].planes / arch_of(arch).planes
     net = build(arch, width)
     fill(net, state, f"{path}: as {arch}" + (f" of width {width:g}" if width != 1 else ""))
     return Checkpoint(net.eval(), arch, width, file_sha256(path))
@@ -61,7 +70,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if strangers:
         raise BadModel(f"{path}: not a state_dict: {named(strangers)} is no tensor; save `net.state_dict()`")
     plain = {key.removeprefix("module."): value for key, value in loaded.items()}
-    return {key: value for key, value in plain.items() if not key.endswith("num_batches_tracked")}
+    return {key: value for key, value in plain.items() if not key.endswith(COUNTER)}
 
 
 def load(path: Path) -> Any:
@@ -84,29 +93,42 @@ def load(path: Path) -> Any:
 
 
 def recognise(state: dict[str, Tensor], path: Path) -> tuple[str, float]:
-    """Name and width of the network whose keys and shapes these are."""
-    stem = state.get("firstconv.weight")
-    if stem is None or stem.ndim != 4:
+    """Name and width of the network whose keys and shapes these are: the one that shares most of its keys."""
+    shared = {name: overlap(keys_of(name), state.keys()) for name in ARCHS}
+    best = max(shared, key=lambda name: shared[name])  # the first of those that are alike
+    first = state.get(ARCHS[best].first)
+    if shared[best] < ALIKE or first is None or first.ndim != CONV:
+        missing = f"`{ARCHS[best].first}` is missing" if first is None else f"it is least unlike {best}"
         raise BadModel(
-            f"{path}: no network that dlink knows: `firstconv.weight` is missing among {len(state)} keys "
-            f"({named(sorted(state))}); there are {', '.join(ARCHS)}"
+            f"{path}: no network that dlink knows: {missing} among {len(state)} keys ({named(sorted(state))}); "
+            f"--arch names one of {', '.join(ARCHS)}"
         )
-    blocks = tuple(len({k.split(".")[1] for k in state if k.startswith(f"encoder{i}.")}) for i in range(1, 5))
-    shape = tuple(n for n in blocks if n), "encoder1.0.conv3.weight" in state
-    dilations = len({k.split(".")[1] for k in state if k.startswith("dblock.dilate")})
-    alike = [name for name, a in ARCHS.items() if (a.blocks, a.block.expansion == 4) == shape]
-    alike = [name for name in alike if bool(ARCHS[name].dilations) == bool(dilations)] or alike
-    if not alike:
-        raise BadModel(
-            f"{path}: no network that dlink knows: its encoder has {shape[0]} "
-            f"{'bottleneck' if shape[1] else 'basic'} blocks; --arch names one of {', '.join(ARCHS)}"
-        )
-    return alike[0], stem.shape[0] / PLANES
+    return best, first.shape[0] / ARCHS[best].planes
+
+
+@cache
+def keys_of(arch: str) -> frozenset[str]:
+    """The keys of a network's state_dict, without norms' counters."""
+    with torch.device("meta"):
+        net = build(arch, ARCHS[arch].step / ARCHS[arch].planes)
+    return frozenset(k for k in net.state_dict() if not k.endswith(COUNTER))
+
+
+def overlap(a: Set[str], b: Set[str]) -> float:
+    return len(a & b) / len(a | b)
+
+
+def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """PP-LinkNet's "hdc" has its pyramid under `psp`, and a dilated centre that it never uses."""
+    if not any(key.startswith("psp.") for key in state):
+        return state
+    used = {key: value for key, value in state.items() if not key.startswith("dblock.")}
+    return {key.replace("psp.", "dblock.", 1) if key.startswith("psp.") else key: v for key, v in used.items()}
 
 
 def fill(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
     """Put the tensors into the network. Every tensor must have its place and every place its tensor."""
-    wanted = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+    wanted = {k: v for k, v in net.state_dict().items() if not k.endswith(COUNTER)}
     missing = [k for k in wanted if k not in state]
     unexpected = [k for k in state if k not in wanted]
     misshapen = [

@@ -12,11 +12,11 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, cin: int, planes: int, stride: int = 1) -> None:
+    def __init__(self, cin: int, planes: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(cin, planes, 3, stride, 1, bias=False)
+        self.conv1 = nn.Conv2d(cin, planes, 3, stride, dilation, dilation, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+        self.conv2 = nn.Conv2d(planes, planes, 3, 1, dilation, dilation, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
         self.downsample = shortcut(cin, planes, stride)
 
@@ -31,11 +31,11 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, cin: int, planes: int, stride: int = 1) -> None:
+    def __init__(self, cin: int, planes: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(cin, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride, dilation, dilation, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, planes * 4, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(planes * 4)
@@ -72,17 +72,17 @@ class DilatedCentre(nn.Module):
 
 
 class Decoder(nn.Module):
-    """LinkNet's decoder: 1x1 to cin/4, transposed 3x3 that doubles the sides, 1x1 to cout.
+    """LinkNet's decoder: 1x1 to cin/4, transposed 3x3 that doubles the sides (stride 1 keeps them), 1x1 to cout.
 
-    (N, cin, H, W) -> (N, cout, 2H, 2W), each convolution followed by its norm and a ReLU.
+    (N, cin, H, W) -> (N, cout, stride H, stride W), each convolution followed by its norm and a ReLU.
     """
 
-    def __init__(self, cin: int, cout: int) -> None:
+    def __init__(self, cin: int, cout: int, stride: int = 2) -> None:
         super().__init__()
         mid = cin // 4
         self.conv1 = nn.Conv2d(cin, mid, 1)
         self.norm1 = nn.BatchNorm2d(mid)
-        self.deconv2 = nn.ConvTranspose2d(mid, mid, 3, stride=2, padding=1, output_padding=1)
+        self.deconv2 = nn.ConvTranspose2d(mid, mid, 3, stride=stride, padding=1, output_padding=stride - 1)
         self.norm2 = nn.BatchNorm2d(mid)
         self.conv3 = nn.Conv2d(mid, cout, 1)
         self.norm3 = nn.BatchNorm2d(cout)

@@ -1,25 +1,36 @@
-"""LinkNet34 and the D-LinkNets, as the authors of the DeepGlobe 2018 road challenge's winner published them.
+"""LinkNet34, the D-LinkNets and PP-LinkNet, with the attribute names of the published checkpoints.
 
-A ResNet encoder, a chain of dilated convolutions in the centre, LinkNet's decoders with additive skips (neither the
-stem nor a sum is activated again), and a head of three convolutions. Attribute names are the keys of published
-checkpoints.
+A ResNet encoder, a centre (a chain of dilated convolutions, or PP-LinkNet's pyramid of pools), LinkNet's decoders with
+additive skips (neither the stem nor a sum is activated again), and a head of three convolutions.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from dlink.nets.layers import BasicBlock, Bottleneck, Decoder, DilatedCentre
+from dlink.nets.layers import BasicBlock, Bottleneck, Decoder
+from dlink.nets.network import RoadNet
+
+HYBRID = {3: (1, 2, 5, 1, 2, 5), 4: (1, 2, 5)}  # dilations of the blocks of a stage: PP-LinkNet's "hdc"
 
 
-class LinkNet(nn.Module):
-    """float (N, 3, H, W), H and W multiples of 32 -> probability (N, 1, H, W).
+class LinkNet(RoadNet):
+    """`planes` are the channels of the stem (64 as published), `blocks` the residual blocks of each encoder stage.
 
-    `planes` are the channels of the stem (64 as published), `blocks` the residual blocks of each encoder stage.
-    With `dilations` the centre is a chain of so many dilated convolutions and the head keeps sides even; 0 is LinkNet.
+    With a `centre` (made for a number of channels) the head keeps sides even; without one it is LinkNet's. The last
+    `kept` stages and their decoders keep the sides they get, as PP-LinkNet's "64" (1) and "128" (2) do; `hybrid`
+    dilates the last two stages.
     """
 
     def __init__(
-        self, block: type[BasicBlock] | type[Bottleneck], blocks: tuple[int, ...], planes: int, dilations: int
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        blocks: tuple[int, ...],
+        planes: int,
+        centre: Callable[[int], nn.Module] | None = None,
+        kept: int = 0,
+        hybrid: bool = False,
     ) -> None:
         super().__init__()
         self.stages = len(blocks)
@@ -27,15 +38,18 @@ class LinkNet(nn.Module):
         self.firstbn = nn.BatchNorm2d(planes)
         self.firstmaxpool = nn.MaxPool2d(3, 2, 1)
         filters = [planes * 2**i * block.expansion for i in range(self.stages)]
+        strides = [1 if i == 0 or i >= self.stages - kept else 2 for i in range(self.stages)]
         for i, depth in enumerate(blocks):
-            first = block(filters[i - 1] if i else planes, planes * 2**i, stride=2 if i else 1)
-            rest = [block(filters[i], planes * 2**i) for _ in range(depth - 1)]
+            dilations = HYBRID.get(i + 1, (1,) * depth) if hybrid else (1,) * depth
+            first = block(filters[i - 1] if i else planes, planes * 2**i, strides[i], dilations[0])
+            rest = [block(filters[i], planes * 2**i, dilation=d) for d in dilations[1:]]
             setattr(self, f"encoder{i + 1}", nn.Sequential(first, *rest))
-        self.dblock = DilatedCentre(filters[-1], dilations) if dilations else nn.Identity()
+        self.dblock = centre(filters[-1]) if centre else nn.Identity()
         for i in reversed(range(self.stages)):
-            setattr(self, f"decoder{i + 1}", Decoder(filters[i], filters[max(i - 1, 0)]))
+            stride = strides[i] if i else 2
+            setattr(self, f"decoder{i + 1}", Decoder(filters[i], filters[max(i - 1, 0)], stride))
         mid = planes // 2
-        if dilations:
+        if centre:
             self.finaldeconv1 = nn.ConvTranspose2d(filters[0], mid, 4, 2, 1)
             self.finalconv2 = nn.Conv2d(mid, mid, 3, padding=1)
             self.finalconv3 = nn.Conv2d(mid, 1, 3, padding=1)
@@ -60,6 +74,3 @@ class LinkNet(nn.Module):
         x = torch.relu(self.finalconv2(x))
         y: Tensor = self.finalconv3(x)
         return y
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(self.logits(x))

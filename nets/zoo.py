@@ -1,38 +1,76 @@
 """The networks by name: `build("dlinknet34", width=0.25)`."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
-from dlink.nets.layers import BasicBlock, Bottleneck
+from dlink.nets.layers import BasicBlock, Bottleneck, DilatedCentre
 from dlink.nets.linknet import LinkNet
+from dlink.nets.network import RoadNet
+from dlink.nets.pyramid import PyramidPool
+from dlink.nets.unet import DUNet, UNet
 from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.spec import Spec
+
+# PP-LinkNet's preparation, in BGR order: pixel / 255, minus the mean, divided by the deviation.
+MEAN, DEVIATION = (0.3262061, 0.39206991, 0.41451698), (0.11344261, 0.1211441, 0.14105087)
+PP_SPEC: dict[str, Any] = {
+    "scale": tuple(1 / (255 * d) for d in DEVIATION),
+    "shift": tuple(-m / d for m, d in zip(MEAN, DEVIATION, strict=True)),
+    "threshold": 0.25,  # its test.py: 2.0 of 8 views
+}
 
 
 @dataclass(frozen=True)
 class Arch:
-    """What tells one network of the family from another; see `LinkNet`."""
+    """How a network is made, and what tells its checkpoints."""
 
-    block: type[BasicBlock] | type[Bottleneck]
-    blocks: tuple[int, ...]  # residual blocks of each encoder stage
-    dilations: int  # convolutions of the dilated centre
+    make: Callable[[int], RoadNet]  # of the first layer's channels
+    first: str = "firstconv.weight"  # the first layer
+    planes: int = 64  # its channels as published
+    step: int = 8  # they are multiples of this, so that every layer's come out whole
+    spec: dict[str, Any] = field(default_factory=dict)  # where its preparation is not the D-LinkNet authors'
 
 
+def dilated(depth: int) -> Callable[[int], DilatedCentre]:
+    return partial(DilatedCentre, depth=depth)
+
+
+BLOCKS34, BLOCKS101 = (3, 4, 6, 3), (3, 4, 23, 3)
+BASIC, PSP = partial(LinkNet, BasicBlock, BLOCKS34), partial(LinkNet, BasicBlock, BLOCKS34, centre=PyramidPool)
+
+# Of networks with the same keys the first is taken for a checkpoint's, and --arch names another.
 ARCHS = {
-    "dlinknet34": Arch(BasicBlock, (3, 4, 6, 3), 4),
-    "dlinknet50": Arch(Bottleneck, (3, 4, 6, 3), 5),
-    "dlinknet101": Arch(Bottleneck, (3, 4, 23, 3), 5),
-    "dlinknet34-less-pool": Arch(BasicBlock, (3, 4, 6), 5),
-    "linknet34": Arch(BasicBlock, (3, 4, 6, 3), 0),
+    "dlinknet34": Arch(partial(BASIC, centre=dilated(4))),
+    "dlinknet50": Arch(partial(LinkNet, Bottleneck, BLOCKS34, centre=dilated(5))),
+    "dlinknet101": Arch(partial(LinkNet, Bottleneck, BLOCKS101, centre=dilated(5))),
+    "dlinknet34-less-pool": Arch(partial(LinkNet, BasicBlock, BLOCKS34[:3], centre=dilated(5))),
+    "linknet34": Arch(BASIC),
+    "unet": Arch(UNet, "down1.0.weight", planes=8, step=1),
+    "dunet": Arch(DUNet, "conv1.weight"),
+    "pplinknet34-psp64": Arch(partial(PSP, kept=1), spec=PP_SPEC),
+    "pplinknet34-psp128": Arch(partial(PSP, kept=2), spec=PP_SPEC),
+    "pplinknet34-psp": Arch(PSP, spec=PP_SPEC),
+    "pplinknet34-psp64-hdc": Arch(partial(PSP, kept=1, hybrid=True), spec=PP_SPEC),
 }
-PLANES = 64  # channels of the stem as published
-STEP = 8  # planes are multiples of this, so that every layer's channels divide by 4
 
 
-def build(arch: str, width: float = 1.0) -> LinkNet:
-    """The network with fresh weights. `width` multiplies the channels of every layer."""
+def arch_of(arch: str) -> Arch:
     if arch not in ARCHS:
         raise BadInput(f"--arch {arch}: not a network of dlink; there are {', '.join(ARCHS)}")
-    planes = PLANES * width
-    if planes < STEP or planes % STEP:
-        raise BadInput(f"--width {width}: must be a multiple of {STEP / PLANES}, so that channels come out whole")
-    a = ARCHS[arch]
-    return LinkNet(a.block, a.blocks, int(planes), a.dilations)
+    return ARCHS[arch]
+
+
+def build(arch: str, width: float = 1.0) -> RoadNet:
+    """The network with fresh weights. `width` multiplies the channels of every layer."""
+    a = arch_of(arch)
+    planes = a.planes * width
+    if planes < a.step or planes % a.step:
+        raise BadInput(f"--width {width}: must be a multiple of {a.step / a.planes}, so that channels come out whole")
+    return a.make(int(planes))
+
+
+def spec_of(arch: str, **values: Any) -> Spec:
+    """A Spec with the preparation that a network was published with, where `values` say nothing else."""
+    return Spec(arch=arch, **{**arch_of(arch).spec, **values})

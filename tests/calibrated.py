@@ -11,8 +11,8 @@ from dlink.calib.ranges import Ranges, gather
 from dlink.calib.rescale import rescale
 from dlink.calib.sample import Sample, Tile, digest
 from dlink.export.onnx_file import fold_norms, write_onnx
+from dlink.nets.zoo import spec_of
 from dlink.scenes import with_roads
-from dlink.trt_runtime import Spec
 from dlink.trt_runtime.images import write_image
 from tests.test_export import SIDE, trained
 
@@ -22,7 +22,7 @@ QUIET = lambda done, total, words: None  # noqa: E731
 def small(arch: str, path: Path, precision: str = "fp32") -> Path:
     """An eighth-width network with made-up weights, as an ONNX file."""
     found = trained(arch)
-    write_onnx(fold_norms(found.net), Spec(arch=arch, width=0.125, tile=SIDE, precision=precision), path)
+    write_onnx(fold_norms(found.net), spec_of(arch, width=0.125, tile=SIDE, precision=precision), path)
     return path
 
 

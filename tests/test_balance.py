@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from torch import fx
+from torch import fx, nn
 
 from dlink.export.balance import COMFORT, HALF_MAX, balance, overflow, peaks
 from dlink.export.export import export
@@ -17,6 +17,8 @@ SPEC = Spec(tile=SIDE, width=0.125, precision="fp16")
 def loud(arch="dlinknet34"):
     """A network whose centre reaches values far beyond float16, as trained ones do."""
     found = trained(arch)
+    if arch in ("unet", "dunet"):
+        return loud_unet(found)
     encoder = f"encoder{found.net.stages}"
     with torch.no_grad():
         last = found.net.get_submodule(f"{encoder}.{len(found.net.get_submodule(encoder)) - 1}")
@@ -24,6 +26,18 @@ def loud(arch="dlinknet34"):
         norm.weight *= 1e6
         norm.bias *= 1e6
         found.net.get_submodule(f"decoder{found.net.stages}.norm1").running_var *= 1e12
+    return found
+
+
+def loud_unet(found):
+    """The same of a network without norms: what is loud before the centre is quiet behind it."""
+    net = found.net
+    convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    with torch.no_grad():
+        for conv in (convs[2], convs[-1]):
+            conv.weight *= 1e6 if conv is convs[2] else 1e-6
+            if conv is convs[2]:
+                conv.bias *= 1e6
     return found
 
 

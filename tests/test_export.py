@@ -13,7 +13,7 @@ from dlink.export.export import export
 from dlink.export.onnx_file import fold_norms
 from dlink.export.torch_backend import network
 from dlink.nets.checkpoint import Checkpoint, write_checkpoint
-from dlink.nets.zoo import ARCHS, build
+from dlink.nets.zoo import ARCHS, build, spec_of
 from dlink.scenes import with_roads
 from dlink.trt_runtime import BadModel, CheckFailed, Spec, open_model
 
@@ -32,11 +32,12 @@ def trained(arch, width=0.125):
             nn.init.uniform_(module.running_var, 0.5, 2.0)
     net.eval()
     with torch.inference_mode():
-        x = torch.from_numpy(Spec(tile=SIDE).prepare(np.stack(tiles())))
+        x = torch.from_numpy(spec_of(arch, tile=SIDE).prepare(np.stack(tiles())))
         logits = net.logits(x)
-        net.finalconv3.weight *= 2 / logits.std()
-        net.finalconv3.bias.zero_()
-        net.finalconv3.bias -= net.logits(x).median()
+        last = [m for m in net.modules() if isinstance(m, nn.Conv2d)][-1]
+        last.weight *= 2 / logits.std()
+        last.bias.zero_()
+        last.bias -= net.logits(x).median()
     return Checkpoint(net, arch, width, "0" * 64)
 
 
@@ -123,7 +124,7 @@ def test_fp16_halves_the_file(checkpoint, tmp_path):
 def test_every_network_is_proven_and_opens(arch, precision, tmp_path):
     path = tmp_path / "net.onnx"
     found = trained(arch)
-    spec = Spec(arch=arch, width=0.125, tile=SIDE, precision=precision)
+    spec = spec_of(arch, width=0.125, tile=SIDE, precision=precision)
     seen = export(found, path, spec, tiles())
     assert seen.tiles == 2
     assert seen.difference <= (1e-4 if precision == "fp32" else 0.05)

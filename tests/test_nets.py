@@ -11,13 +11,20 @@ PARAMETERS = {  # of the published networks
     "dlinknet101": 236_637_217,
     "dlinknet34-less-pool": 11_245_633,
     "linknet34": 21_642_401,
+    "unet": 39_500_929,
+    "dunet": 19_201_025,
+    **{f"pplinknet34-{name}": 22_443_841 for name in ("psp", "psp64", "psp128", "psp64-hdc")},
 }
+MEBIBYTES = {"dunet": 73, "dlinknet34": 119, "dlinknet50": 831, "dlinknet101": 904}  # the slides' "parameter number"
 MULTIPLY_ADDS = {  # billions for one view of 1024 x 1024
     "linknet34": 92.7,
     "dlinknet34": 106.3,
     "dlinknet34-less-pool": 95.0,
     "dlinknet50": 347.7,
     "dlinknet101": 425.3,
+    "unet": 23.7,
+    "dunet": 820.6,
+    "pplinknet34-psp64": 139.7,
 }
 
 
@@ -28,7 +35,12 @@ def test_parameters_are_those_of_the_published_network(arch):
     assert sum(p.numel() for p in net.parameters()) == PARAMETERS[arch]
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize(("arch", "mebibytes"), MEBIBYTES.items())
+def test_files_are_as_large_as_the_slides_say(arch, mebibytes):
+    assert PARAMETERS[arch] * 4 / 2**20 == pytest.approx(mebibytes, abs=1.4)
+
+
+@pytest.mark.parametrize("arch", MULTIPLY_ADDS)
 def test_work_is_that_of_the_published_network(arch):
     with torch.device("meta"):
         net = build(arch).eval()
@@ -47,10 +59,11 @@ def test_work_is_that_of_the_published_network(arch):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("size", [(32, 32), (64, 96)])
-def test_probabilities_have_the_images_size(arch, size):
+@pytest.mark.parametrize("sides", [(1, 1), (2, 3)])
+def test_probabilities_have_the_images_size(arch, sides):
     torch.manual_seed(0)
     net = build(arch, 0.125).eval()
+    size = tuple(net.multiple * n for n in sides)
     with torch.inference_mode():
         prob = net(torch.randn(2, 3, *size))
     assert prob.shape == (2, 1, *size)

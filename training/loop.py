@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dlink.nets.checkpoint import read_checkpoint, write_checkpoint
-from dlink.nets.linknet import LinkNet
+from dlink.nets.network import RoadNet
 from dlink.nets.zoo import build
 from dlink.training.crops import Crops, labelled
 from dlink.trt_runtime.errors import BadInput
@@ -140,7 +140,7 @@ def finished(course: Course, recipe: Recipe) -> bool:
 
 
 def run_epoch(
-    net: LinkNet,
+    net: RoadNet,
     optimiser: torch.optim.Optimizer,
     crops: Crops,
     course: Course,
@@ -175,7 +175,7 @@ def run_epoch(
     return total / len(loader)
 
 
-def begin(recipe: Recipe, init: Path | None) -> LinkNet:
+def begin(recipe: Recipe, init: Path | None) -> RoadNet:
     """The network with fresh weights, or with those of a checkpoint."""
     if init is None:
         return build(recipe.arch, recipe.width)
@@ -188,11 +188,11 @@ def begin(recipe: Recipe, init: Path | None) -> LinkNet:
     return read.net
 
 
-def copied(net: LinkNet) -> Weights:
+def copied(net: RoadNet) -> Weights:
     return {k: v.clone() for k, v in net.state_dict().items()}
 
 
-def restore(path: Path, recipe: Recipe, net: LinkNet, optimiser: torch.optim.Optimizer) -> tuple[Course, Weights]:
+def restore(path: Path, recipe: Recipe, net: RoadNet, optimiser: torch.optim.Optimizer) -> tuple[Course, Weights]:
     """Load a state file into network and optimiser; gives where the schedule was and the best weights so far."""
     if not path.exists():
         raise BadInput(f"{path}: nothing to resume; leave --resume out to begin")
