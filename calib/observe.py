@@ -82,7 +82,7 @@ def observed(graph: Network) -> list[str]:
     for node in graph.model.graph.node:
         if node.op_type == "Add":
             names += [*node.input, *node.output]
-    return list(dict.fromkeys(names))
+    return [name for name in dict.fromkeys(names) if name not in graph.weights]
 
 
 def see(graph: Network, inputs: Inputs, tick: Tick) -> dict[str, Seen]:

@@ -48,7 +48,7 @@ def place(graph: Network, deconv: str, keep: Iterable[str] = ()) -> list[Unit]:
     """Every unit of a network and its precision. `keep` are patterns of names that stay FP16."""
     total = sum(graph.macs(node) for node in graph.convolutions)
     shares = {node.name: graph.macs(node) / total for node in graph.convolutions}
-    spared = sum(shares[n.name] for n in (*graph.read_by[graph.input], graph.convolutions[-1]) if n.name in shares)
+    spared = sum(shares[n.name] for n in (*graph.read_by[graph.input], *last(graph)) if n.name in shares)
     units = []
     for node in graph.model.graph.node:
         if node.op_type in CONVOLUTIONS:
@@ -75,11 +75,16 @@ def kept(units: list[Unit], keep: list[str]) -> list[Unit]:
 
 def why_not(graph: Network, node: onnx.NodeProto, deconv: str) -> str:
     """Why a convolution stays FP16; nothing where it does not."""
-    if node.name == graph.convolutions[-1].name:
+    if node.name in {n.name for n in last(graph)}:
         return "the last convolution"
     if node.op_type == "ConvTranspose" and deconv != "int8":
         return "transposed" if deconv == "fp16" else "transposed, and can't be rewritten"
     return ""
+
+
+def last(graph: Network) -> list[onnx.NodeProto]:
+    """The convolutions in front of a sigmoid: one, or one of each member of an ensemble."""
+    return [n for n in graph.convolutions if any(r.op_type == "Sigmoid" for r in graph.read_by.get(n.output[0], []))]
 
 
 def skip_of(graph: Network, add: onnx.NodeProto) -> str | None:

@@ -51,6 +51,7 @@ class Writer:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: list[onnx.TensorProto] = field(default_factory=list)
     pairs: dict[str, str] = field(default_factory=dict)  # what stands for a tensor once it was quantised
+    floats: set[str] = field(default_factory=set)  # tensors in float32 where the base is FP16: the ends
 
     def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, [output], f"{output}_node", **attributes))
@@ -64,7 +65,7 @@ class Writer:
         return self.add("Cast", [tensor], f"{tensor}_half", to=TensorProto.FLOAT16) if self.half else tensor
 
     def to_float(self, tensor: str) -> str:
-        if not self.half or tensor == self.graph.input:
+        if not self.half or tensor in self.floats:
             return tensor
         return self.add("Cast", [tensor], f"{tensor}_float", to=TensorProto.FLOAT)
 
@@ -98,20 +99,26 @@ class Writer:
             made.input[0] = self.pair(node.input[0])
         else:
             made.input[1] = self.float_weight(node.input[1], weight)
-            if node.input[0] == self.graph.input:
+            if node.input[0] in self.floats:
                 made.input[0] = self.pairs.setdefault(node.input[0], self.to_half(node.input[0]))
         if bias is not None:
             made.input[2] = self.float_weight(node.input[2], bias)
         self.nodes.append(made)
 
     def other(self, node: onnx.NodeProto) -> None:
-        """A node as it is; what is the file's own output stays float32, as does the sigmoid before it."""
+        """A node as it is; in float32 from the image to the first convolution and from the sigmoids on."""
         made = copy.deepcopy(node)
-        for name in node.input:
-            if name in self.graph.weights:
-                self.float_weight(name, self.graph.weights[name])
         if node.op_type == "Sigmoid":
             made.input[0] = self.to_float(node.input[0])
+            self.floats.add(node.output[0])
+        if self.floats & set(node.input):
+            self.floats.add(node.output[0])
+        for name in node.input:
+            if name in self.graph.weights:
+                wide = node.output[0] in self.floats
+                self.constant(
+                    name, self.graph.weights[name].astype(np.float32 if wide or not self.half else np.float16)
+                )
         self.nodes.append(made)
 
 
@@ -131,7 +138,7 @@ def write_qdq(
 ) -> onnx.ModelProto:
     """The quantised model of a (rescaled) graph. `limits` and `means` are of its tensors, after rescaling."""
     by_node = {unit.node: unit for unit in units}
-    writer = Writer(graph, limits, means, half=base == "fp16")
+    writer = Writer(graph, limits, means, half=base == "fp16", floats={graph.input})
     for node in graph.model.graph.node:
         unit = by_node.get(node.name)
         if node.op_type in CONVOLUTIONS:

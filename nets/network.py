@@ -1,4 +1,4 @@
-"""What every network of this package is: an image in, the logits of its roads out."""
+"""What every network of this package is: an image in, the probability of road out."""
 
 from torch import Tensor, nn, sigmoid
 
@@ -9,8 +9,12 @@ class RoadNet(nn.Module):
     multiple = 32  # px
 
     def logits(self, x: Tensor) -> Tensor:
-        """What `forward` gives before its sigmoid."""
+        """What a network gives before its sigmoid; an ensemble has none."""
         raise NotImplementedError
 
+    def road(self, x: Tensor) -> Tensor:
+        """The probability in float32, in whatever the network computes."""
+        return sigmoid(self.logits(x).float())
+
     def forward(self, x: Tensor) -> Tensor:
-        return sigmoid(self.logits(x))
+        return self.road(x)

@@ -1,0 +1,71 @@
+"""Several networks as one: the weighted mean of their probabilities, from one image.
+
+The image comes prepared for the first; where another was trained on another preparation, its own is made of that.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from math import isclose, isfinite, lcm
+
+import torch
+from torch import Tensor, nn
+
+from dlink.nets.checkpoint import Checkpoint
+from dlink.nets.network import RoadNet
+from dlink.nets.zoo import spec_of
+from dlink.trt_runtime.errors import BadInput
+
+JOIN = "+"  # between the members' names in the spec
+
+
+class Member(nn.Module):
+    """One network, which sees x * scale + shift of the image prepared for the first."""
+
+    def __init__(self, net: RoadNet, scale: Sequence[float], shift: Sequence[float]) -> None:
+        super().__init__()
+        self.net = net
+        self.own = any(s != 1 for s in scale) or any(s != 0 for s in shift)
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32)[:, None, None])
+        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32)[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.net.road(x * self.scale + self.shift if self.own else x)
+        return y
+
+
+class Ensemble(RoadNet):
+    """The weighted mean of its members' probabilities."""
+
+    def __init__(self, members: Sequence[Member], weights: Sequence[float]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.weights = tuple(weights)
+        self.multiple = lcm(*(m.net.multiple for m in members))
+
+    def road(self, x: Tensor) -> Tensor:
+        first, *rest = (member(x) * weight for member, weight in zip(self.members, self.weights, strict=True))
+        for one in rest:
+            first = first + one
+        total: Tensor = first
+        return total
+
+
+def ensemble(found: Sequence[Checkpoint], weights: Sequence[float]) -> Checkpoint:
+    """Checkpoints as one network. `weights` are positive, one for each, and sum to 1."""
+    if len(weights) != len(found):
+        raise BadInput(f"--weights: {len(weights)} numbers for {len(found)} checkpoints; give one for each")
+    if not all(isfinite(w) and w > 0 for w in weights) or not isclose(sum(weights), 1, abs_tol=1e-3):
+        raise BadInput(f"--weights {','.join(f'{w:g}' for w in weights)}: must be positive and sum to 1")
+    net = Ensemble([member(c, found[0]) for c in found], [w / sum(weights) for w in weights])
+    digest = hashlib.sha256(" ".join([*(c.sha256 for c in found), *map(repr, weights)]).encode()).hexdigest()
+    return Checkpoint(net.eval(), JOIN.join(c.arch for c in found), found[0].width, digest)
+
+
+def member(found: Checkpoint, first: Checkpoint) -> Member:
+    """A member's preparation in terms of the first's: x2 = p s2 + b2 and x1 = p s1 + b1 give x2 = x1 s2/s1 + ..."""
+    ours, theirs = spec_of(found.arch), spec_of(first.arch)
+    scale = [a / b for a, b in zip(ours.scale, theirs.scale, strict=True)]
+    shift = [b2 - b1 * s for b2, b1, s in zip(ours.shift, theirs.shift, scale, strict=True)]
+    return Member(found.net, scale, shift)
