@@ -16,16 +16,30 @@ from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
 @click.option("--batch", default=4, show_default=True, help="Crops a step.")
 @click.option("--epochs", default=300, show_default=True, help="Passes over the tiles, at most.")
 @click.option("--rate", default=2e-4, show_default=True, help="Adam's rate at the start.")
+@click.option("--loss", default="bce+dice", show_default=True, help="bce+dice (the authors'), focal or focal+dice.")
 @click.option("--schedule", default="plateau", show_default=True, help="plateau (the authors') or poly (PP-LinkNet's).")
+@click.option("--colours", default="released", show_default=True, help="Shifts of the released code, or the slides.")
+@click.option("--valid", type=IN_FOLDER, help="Labelled tiles: their IoU after each epoch; the best epoch is kept.")
+@click.option("--patience", default=0, help="Stop after so many epochs without a better IoU.  [default: never]")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--amp/--no-amp", default=False, help="Compute in bfloat16 where it is safe.")
+@click.option("--amp/--no-amp", default=False, help="Mixed precision: bfloat16 (float16 on GPUs without it).")
 @click.option("--workers", default=0, show_default=True, help="Processes that load tiles.")
 @click.option("--init", type=IN_FILE, help="Begin from this checkpoint, for a second stage.")
+@click.option("--encoder", type=IN_FILE, help="A classifier's weights, torchvision's names (D-UNet: VGG-13).")
+@click.option("--distil", is_flag=True, help="Teach one view of --init what its eight give; labels are not needed.")
 @click.option("--half", is_flag=True, help="Store the checkpoint in float16.")
 @click.option("--resume", is_flag=True, help="Go on where a stopped training left its .state file.")
-def train(tiles: Path, out: Path, workers: int, resume: bool, init: Path | None, half: bool, **recipe: object) -> None:
-    """Train a network on TILES (<id>_sat.jpg with <id>_mask.png) by the authors' recipe."""
-    from dlink.training.loop import Recipe, Step, train
+def train(
+    tiles: Path, out: Path, workers: int, resume: bool, init: Path | None, encoder: Path | None, valid: Path | None,
+    distil: bool, half: bool, **recipe: object,
+) -> None:  # fmt: skip
+    """Train a network on TILES (<id>_sat.jpg with <id>_mask.png) by the authors' recipe.
+
+    Several GPUs: torchrun --nproc-per-node=4 -m dlink.cli.train TILES ...
+    """
+    from dlink.training.loop import train
+    from dlink.training.recipe import Recipe, Step
+    from dlink.training.world import speaks
     from dlink.trt_runtime.images import find_tiles
 
     show = progress("train")
@@ -34,6 +48,20 @@ def train(tiles: Path, out: Path, workers: int, resume: bool, init: Path | None,
         done = (s.epoch - 1) * s.steps + s.step
         show(done, s.epochs * s.steps, f"epoch {s.epoch}/{s.epochs} loss {s.loss:.4f} rate {s.rate:.2g}")
 
-    options = {"workers": workers, "resume": resume, "init": init, "half": half}
-    course = train(find_tiles(tiles), out, Recipe(**recipe), **options, report=report)  # type: ignore[arg-type]
+    def say(words: str) -> None:
+        click.echo(words, err=True)
+
+    course = train(
+        find_tiles(tiles), out, Recipe(**recipe), workers=workers, resume=resume, init=init, encoder=encoder,  # type: ignore[arg-type]
+        valid=find_tiles(valid) if valid else None, distil=distil, half=half, report=report, say=say,
+    )  # fmt: skip
+    if not speaks():
+        return
     click.echo(f"{out}: {course.done} epochs, loss {course.losses[-1]:.4f} at the end, {course.best:.4f} at best")
+    if course.ious:
+        one, eight = max(course.ious)
+        click.echo(f"IoU on {valid}: {one:.4f} with one view, {eight:.4f} with eight, in the epoch that was kept")
+
+
+if __name__ == "__main__":
+    train()

@@ -8,7 +8,9 @@ from dlink.nets.checkpoint import read_checkpoint
 from dlink.training import loop
 from dlink.training.augment import augment
 from dlink.training.crops import Crops
-from dlink.training.loop import Recipe, road_loss, train
+from dlink.training.loop import train
+from dlink.training.losses import bce_dice
+from dlink.training.recipe import Recipe
 from dlink.trt_runtime import BadInput, Spec
 from dlink.trt_runtime.images import find_tiles, write_image
 
@@ -28,16 +30,16 @@ def test_the_loss_is_cross_entropy_plus_dice_over_the_batch():
     g = torch.tensor([1.0, 0.0, 1.0, 0.0]).reshape(2, 1, 2, 1)
     entropy = -(g * p.log() + (1 - g) * (1 - p).log()).mean()
     dice = 2 * (0.9 + 0.6) / (0.9 + 0.2 + 0.6 + 0.5 + 2)
-    assert road_loss(torch.logit(p), g).item() == pytest.approx(entropy.item() + 1 - dice, abs=1e-5)
+    assert bce_dice(torch.logit(p), g).item() == pytest.approx(entropy.item() + 1 - dice, abs=1e-5)
 
 
 def test_the_loss_of_extreme_logits_is_finite():
     logits = torch.tensor([1e4, -1e4], requires_grad=True)
-    loss = road_loss(logits, torch.tensor([0.0, 1.0]))
+    loss = bce_dice(logits, torch.tensor([0.0, 1.0]))
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
-    assert torch.isfinite(road_loss(torch.full((1, 1, 2, 2), -1e4), torch.zeros(1, 1, 2, 2)))
+    assert torch.isfinite(bce_dice(torch.full((1, 1, 2, 2), -1e4), torch.zeros(1, 1, 2, 2)))
 
 
 def test_augmentation_moves_image_and_label_together():
@@ -101,10 +103,10 @@ def test_the_plateau_schedule_is_the_authors(tiles, tmp_path, monkeypatch):
     losses = iter([1.0, 0.5] + [0.6] * 20)
     rates = []
 
-    def epoch(net, optimiser, crops, course, *rest):
-        rates.append(course.rate)
+    def epoch(run):
+        rates.append(run.course.rate)
         with torch.no_grad():
-            net.firstbn.bias += 1
+            run.net.firstbn.bias += 1
         return next(losses)
 
     monkeypatch.setattr(loop, "run_epoch", epoch)
@@ -137,7 +139,9 @@ def test_a_begun_training_is_not_overwritten_and_resumed_only_as_it_was(tiles, t
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"schedule": "cosine"}, "plateau, poly, got 'cosine'"),
+        ({"schedule": "cosine"}, "--schedule cosine: must be one of plateau, poly"),
+        ({"loss": "iou"}, "--loss iou: must be one of bce.dice, focal, focal.dice"),
+        ({"colours": "loud"}, "--colours loud: must be one of released, slides"),
         ({"batch": 0}, "must be positive"),
         ({"rate": 0.0}, "must"),
     ],

@@ -1,7 +1,8 @@
 """The authors' augmentation: each step with probability one half, for image and label alike.
 
-Amounts are those of the released code (hue +-30 of OpenCV's 180, saturation +-5, value +-15, shift, scale and aspect
-+-0.1 with a black border); its slips are not: hue wraps at 180, and aspect changes the sides against each other.
+Amounts are those of the released code, PP-LinkNet's as well (hue +-30 of OpenCV's 180, saturation +-5, value +-15,
+shift, scale and aspect +-0.1 with a black border), or for colours the slides'. Its slips are not: hue wraps at 180, and
+aspect changes the sides against each other.
 """
 
 from typing import TypeAlias
@@ -12,14 +13,16 @@ from numpy.typing import NDArray
 
 Pair: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
-HSV_SHIFT = (30, 5, 15)
+COLOURS = {"released": (30, 5, 15), "slides": (11, 15, 30)}  # of H (OpenCV's 0..180; the slides' 15 are of 256), S, V
 SHIFT = SCALE = ASPECT = 0.1
 
 
-def augment(image: NDArray[np.uint8], label: NDArray[np.uint8], rng: np.random.Generator) -> Pair:
+def augment(
+    image: NDArray[np.uint8], label: NDArray[np.uint8], rng: np.random.Generator, colours: str = "released"
+) -> Pair:
     """uint8 RGB (S, S, 3) and 0/255 (S, S) -> the same shapes, changed by what `rng` draws."""
     if rng.random() < 0.5:
-        image = shift_colours(image, rng)
+        image = shift_colours(image, rng, COLOURS[colours])
     if rng.random() < 0.5:
         image, label = warp(image, label, rng)
     if rng.random() < 0.5:
@@ -31,9 +34,9 @@ def augment(image: NDArray[np.uint8], label: NDArray[np.uint8], rng: np.random.G
     return image, label
 
 
-def shift_colours(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def shift_colours(image: NDArray[np.uint8], rng: np.random.Generator, most: tuple[int, int, int]) -> NDArray[np.uint8]:
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.int16)
-    hsv += np.array([rng.integers(-s, s + 1) for s in HSV_SHIFT], np.int16)
+    hsv += np.array([rng.integers(-s, s + 1) for s in most], np.int16)
     hsv[..., 0] %= 180
     return cv2.cvtColor(hsv.clip(0, 255).astype(np.uint8), cv2.COLOR_HSV2RGB)  # type: ignore[return-value]
 

@@ -1,89 +1,75 @@
-"""The authors' training: loss, optimiser, schedule, in a loop that can be stopped and taken up again.
+"""The authors' training: optimiser and schedule in a loop that can be stopped and taken up again.
 
 Adam at 2e-4 on binary cross-entropy plus soft Dice; the best epoch by training loss is what is kept. Their schedule,
 `plateau`: after more than 3 epochs without a better loss the best weights are loaded again and the rate divided by 5,
 at every further such epoch too; after more than 6, or below 5e-7, it ends. `poly` is PP-LinkNet's
-(1 - progress)^0.9 over a fixed number of epochs, for when time is short; there the last epoch is kept.
+(1 - progress)^0.9 over a fixed number of epochs, for when time is short; there the last epoch is kept. With tiles to
+validate on, the epoch with the best pooled IoU (one view) is kept instead, by either schedule.
 
-Beside the checkpoint stands `<name>.state`, from which `resume` goes on as if it had never stopped.
+Beside the checkpoint stand `<name>.csv` and `<name>.png`, the history, and `<name>.state`, from which `resume` goes on
+as if it had never stopped.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
 
-from dlink.nets.checkpoint import read_checkpoint, write_checkpoint
+from dlink.nets.checkpoint import keys_of, read_checkpoint, write_checkpoint
 from dlink.nets.network import RoadNet
-from dlink.nets.zoo import build
+from dlink.nets.zoo import build, spec_of
 from dlink.training.crops import Crops, labelled
-from dlink.trt_runtime.errors import BadInput
+from dlink.training.distil import eight_views
+from dlink.training.encoder import Filled, fill_encoder
+from dlink.training.history import write_history
+from dlink.training.losses import LOSSES
+from dlink.training.recipe import Course, Recipe, Step
+from dlink.training.validate import validate
+from dlink.training.world import World, joined
+from dlink.trt_runtime.errors import BadInput, CheckFailed
 from dlink.trt_runtime.files import replacing
 from dlink.trt_runtime.images import TileFile
-from dlink.trt_runtime.spec import Spec
 
 Weights: TypeAlias = dict[str, Tensor]
 
-SCHEDULES = ("plateau", "poly")
 RELOAD_AFTER, STOP_AFTER, DIVISOR, LEAST_RATE = 3, 6, 5.0, 5e-7  # the authors' train.py
 POLY_POWER = 0.9  # PP-LinkNet
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What a training depends on besides its tiles."""
+class Logits(nn.Module):
+    """A network whose `forward` gives its logits, for what wraps a `forward`."""
 
-    arch: str = "dlinknet34"
-    width: float = 1.0
-    crop: int = 1024  # side of the training crops, px
-    batch: int = 4
-    epochs: int = 300  # at most
-    rate: float = 2e-4
-    schedule: str = "plateau"
-    seed: int = 0
-    amp: bool = False  # bfloat16 where it is safe
+    def __init__(self, net: RoadNet) -> None:
+        super().__init__()
+        self.net = net
 
-    def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise BadInput(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
-        if min(self.batch, self.epochs) < 1 or not self.rate > 0:
-            raise BadInput(f"batch, epochs and rate must be positive, got {self.batch}, {self.epochs}, {self.rate}")
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net.logits(x)
 
 
 @dataclass
-class Step:
-    """Where a training is, for a progress line."""
+class Run:
+    """A training under way."""
 
-    epoch: int  # from 1
-    epochs: int
-    step: int  # from 1, within the epoch
-    steps: int
-    loss: float  # mean of the epoch so far
-    rate: float
-    seconds: float  # since this run began
-
-
-@dataclass
-class Course:
-    """What the schedule remembers from epoch to epoch."""
-
-    rate: float
-    done: int = 0  # epochs behind us
-    stale: int = 0  # epochs since the loss was last better
-    best: float = float("inf")
-    losses: list[float] = field(default_factory=list)
-
-
-def road_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy (mean) + soft Dice over the whole batch, 1 - 2 sum(p g) / (sum p + sum g)."""
-    p = torch.sigmoid(logits)
-    dice = (2 * (p * target).sum() + 1e-6) / (p.sum() + target.sum() + 1e-6)
-    return nn.functional.binary_cross_entropy_with_logits(logits, target) + 1 - dice
+    net: RoadNet
+    model: nn.Module  # gives the logits
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    half: torch.dtype  # of mixed precision
+    crops: Crops
+    recipe: Recipe
+    course: Course
+    world: World
+    teacher: nn.Module | None  # whose eight views are the target
+    workers: int
+    start: float
+    report: Callable[[Step], None]
 
 
 def train(
@@ -94,112 +80,209 @@ def train(
     workers: int = 0,
     resume: bool = False,
     init: Path | None = None,
+    encoder: Path | None = None,
+    valid: list[TileFile] | None = None,
+    distil: bool = False,
     half: bool = False,
     report: Callable[[Step], None] = lambda step: None,
+    say: Callable[[str], None] = lambda words: None,
 ) -> Course:
     """Train on a folder's tiles and write the checkpoint to `out` whenever an epoch deserves to be kept.
 
-    `init` is a checkpoint of the same network to begin from, for a second stage on other tiles. `half` stores the
-    result in float16: half the file, and read as float32 again.
+    init: a checkpoint of the same network to begin from, for a second stage on other tiles.
+    encoder: a classifier's weights with torchvision's names.
+    valid: labelled tiles whose IoU is measured after each epoch.
+    distil: teach the network's one view what the eight views of `init` give; labels are not looked at.
+    half: store the result in float16: half the file, and read as float32 again.
+
+    Started by torchrun, its processes train one network.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(recipe.seed)
-    net = begin(recipe, init).to(device)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(net.parameters(), recipe.rate)
-    course, best = Course(recipe.rate), copied(net)
+    recipe.check_crop()
+    if distil and init is None:
+        raise BadInput("--distil: name the trained network to teach with --init")
+    chosen = tiles if distil else labelled(tiles)
+    checked = labelled(valid) if valid else []
+    if recipe.patience and not checked:
+        raise BadInput("--patience: looks at the validation IoU; give --valid a folder of labelled tiles")
     state_path = out.with_suffix(".state")
-    if resume:
-        course, best = restore(state_path, recipe, net, optimiser)
-    elif state_path.exists():
+    if not resume and state_path.exists():
         raise BadInput(f"{state_path}: a training of this name was begun; --resume goes on with it, or delete it")
-    crops = Crops(labelled(tiles), Spec(tile=recipe.crop), recipe.seed)
-    start = time.monotonic()
-    while course.done < recipe.epochs and not finished(course, recipe):
-        crops.epoch = course.done
-        loss = run_epoch(net, optimiser, crops, course, recipe, workers, start, report)
-        course.losses.append(loss)
-        course.done += 1
-        course.stale = 0 if loss < course.best else course.stale + 1
-        course.best = min(loss, course.best)
-        if course.stale == 0 or recipe.schedule == "poly":
-            best = copied(net)
+    with joined() as world:
+        torch.manual_seed(recipe.seed)
+        net, filled = begin(recipe, init, encoder)
+        if filled:
+            say(str(filled))
+        net.to(world.device)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        half_type = half_of(world.device)
+        run = Run(
+            net=net,
+            model=world.wrap(Logits(net)),
+            optimiser=torch.optim.Adam(net.parameters(), recipe.rate),
+            scaler=torch.amp.GradScaler(world.device.type, enabled=recipe.amp and half_type == torch.float16),
+            half=half_type,
+            crops=Crops(chosen, spec_of(recipe.arch, tile=recipe.crop), recipe.seed, colours=recipe.colours),
+            recipe=recipe,
+            course=Course(recipe.rate),
+            world=world,
+            teacher=begin(recipe, init, None)[0].to(world.device).eval() if distil else None,
+            workers=workers,
+            start=time.monotonic(),
+            report=report if world.first else lambda step: None,
+        )
+        best = copied(net)
+        if resume:
+            best = restore(state_path, run)
+        while run.course.done < recipe.epochs and not finished(run):
+            best = epoch(run, best, checked, out, half, state_path)
+        return run.course
+
+
+def half_of(device: torch.device) -> torch.dtype:
+    """bfloat16, or float16 with scaled gradients on GPUs that have no bfloat16."""
+    return torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
+
+
+def epoch(run: Run, best: Weights, checked: list[TileFile], out: Path, half: bool, state_path: Path) -> Weights:
+    """One epoch and what follows from it; the best weights so far."""
+    course, recipe, world = run.course, run.recipe, run.world
+    run.crops.epoch = course.done
+    course.rates.append(course.rate)
+    loss = world.mean(run_epoch(run))
+    course.losses.append(loss)
+    course.done += 1
+    course.stale = 0 if loss < course.best else course.stale + 1
+    course.best = min(loss, course.best)
+    if checked:
+        found = validate(run.net, checked, run.crops.spec) if world.first else (0.0, 0.0)
+        one, eight = world.agreed(found)
+        course.ious.append((one, eight))
+    keep = course.since_best_iou == 0 if checked else course.stale == 0 or recipe.schedule == "poly"
+    if keep:
+        best = copied(run.net)
+        if world.first:
             with replacing(out) as part:
-                write_checkpoint(net, part, half=half)
-        elif course.stale > RELOAD_AFTER:
-            net.load_state_dict(best)
-            course.rate /= DIVISOR
+                write_checkpoint(run.net, part, half=half)
+    if recipe.schedule == "plateau" and course.stale > RELOAD_AFTER:
+        run.net.load_state_dict(best)
+        course.rate /= DIVISOR
+    if world.first:
+        write_history(course, out)
         with replacing(state_path) as part:
-            state = {"net": net.state_dict(), "best": best, "optimiser": optimiser.state_dict()}
-            torch.save({"recipe": asdict(recipe), "course": asdict(course), **state}, part)
-    return course
+            torch.save(state_of(run, best), part)
+    return best
 
 
-def finished(course: Course, recipe: Recipe) -> bool:
+def finished(run: Run) -> bool:
+    course, recipe = run.course, run.recipe
+    if recipe.patience and course.since_best_iou >= recipe.patience:
+        return True
     return recipe.schedule == "plateau" and (course.stale > STOP_AFTER or course.rate < LEAST_RATE)
 
 
-def run_epoch(
-    net: RoadNet,
-    optimiser: torch.optim.Optimizer,
-    crops: Crops,
-    course: Course,
-    recipe: Recipe,
-    workers: int,
-    start: float,
-    report: Callable[[Step], None],
-) -> float:
-    """One pass over the crops; the mean loss."""
-    device = next(net.parameters()).device
-    order = torch.Generator().manual_seed(recipe.seed * 100_003 + course.done)
-    whole = len(crops) >= recipe.batch  # a last batch of one would upset the batch norms
-    loader = DataLoader(crops, recipe.batch, shuffle=True, generator=order, num_workers=workers, drop_last=whole)
-    net.train()
+def run_epoch(run: Run) -> float:
+    """One pass over the crops; the mean loss of this process."""
+    course, recipe, world = run.course, run.recipe, run.world
+    generator = torch.Generator().manual_seed(recipe.seed * 100_003 + course.done)
+    order = world.share(torch.randperm(len(run.crops), generator=generator).tolist())
+    whole = len(order) >= recipe.batch  # a last batch of one would upset the batch norms
+    loader = DataLoader(
+        run.crops, recipe.batch, sampler=order, generator=generator, num_workers=run.workers, drop_last=whole
+    )
+    run.net.train()
+    if run.teacher is not None:
+        hold_norms(run.net)
     total = 0.0
-    for i, (x, target) in enumerate(loader):
+    for i, (x, target, which) in enumerate(loader):
         rate = course.rate
         if recipe.schedule == "poly":
             rate *= (1 - (course.done + i / len(loader)) / recipe.epochs) ** POLY_POWER
-        for group in optimiser.param_groups:
+        for group in run.optimiser.param_groups:
             group["lr"] = rate
-        x = x.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp):
-            logits = net.logits(x)
-        loss = road_loss(logits.float(), target.to(device))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        total += loss.item()
-        seconds = time.monotonic() - start
-        report(Step(course.done + 1, recipe.epochs, i + 1, len(loader), total / (i + 1), rate, seconds))
+        loss = step(run, x.to(world.device, memory_format=torch.channels_last), target.to(world.device), which)
+        total += loss
+        seconds = time.monotonic() - run.start
+        run.report(Step(course.done + 1, recipe.epochs, i + 1, len(loader), total / (i + 1), rate, seconds))
     return total / len(loader)
 
 
-def begin(recipe: Recipe, init: Path | None) -> RoadNet:
-    """The network with fresh weights, or with those of a checkpoint."""
+def hold_norms(net: nn.Module) -> None:
+    """Norms go on with the statistics that they have: a copy begins as its teacher, whatever the batch."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def step(run: Run, x: Tensor, target: Tensor, which: Tensor) -> float:
+    """One step on a batch; its loss."""
+    with torch.autocast(x.device.type, run.half, enabled=run.recipe.amp):
+        logits = run.model(x)
+    if run.teacher is None:
+        loss = LOSSES[run.recipe.loss](logits.float(), target)
+    else:  # cross-entropy alone is least where both probabilities are the same
+        loss = binary_cross_entropy_with_logits(logits.float(), eight_views(run.teacher, x))
+    if not torch.isfinite(loss):
+        raise CheckFailed(f"the loss is {loss.item()} in epoch {run.course.done + 1}, {blame(run, logits, which)}")
+    run.optimiser.zero_grad()
+    run.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    run.scaler.step(run.optimiser)
+    run.scaler.update()
+    return loss.item()
+
+
+def blame(run: Run, logits: Tensor, which: Tensor) -> str:
+    """Which tiles a loss that is no number comes from."""
+    names = [run.crops.tiles[i].id for i in which.tolist()]
+    bad = [name for name, each in zip(names, logits, strict=True) if not torch.isfinite(each).all()]
+    if bad:
+        return f"first at tile {bad[0]}: lower --rate, or look at that tile; the last good epoch is kept"
+    return f"at tiles {', '.join(names)}: lower --rate; the last good epoch is kept"
+
+
+def begin(recipe: Recipe, init: Path | None, encoder: Path | None) -> tuple[RoadNet, Filled | None]:
+    """The network with fresh weights, those of a checkpoint, or a classifier's in its encoder."""
+    if init and encoder:
+        raise BadInput("--encoder and --init: begin from one of them; a checkpoint has an encoder already")
     if init is None:
-        return build(recipe.arch, recipe.width)
+        net = build(recipe.arch, recipe.width)
+        return net, fill_encoder(net, encoder) if encoder else None
     read = read_checkpoint(init)
-    if (read.arch, read.width) != (recipe.arch, recipe.width):
+    if keys_of(read.arch) != keys_of(recipe.arch) or read.width != recipe.width:
         raise BadInput(
             f"{init}: {read.arch} of width {read.width:g}, to train is {recipe.arch} of width {recipe.width:g}; "
             f"give --arch and --width as it has them"
         )
-    return read.net
+    return read_checkpoint(init, recipe.arch).net, None
 
 
 def copied(net: RoadNet) -> Weights:
     return {k: v.clone() for k, v in net.state_dict().items()}
 
 
-def restore(path: Path, recipe: Recipe, net: RoadNet, optimiser: torch.optim.Optimizer) -> tuple[Course, Weights]:
-    """Load a state file into network and optimiser; gives where the schedule was and the best weights so far."""
+def state_of(run: Run, best: Weights) -> dict[str, Any]:
+    return {
+        "recipe": asdict(run.recipe),
+        "course": asdict(run.course),
+        "net": run.net.state_dict(),
+        "best": best,
+        "optimiser": run.optimiser.state_dict(),
+        "scaler": run.scaler.state_dict(),
+    }
+
+
+def restore(path: Path, run: Run) -> Weights:
+    """Load a state file into a run; the best weights so far."""
     if not path.exists():
         raise BadInput(f"{path}: nothing to resume; leave --resume out to begin")
     state: dict[str, Any] = torch.load(path, weights_only=True)
-    theirs = {k: v for k, v in state["recipe"].items() if asdict(recipe)[k] != v}
-    if theirs:
-        raise BadInput(f"{path}: was begun with {theirs}; resume with the same, or begin anew")
-    net.load_state_dict(state["net"])
-    optimiser.load_state_dict(state["optimiser"])
-    return Course(**state["course"]), state["best"]
+    ours = asdict(run.recipe)
+    theirs = {k: v for k, v in state["recipe"].items() if ours.get(k) != v}
+    if theirs or state["recipe"].keys() != ours.keys():
+        raise BadInput(f"{path}: was begun with {theirs or 'another version'}; resume with the same, or begin anew")
+    run.net.load_state_dict(state["net"])
+    run.optimiser.load_state_dict(state["optimiser"])
+    run.scaler.load_state_dict(state["scaler"])
+    course = state["course"]
+    run.course = Course(**{**course, "ious": [tuple(pair) for pair in course["ious"]]})
+    best: Weights = state["best"]
+    return best

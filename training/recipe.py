@@ -1,0 +1,77 @@
+"""What a training depends on besides its tiles, and where it stands."""
+
+from dataclasses import dataclass, field
+
+from dlink.nets.zoo import build
+from dlink.training.augment import COLOURS
+from dlink.training.losses import LOSSES
+from dlink.trt_runtime.errors import BadInput
+
+SCHEDULES = ("plateau", "poly")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The defaults are the D-LinkNet authors'."""
+
+    arch: str = "dlinknet34"
+    width: float = 1.0
+    crop: int = 1024  # side of the training crops, px
+    batch: int = 4  # crops a step, in each process
+    epochs: int = 300  # at most
+    rate: float = 2e-4
+    loss: str = "bce+dice"
+    schedule: str = "plateau"
+    colours: str = "released"  # how far colours are shifted: the released code's amounts, or the slides'
+    patience: int = 0  # epochs without a better validation IoU after which to stop; 0: none
+    seed: int = 0
+    amp: bool = False  # mixed precision
+
+    def __post_init__(self) -> None:
+        for name, known in (("schedule", SCHEDULES), ("loss", tuple(LOSSES)), ("colours", tuple(COLOURS))):
+            if getattr(self, name) not in known:
+                raise BadInput(f"--{name} {getattr(self, name)}: must be one of {', '.join(known)}")
+        if min(self.batch, self.epochs) < 1 or not self.rate > 0 or self.patience < 0:
+            raise BadInput(f"batch, epochs and rate must be positive, got {self.batch}, {self.epochs}, {self.rate}")
+
+    def check_crop(self) -> None:
+        """BadInput where the network can't take the crops."""
+        multiple = build(self.arch, self.width).multiple
+        if self.crop < 1 or self.crop % multiple:
+            raise BadInput(f"--crop {self.crop}: {self.arch} needs a multiple of {multiple}")
+
+
+@dataclass
+class Step:
+    """Where a training is, for a progress line."""
+
+    epoch: int  # from 1
+    epochs: int
+    step: int  # from 1, within the epoch
+    steps: int
+    loss: float  # mean of the epoch so far
+    rate: float
+    seconds: float  # since this run began
+
+
+@dataclass
+class Course:
+    """What the schedule remembers from epoch to epoch, and what the history shows."""
+
+    rate: float
+    done: int = 0  # epochs behind us
+    stale: int = 0  # epochs since the loss was last better
+    best: float = float("inf")
+    losses: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    ious: list[tuple[float, float]] = field(default_factory=list)  # pooled, of the validation tiles: 1 view, 8 views
+
+    @property
+    def best_iou(self) -> float:
+        return max((one for one, _ in self.ious), default=0.0)
+
+    @property
+    def since_best_iou(self) -> int:
+        """Epochs since one view's IoU was last better than ever."""
+        ones = [one for one, _ in self.ious]
+        return len(ones) - 1 - ones.index(max(ones)) if ones else 0

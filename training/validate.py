@@ -1,0 +1,35 @@
+"""Pooled IoU on tiles that are not trained on, with one view and with eight."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from dlink.accuracy.iou import Overlap
+from dlink.trt_runtime.backend import HostBackend, Probs
+from dlink.trt_runtime.images import TileFile, read_tile
+from dlink.trt_runtime.segmenter import Segmenter
+from dlink.trt_runtime.spec import Spec
+
+
+def validate(net: nn.Module, tiles: list[TileFile], spec: Spec) -> tuple[float, float]:
+    """IoU with one view and with eight, pooled over the tiles. The network is left in the mode it came in."""
+    training, device = net.training, next(net.parameters()).device
+    net.eval()
+
+    def run(x: NDArray[np.float32]) -> Probs:
+        with torch.inference_mode():
+            y: Probs = net(torch.from_numpy(x).to(device))[:, 0].float().cpu().numpy()
+        return y
+
+    model = Segmenter(HostBackend(run, spec))
+    found = {1: Overlap(), 8: Overlap()}
+    for tile in tiles:
+        image, label = read_tile(tile)
+        assert label is not None  # `labelled` saw to it
+        for views, overlap in found.items():
+            overlap.add(model.mask(image, views) > 0, label)
+    net.train(training)
+    pooled = [iou.pooled if (iou := overlap.iou()) else None for overlap in found.values()]
+    one, eight = (0.0 if v is None else v for v in pooled)
+    return one, eight

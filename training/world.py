@@ -1,0 +1,75 @@
+"""Training in several processes, as torchrun starts them: one for each GPU, or some on a CPU."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its like."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = CPU
+
+    @property
+    def first(self) -> bool:
+        """Who writes files and speaks."""
+        return self.rank == 0
+
+    def share(self, order: list[int]) -> list[int]:
+        """This process's part of an epoch, as long as every other's."""
+        return order[self.rank : len(order) - len(order) % self.size : self.size]
+
+    def wrap(self, net: nn.Module) -> nn.Module:
+        """The network with gradients averaged over all processes."""
+        return DistributedDataParallel(net) if self.size > 1 else net
+
+    def mean(self, value: float) -> float:
+        """Over all processes."""
+        if self.size == 1:
+            return value
+        total = torch.tensor([value], dtype=torch.float64, device=self.device)
+        distributed.all_reduce(total)
+        return float(total.item()) / self.size
+
+    def agreed(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """What the first process says, everywhere."""
+        if self.size == 1:
+            return values
+        said = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.broadcast(said, 0)
+        return tuple(said.tolist())
+
+
+def speaks() -> bool:
+    """Whether this process is the first, or alone: before and after `joined` too."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """The processes that torchrun started with this one; alone where it did not."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if size == 1:
+        yield World(device=device)
+        return
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield World(distributed.get_rank(), size, device)
+        distributed.barrier()  # who leaves first would break the others' connections
+    finally:
+        distributed.destroy_process_group()
