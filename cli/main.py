@@ -5,6 +5,7 @@ from importlib import import_module
 import click
 
 STEPS = (
+    "osm",
     "train",
     "scenes",
     "export",

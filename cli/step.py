@@ -18,6 +18,8 @@ EXTRAS = {  # what to install when an import fails
     "openvino": "cpu",
     "cv2": "cpu",
     "rasterio": "geo",
+    "osmium": "osm",
+    "osmnx": "osm",
     "scipy": "accuracy",
     "shapely": "accuracy",
     "skimage": "accuracy",

@@ -1,0 +1,73 @@
+"""`dlink-osm`: tiles + OpenStreetMap -> pseudo masks."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
+from dlink.trt_runtime.errors import BadInput
+
+if TYPE_CHECKING:
+    from dlink.training.places import Place
+    from dlink.training.streets import Street
+
+
+@click.command(cls=Step)
+@click.argument("tiles", type=IN_FOLDER)
+@click.argument("extract", type=IN_FILE, required=False)
+@click.option("-o", "--output", "out", type=OUT_PATH, required=True, help="Folder for <id>_mask.png.")
+@click.option("--bounds", type=IN_FILE, help="CSV with id, west, south, east, north: where the pictures are.")
+@click.option("--crs", metavar="EPSG:N", help="Of world files and --bounds.  [default of --bounds: EPSG:4326]")
+@click.option("--skip", multiple=True, metavar="TAG", help="Leave out tunnel, bridge, or a highway such as track.")
+@click.option("--fetch", is_flag=True, help="Fetch each tile's roads from OpenStreetMap's servers, no EXTRACT.")
+def osm(
+    tiles: Path, extract: Path | None, out: Path, bounds: Path | None, crs: str | None, skip: tuple[str, ...],
+    fetch: bool,
+) -> None:  # fmt: skip
+    """Draw the roads of EXTRACT (.osm, .osm.pbf, .geojson) over TILES as masks to train on.
+
+    A road is 4 m wide a lane, as PP-LinkNet draws them. Tiles are found by their GeoTIFF, a world file or --bounds.
+    Train on the masks first, then on hand-made ones: dlink-train --init. OpenStreetMap's data is under the ODbL.
+    """
+    if bool(extract) == fetch:
+        raise BadInput("EXTRACT or --fetch: give one of them")
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    from dlink.training.places import place_of, read_bounds
+    from dlink.training.pseudo import draw
+    from dlink.training.streets import fetch_streets, read_streets, skipped
+    from dlink.trt_runtime.images import find_tiles, write_image
+
+    try:
+        system = CRS.from_user_input(crs) if crs else None
+    except CRSError as e:
+        raise BadInput(f"--crs {crs}: not a coordinate system; expected such as EPSG:32633") from e
+    table = read_bounds(bounds) if bounds else None
+    chosen = find_tiles(tiles)
+    places = [place_of(tile.image, table, system) for tile in chosen]
+    streets = skipped(read_streets(extract), skip) if extract else []
+    out.mkdir(parents=True, exist_ok=True)
+    show = progress("osm")
+    empty = 0
+    for i, (tile, place) in enumerate(zip(chosen, places, strict=True)):
+        path = out / f"{tile.id}_mask.png"
+        if path.exists() and path.resolve() in {t.image.resolve() for t in chosen}:
+            raise BadInput(f"{path}: is one of the tiles, and would be replaced; choose another output")
+        mask = draw(skipped(fetch_streets(place.bounds), skip) if fetch else streets, place)
+        empty += not mask.any()
+        write_image(path, mask)
+        show(i + 1, len(chosen), tile.id)
+    click.echo(f"{out}: {len(chosen)} masks" + (f", {empty} of them without a road" if empty else ""))
+    if empty == len(chosen):
+        click.echo(f"note: no tile has a road; {around(streets, places)}", err=True)
+
+
+def around(streets: "list[Street]", places: "list[Place]") -> str:
+    """Where the roads are and where the first tile is, in words."""
+    lon, lat = places[0].centre
+    if not streets:
+        return f"the first is at {lon:.4f}, {lat:.4f}"
+    first = streets[0].line[0]
+    return f"the first road is at {first[0]:.4f}, {first[1]:.4f}, the first tile at {lon:.4f}, {lat:.4f}"

@@ -1,0 +1,145 @@
+"""Roads of OpenStreetMap: from an extract (.osm, .osm.pbf by pyosmium; GeoJSON), or fetched by osmnx.
+
+Only their centre lines and tags; how wide they are drawn is PP-LinkNet's rule, in metres.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlink.trt_runtime.errors import BadInput
+
+LANE_M = 4.0  # PP-LinkNet: 8 px a lane of its 1024 px tiles, 0.5 m a pixel
+LANES = {  # where the `lanes` tag is no whole number
+    **dict.fromkeys(("motorway", "trunk", "primary", "secondary", "tertiary"), 1.5),
+    **dict.fromkeys((f"{kind}_link" for kind in ("motorway", "trunk", "primary", "secondary", "tertiary")), 1.5),
+    **dict.fromkeys(("residential", "service", "unclassified"), 1.0),
+    **dict.fromkeys(("track", "living_street"), 0.5),
+}
+OTHER = 1.0
+MOST_LANES = 20  # more is a slip of the mapper's
+# For people on foot or on horses, planned or gone, or no ways at all.
+FEET = {
+    "bridleway",
+    "corridor",
+    "crossing",
+    "cycleway",
+    "elevator",
+    "escalator",
+    "footway",
+    "path",
+    "pedestrian",
+    "steps",
+}
+UNBUILT = {"abandoned", "construction", "no", "planned", "proposed", "razed"}
+OTHERS = {"bus_guideway", "bus_stop", "busway", "platform", "raceway", "rest_area", "services", "street_lamp"}
+NOT_ROADS = FEET | UNBUILT | OTHERS | {"pedestrian", "traffic_signals"}
+
+
+@dataclass(frozen=True)
+class Street:
+    """A centre line: longitude and latitude in degrees (WGS 84), float64 (N, 2), and its tags."""
+
+    line: NDArray[np.float64]
+    tags: Mapping[str, str]
+
+    @property
+    def lanes(self) -> float:
+        said = self.tags.get("lanes", "")
+        if said.isascii() and said.isdigit() and 0 < int(said[:4]) <= MOST_LANES:
+            return float(int(said[:4]))
+        return LANES.get(self.tags.get("highway", ""), OTHER)
+
+    @property
+    def width_m(self) -> float:
+        return LANE_M * self.lanes
+
+    def has(self, name: str) -> bool:
+        """Whether it is what --skip names: a tag that is set and not "no" (tunnel, bridge), or a kind of highway."""
+        return self.tags.get(name, "no") != "no" or self.tags.get("highway") == name
+
+
+def is_street(tags: Mapping[str, str]) -> bool:
+    return "highway" in tags and tags["highway"] not in NOT_ROADS and tags.get("area") != "yes"
+
+
+def read_streets(path: Path) -> list[Street]:
+    """The roads of an extract; at least one."""
+    if path.suffix.lower() in (".geojson", ".json"):
+        found = list(of_geojson(path))
+    elif path.name.lower().endswith((".osm", ".osm.pbf", ".pbf", ".osm.bz2", ".osm.gz")):
+        found = list(of_extract(path))
+    else:
+        raise BadInput(f"{path}: expected .osm, .osm.pbf or .geojson")
+    if not found:
+        raise BadInput(f"{path}: has no roads (ways with a `highway` tag)")
+    return found
+
+
+def of_extract(path: Path) -> Iterator[Street]:
+    import osmium
+
+    try:
+        for way in osmium.FileProcessor(str(path)).with_locations().with_filter(osmium.filter.KeyFilter("highway")):
+            if not isinstance(way, osmium.osm.Way):
+                continue
+            tags = dict(way.tags)
+            line = [(n.lon, n.lat) for n in way.nodes if n.location.valid()]  # an extract ends within ways
+            if is_street(tags) and len(line) > 1:
+                yield Street(np.array(line, np.float64), tags)
+    except (RuntimeError, ValueError) as e:
+        raise BadInput(f"{path}: not an OpenStreetMap extract, or a damaged one; pyosmium says: {e}") from e
+
+
+def of_geojson(path: Path) -> Iterator[Street]:
+    try:
+        features = json.loads(path.read_bytes())["features"]
+        for feature in features:
+            geometry: dict[str, Any]
+            tags = {k: str(v) for k, v in (feature.get("properties") or {}).items() if v is not None}
+            geometry = feature.get("geometry") or {}
+            for line in lines_of(geometry) if is_street(tags) else []:
+                points = np.array([point[:2] for point in line], np.float64)
+                if points.ndim == 2 and len(points) > 1 and np.isfinite(points).all():
+                    yield Street(points, tags)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
+        raise BadInput(f"{path}: not GeoJSON of lines (a FeatureCollection): {type(e).__name__} {e}") from e
+
+
+def lines_of(geometry: Mapping[str, Any]) -> list[Any]:
+    """The lines of a GeoJSON geometry; none of a point or an area."""
+    kind, found = geometry.get("type"), geometry.get("coordinates")
+    return {"LineString": [found], "MultiLineString": list(found or [])}.get(str(kind), [])
+
+
+def fetch_streets(bounds: tuple[float, float, float, float]) -> list[Street]:
+    """The roads within west, south, east, north (degrees) from OpenStreetMap's servers, by osmnx."""
+    import osmnx
+    from requests.exceptions import RequestException
+
+    try:
+        found = osmnx.features_from_bbox(bounds, {"highway": True})
+    except osmnx._errors.InsufficientResponseError:
+        return []
+    except (RequestException, osmnx._errors.ResponseStatusCodeError) as e:
+        raise BadInput(f"OpenStreetMap's servers do not answer: {str(e)[:120]}; give an extract in a file") from e
+    return list(of_frame(found))
+
+
+def of_frame(frame: Any) -> Iterator[Street]:
+    """The lines of osmnx's table."""
+    for _, row in frame.iterrows():
+        tags = {str(k): v for k, v in row.items() if isinstance(v, str)}
+        if is_street(tags) and row.geometry.geom_type == "LineString":
+            yield Street(np.asarray(row.geometry.coords, np.float64)[:, :2], tags)
+
+
+def skipped(streets: Iterable[Street], skip: Iterable[str]) -> list[Street]:
+    """Without those that --skip names."""
+    names = list(skip)
+    return [street for street in streets if not any(street.has(name) for name in names)]
