@@ -1,10 +1,15 @@
 """`dlink-train`: tiles -> checkpoint."""
 
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
+from dlink.trt_runtime.errors import BadInput
+
+TUNED_ON, HELD_BACK = 96, 12  # tiles, where there are as many
 
 
 @click.command(cls=Step)
@@ -27,16 +32,27 @@ from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
 @click.option("--init", type=IN_FILE, help="Begin from this checkpoint, for a second stage.")
 @click.option("--encoder", type=IN_FILE, help="A classifier's weights, torchvision's names (D-UNet: VGG-13).")
 @click.option("--distil", is_flag=True, help="Teach one view of --init what its eight give; labels are not needed.")
+@click.option("--int8", "ranges", type=IN_FILE, help="Fine-tune the ONNX file --init in int8; see below.")
+@click.option("--everything", is_flag=True, help="With --int8: all layers in int8, none left in FP16.")
 @click.option("--half", is_flag=True, help="Store the checkpoint in float16.")
 @click.option("--resume", is_flag=True, help="Go on where a stopped training left its .state file.")
 def train(
     tiles: Path, out: Path, workers: int, resume: bool, init: Path | None, encoder: Path | None, valid: Path | None,
-    distil: bool, half: bool, **recipe: object,
+    distil: bool, ranges: Path | None, everything: bool, half: bool, **recipe: object,
 ) -> None:  # fmt: skip
     """Train a network on TILES (<id>_sat.jpg with <id>_mask.png) by the authors' recipe.
 
+    With --int8 RANGES (of dlink-calibrate --ranges) the float ONNX file --init becomes the INT8 file -o, and learns on
+    TILES to draw the float network's roads in int8; --epochs, --batch, --rate and --seed count, labels are not needed.
+
     Several GPUs: torchrun --nproc-per-node=4 -m dlink.cli.train TILES ...
     """
+    if ranges:
+        given = {k: v for k, v in recipe.items() if was_given(k) and k in ("epochs", "batch", "rate", "seed")}
+        fine_tune(tiles, out, ranges, init, everything, given)
+        return
+    if everything:
+        raise BadInput("--everything: goes with --int8")
     from dlink.training.loop import train
     from dlink.training.recipe import Recipe, Step
     from dlink.training.world import speaks
@@ -61,6 +77,31 @@ def train(
     if course.ious:
         one, eight = max(course.ious)
         click.echo(f"IoU on {valid}: {one:.4f} with one view, {eight:.4f} with eight, in the epoch that was kept")
+
+
+def was_given(name: str) -> bool:
+    """Whether an option stands on the command line."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def fine_tune(
+    tiles: Path, out: Path, ranges: Path, init: Path | None, everything: bool, given: "dict[str, Any]"
+) -> None:
+    if init is None or init.suffix != ".onnx" or out.suffix != ".onnx":
+        raise BadInput("--int8: --init names the float ONNX file that the ranges are of, and -o the INT8 one to write")
+    if init.resolve() == out.resolve():
+        raise BadInput(f"{out}: is the file to fine-tune, and would be replaced; choose another output")
+    from dlink.calib.judge import say
+    from dlink.calib.network import read_network
+    from dlink.calib.sample import sample
+    from dlink.training.quantised import finetune
+
+    chosen = sample(tiles, read_network(init).spec.tile, TUNED_ON, HELD_BACK, int(given.get("seed", 0)))
+    tuned = finetune(init, ranges, out, chosen, everything=everything, progress=progress, **given)
+    result = tuned.result
+    click.echo(f"{out}: {result.share:.1%} of the multiply-adds in int8, fine-tuned on {len(chosen.tiles)} tiles")
+    click.echo(f"calibration alone: {say(tuned.before)}")
+    click.echo(f"fine-tuned:        {result.verdict}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "nets": {"nets", "trt_runtime"},
     "accuracy": {"accuracy", "trt_runtime"},
     "export": {"export", "nets", "trt_runtime"},
-    "training": {"training", "accuracy", "nets", "trt_runtime"},
+    "training": {"training", "accuracy", "calib", "nets", "trt_runtime"},
     "calib": {"calib", "accuracy", "trt_runtime"},
     "engine": {"engine", "trt_runtime"},
     "bench": {"bench", "accuracy", "calib", "engine", "export", "nets", "scenes", "training", "trt_runtime"},

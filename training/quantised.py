@@ -1,0 +1,227 @@
+"""Quantisation-aware fine-tuning: a network that calibration alone cannot hold learns to live with int8.
+
+The float graph of `calib/` runs in PyTorch with fake quantisation exactly where its Q/DQ pairs will stand, with the
+same ranges; weights are rounded in each step as they will be in the file. The float network's own probabilities are the
+target, so tiles need no labels. What is learnt goes back into the same Q/DQ graph.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dlink.calib.calibrate import How, Result, Work, stamp
+from dlink.calib.judge import Judge, Score
+from dlink.calib.limits import STEPS
+from dlink.calib.network import CONVOLUTIONS, Network, read_network
+from dlink.calib.placement import INT8, Unit, skip_of
+from dlink.calib.qdq import write_qdq
+from dlink.calib.ranges import Ranges
+from dlink.calib.sample import Sample
+from dlink.training.loop import POLY_POWER
+from dlink.trt_runtime.errors import BadInput, CheckFailed
+from dlink.trt_runtime.files import replacing
+from dlink.trt_runtime.spec import ONNX_KEY
+from dlink.trt_runtime.views import ALL, look
+
+LEAST_SCALE = 2.0**-16  # of the largest channel's, as calib/qdq.py has it for channels of next to nothing
+GRADIENT = 1.0  # the largest norm of a step's
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What fine-tuning came to."""
+
+    result: Result
+    before: tuple[Score, ...]
+    losses: tuple[float, ...]
+
+
+class Quantised(nn.Module):
+    """The graph of an ONNX file in PyTorch: x (N, 3, S, S) -> probability (N, 1, S, S), int8 where its units say."""
+
+    def __init__(self, graph: Network, units: Sequence[Unit], limits: dict[str, float]) -> None:
+        super().__init__()
+        self.graph, self.limits = graph, limits
+        int8 = {unit.node for unit in units if unit.precision == INT8}
+        self.int8 = {node.name for node in graph.model.graph.node if node.name in int8}
+        self.learnt = {name: at for at, name in enumerate(n for c in graph.convolutions for n in c.input[1:])}
+        self.weights = nn.ParameterList(torch.from_numpy(graph.weights[name].copy()) for name in self.learnt)
+        for name, values in graph.weights.items():
+            if name not in self.learnt:
+                self.register_buffer(key_of(name), torch.from_numpy(values.copy()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = {self.graph.input: x}
+        rounded: dict[str, Tensor] = {}
+        for node in self.graph.model.graph.node:
+            inputs = [values[name] if name in values else self.weight(name) for name in node.input]
+            if node.name in self.int8:
+                where = 0 if node.op_type in CONVOLUTIONS else list(node.input).index(str(skip_of(self.graph, node)))
+                name = node.input[where]
+                if name not in rounded:
+                    rounded[name] = self.as_int8(name, inputs[where])
+                inputs[where] = rounded[name]
+                if node.op_type in CONVOLUTIONS:
+                    inputs[1] = weight_as_int8(inputs[1], 0 if node.op_type == "Conv" else 1)
+            values[node.output[0]] = run(node, inputs)
+        road: Tensor = values[self.graph.output]
+        return road
+
+    def weight(self, name: str) -> Tensor:
+        if name in self.learnt:
+            weight: Tensor = self.weights[self.learnt[name]]
+            return weight
+        return self.get_buffer(key_of(name))
+
+    def as_int8(self, name: str, x: Tensor) -> Tensor:
+        return torch.fake_quantize_per_tensor_affine(x, self.limits[name] / STEPS, 0, -STEPS - 1, STEPS)
+
+    def network(self) -> Network:
+        """The graph with what was learnt."""
+        found = {name: self.weights[at].detach().numpy().copy() for name, at in self.learnt.items()}
+        return self.graph.with_weights(found)
+
+
+def key_of(name: str) -> str:
+    """A buffer's name may hold no dots."""
+    return "constant " + name.replace(".", "/")
+
+
+def weight_as_int8(weight: Tensor, axis: int) -> Tensor:
+    """Rounded to 127 steps of each output channel's largest value."""
+    with torch.no_grad():
+        peak = weight.abs().amax([i for i in range(weight.ndim) if i != axis])
+        scales = (peak / STEPS).clamp(min=float(peak.max()) / STEPS * LEAST_SCALE)
+    zeros = torch.zeros(len(scales), dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(weight, scales, zeros, axis, -STEPS, STEPS)
+
+
+def run(node: onnx.NodeProto, x: Sequence[Tensor]) -> Tensor:
+    """One node of the few kinds that our networks have."""
+    given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    op = node.op_type
+    if op in ("Conv", "ConvTranspose", "MaxPool"):
+        pads, half = given.get("pads", [0, 0, 0, 0]), len(given.get("pads", [0, 0, 0, 0])) // 2
+        ahead, behind = list(pads[:half]), list(pads[half:])
+        stride, dilation = given.get("strides", [1, 1]), given.get("dilations", [1, 1])
+        bias = x[2] if len(x) > 2 else None
+        if op == "ConvTranspose":
+            more = given.get("output_padding", [0, 0])
+            return functional.conv_transpose2d(
+                x[0], x[1], bias, stride=stride, padding=ahead, output_padding=more, dilation=dilation
+            )
+        if op == "MaxPool":
+            return functional.max_pool2d(x[0], given["kernel_shape"], stride, ahead)
+        if ahead == behind:
+            return functional.conv2d(x[0], x[1], bias, stride=stride, padding=ahead, dilation=dilation)
+        wide = functional.pad(x[0], (ahead[1], behind[1], ahead[0], behind[0]))
+        return functional.conv2d(wide, x[1], bias, stride=stride, dilation=dilation)
+    plain: dict[str, Callable[..., Tensor]] = {
+        "Relu": torch.relu,
+        "Add": torch.add,
+        "Mul": torch.mul,
+        "MatMul": torch.matmul,
+        "Sigmoid": torch.sigmoid,
+        "Identity": lambda value: value,
+        "Concat": lambda *values: torch.cat(values, int(given["axis"])),
+    }
+    if op not in plain:
+        raise BadInput(f"{node.name}: {op} is no operator of a network that dlink-export writes")
+    return plain[op](*x)
+
+
+def finetune(
+    source: Path,
+    ranges: Path,
+    out: Path,
+    sample: Sample,
+    *,
+    everything: bool = False,
+    method: str = "mse",
+    stretch: float = 1.0,
+    epochs: int = 12,
+    batch: int = 4,
+    rate: float = 1e-5,
+    seed: int = 0,
+    progress: Callable[[str], Callable[[int, int, str], None]],
+) -> Tuned:
+    """Write `out`, an INT8 file of the float ONNX file `source`, fine-tuned on a sample's tiles, judged on the others.
+
+    everything: put all layers in int8, also those that calibration leaves FP16.
+    stretch: times the ranges, for an artificially hard setting.
+
+    Nothing is written where it does not come nearer to the float network than calibration does.
+    """
+    graph = read_network(source)
+    found = Ranges.read(ranges, graph)
+    limits = {name: limit * stretch for name, limit in found.limits(method).items()}
+    with TemporaryDirectory() as folder:
+        work = Work(graph, found, How(method=method), Path(folder))
+        units = [replace(u, precision=INT8, why="") if everything else u for u in work.units]
+        judge = Judge(work.write_float(), sample.held, progress("judge"))
+        before = judge.score(saved(write_qdq(work.graph, units, limits, work.means, work.how.base), graph, folder))
+        net = Quantised(work.graph, units, limits)
+        teacher = Quantised(work.graph, [], {})
+        losses = list(learn(net, teacher, sample, epochs, batch, rate, seed, progress("fine-tune")))
+        model = write_qdq(net.network(), units, limits, {}, work.how.base)
+        scores = judge.score(saved(model, graph, folder))
+    if not scores[0].agreement > before[0].agreement:
+        raise CheckFailed(
+            f"{source}: fine-tuning came no nearer to the float network: masks agree {scores[0].agreement:.4f}, after "
+            f"calibration alone {before[0].agreement:.4f}; it may be as near as it gets, or want more tiles"
+        )
+    result = Result(f"{method}, fine-tuned", tuple(units), tuple(scores), len(sample.held), judge.labelled, found)
+    stamp(model, graph, result)
+    with replacing(out) as part:
+        onnx.save_model(model, part)
+    return Tuned(result, tuple(before), tuple(losses))
+
+
+def saved(model: onnx.ModelProto, graph: Network, folder: str) -> Path:
+    """A candidate as a file, to be judged."""
+    path = Path(folder) / "candidate.onnx"
+    kept = {p.key: p.value for p in model.metadata_props}
+    onnx.helper.set_model_props(model, {**kept, ONNX_KEY: replace(graph.spec, precision="int8").to_json()})
+    onnx.save_model(model, path)
+    return path
+
+
+def learn(
+    net: Quantised, teacher: Quantised, sample: Sample, epochs: int, batch: int, rate: float, seed: int,
+    tick: Callable[[int, int, str], None],
+) -> Iterator[float]:  # fmt: skip
+    """Adam at a low rate, falling as PP-LinkNet's poly; each tile through a random one of the eight views. Losses."""
+    rng = np.random.default_rng(seed)
+    optimiser = torch.optim.Adam(net.parameters(), rate)
+    prepared = [net.graph.spec.prepare(t.image[None])[0] for t in sample.tiles]
+    batch = min(batch, len(prepared))
+    steps = epochs * (len(prepared) // batch)
+    order = [i for _ in range(epochs) for i in rng.permutation(len(prepared))[: len(prepared) // batch * batch]]
+    for done in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * (1 - done / steps) ** POLY_POWER
+        chosen = order[done * batch : (done + 1) * batch]
+        x = torch.from_numpy(np.stack([look(prepared[i], int(rng.choice(ALL))) for i in chosen]))
+        with torch.no_grad():
+            target = teacher(x)
+        loss = functional.binary_cross_entropy(net(x), target) - entropy(target)
+        if not torch.isfinite(loss):
+            raise CheckFailed(f"the loss is {loss.item()} at step {done + 1}: lower --rate")
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(net.parameters(), GRADIENT)
+        optimiser.step()
+        tick(done + 1, steps, f"loss {loss.item():.5f}")
+        yield loss.item()
+
+
+def entropy(p: Tensor) -> Tensor:
+    """Of the target itself, so that the loss ends at 0: a Kullback-Leibler divergence."""
+    return functional.binary_cross_entropy(p, p)
