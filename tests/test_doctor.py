@@ -43,6 +43,7 @@ HERE = {
     "pycuda": "2026.1",
     "polygraphy": "0.53.6",
     "cryptography": "50.0.2",
+    "osmium": "4.3.2",
 }
 FINE = Tried()
 ABSENT = Tried(fault="ModuleNotFoundError: No module named 'it'")
@@ -164,7 +165,7 @@ def test_with_everything_everything_can_be_done():
     ("lost", "unable", "words"),
     [
         ("safetensors", "export a checkpoint", "safetensors missing"),
-        ("rasterio", "read GeoTIFF", "rasterio missing"),
+        ("osmium", "draw OpenStreetMap", "osmium missing"),
         ("polygraphy", "build TensorRT plans", "Polygraphy missing"),
         ("cryptography", "sign plans", "cryptography missing"),
     ],

@@ -106,6 +106,13 @@ NEEDS = (
     ),
     Need(name="rasterio", distributions=("rasterio",), least="1.3", use="GeoTIFF", get="pip install 'dlink[geo]'"),
     Need(
+        name="osmium",
+        distributions=("osmium",),
+        least="4.0",
+        use="masks from OpenStreetMap",
+        get="pip install 'dlink[osm]'",
+    ),
+    Need(
         name="Polygraphy",
         distributions=("polygraphy",),
         least="0.53.6",
@@ -353,6 +360,7 @@ def abilities(rows: Mapping[str, Row], machine: Machine) -> list[Ability]:
         ability("run on the CPU", lacks("OpenVINO", "OpenCV"), speed(machine)),
         ability("build TensorRT plans", lacks(compiler, "Polygraphy", "ONNX", *target), f"by {compiler}"),
         ability("run TensorRT plans", lacks(compiler, "pycuda", "numpy", "GPU", "driver")),
+        ability("draw OpenStreetMap", lacks("osmium", "rasterio", "OpenCV")),
         ability("sign plans", lacks("cryptography")),
         ability("read GeoTIFF", lacks("rasterio")),
     ]
