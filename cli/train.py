@@ -9,7 +9,7 @@ from click.core import ParameterSource
 from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
 from dlink.trt_runtime.errors import BadInput
 
-TUNED_ON, HELD_BACK = 96, 12  # tiles, where there are as many
+TUNED_ON, HELD_BACK = 240, 24  # tiles, where there are as many
 
 
 @click.command(cls=Step)

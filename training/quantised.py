@@ -146,9 +146,9 @@ def finetune(
     everything: bool = False,
     method: str = "mse",
     stretch: float = 1.0,
-    epochs: int = 12,
+    epochs: int = 8,
     batch: int = 4,
-    rate: float = 1e-5,
+    rate: float = 5e-5,
     seed: int = 0,
     progress: Callable[[str], Callable[[int, int, str], None]],
 ) -> Tuned:
@@ -200,15 +200,16 @@ def learn(
     """Adam at a low rate, falling as PP-LinkNet's poly; each tile through a random one of the eight views. Losses."""
     rng = np.random.default_rng(seed)
     optimiser = torch.optim.Adam(net.parameters(), rate)
-    prepared = [net.graph.spec.prepare(t.image[None])[0] for t in sample.tiles]
-    batch = min(batch, len(prepared))
-    steps = epochs * (len(prepared) // batch)
-    order = [i for _ in range(epochs) for i in rng.permutation(len(prepared))[: len(prepared) // batch * batch]]
+    images, spec = [tile.image for tile in sample.tiles], net.graph.spec
+    batch = min(batch, len(images))
+    steps = epochs * (len(images) // batch)
+    order = [i for _ in range(epochs) for i in rng.permutation(len(images))[: len(images) // batch * batch]]
     for done in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = rate * (1 - done / steps) ** POLY_POWER
         chosen = order[done * batch : (done + 1) * batch]
-        x = torch.from_numpy(np.stack([look(prepared[i], int(rng.choice(ALL))) for i in chosen]))
+        views = [look(spec.prepare(images[i][None])[0], int(rng.choice(ALL))) for i in chosen]
+        x = torch.from_numpy(np.stack(views))
         with torch.no_grad():
             target = teacher(x)
         loss = functional.binary_cross_entropy(net(x), target) - entropy(target)
