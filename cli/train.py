@@ -32,7 +32,7 @@ TUNED_ON, HELD_BACK = 240, 24  # tiles, where there are as many
 @click.option("--init", type=IN_FILE, help="Begin from this checkpoint, for a second stage.")
 @click.option("--encoder", type=IN_FILE, help="A classifier's weights, torchvision's names (D-UNet: VGG-13).")
 @click.option("--distil", is_flag=True, help="Teach one view of --init what its eight give; labels are not needed.")
-@click.option("--int8", "ranges", type=IN_FILE, help="Fine-tune the ONNX file --init in int8; see below.")
+@click.option("--int8", "ranges", type=IN_FILE, help="Fine-tune the ONNX file --init in int8; see above.")
 @click.option("--everything", is_flag=True, help="With --int8: all layers in int8, none left in FP16.")
 @click.option("--half", is_flag=True, help="Store the checkpoint in float16.")
 @click.option("--resume", is_flag=True, help="Go on where a stopped training left its .state file.")

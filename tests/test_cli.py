@@ -92,7 +92,7 @@ def test_export_writes_a_file_that_opens(tmp_path):
         (["{ckpt}", "{tmp}/roads.pt"], "roads.pt: the name must end in .onnx"),
         (["{ckpt}", "{tmp}/roads.onnx", "--tile", "1000"], "tile must be a positive multiple of 32, got 1000"),
         (["{ckpt}", "{tmp}/roads.onnx", "--threshold", "1"], "threshold must be in [0, 1), got 1.0"),
-        (["{ckpt}", "{tmp}/roads.onnx", "--arch", "unet"], "--arch unet: not a network of dlink"),
+        (["{ckpt}", "{tmp}/roads.onnx", "--arch", "vnet"], "--arch vnet: not a network of dlink"),
         (["{ckpt}", "{tmp}/roads.onnx", "--arch", "linknet34"], "unexpected: dblock.dilate1.weight"),
         (["{ckpt}", "{tmp}/roads.onnx", "--tile", "64", "--tiles", "{tmp}"], "no tiles; expected"),
         (["{tmp}/junk.th", "{tmp}/roads.onnx"], "junk.th: not a checkpoint, or a damaged one"),

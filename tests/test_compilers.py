@@ -180,6 +180,8 @@ from pathlib import Path
 from dlink.engine.build import build
 from dlink.trt_runtime.manifest import Options
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins deaf to it
+
 def tick(done, total, words):
     os.kill(os.getpid(), signal.SIGINT)
 
