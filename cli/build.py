@@ -63,37 +63,39 @@ def build(
     if is_plan and not rebuild:
         look_at(source, explain, triton, as_json)
         return
-    if not out and not rebuild:
-        from dlink.engine.graph import read_graph
-
-        graph = read_graph(source)
-        if explain:
-            click.echo("\n".join(asked_table(graph)))
-        if triton:
-            lay_out(triton, source, graph.spec.tile, max_tiles * int(views or views_of(graph)))
-        return
     from dlink.engine import build as builder
+    from dlink.engine.graph import read_graph
 
     if rebuild:
         result = builder.rebuild(source, progress("build"))
-        out = source
-    else:
-        assert out is not None
-        from dlink.engine.graph import read_graph
+        finish(result, source, explain, triton, as_json)
+        return
+    graph = read_graph(source)
+    batch_views = int(views or views_of(graph))
+    if not out:
+        if explain:
+            click.echo("\n".join(asked_table(graph)))
+        if triton:
+            lay_out(triton, source, graph.spec.tile, max_tiles * batch_views)
+        return
+    options = Options(
+        target=target or default_target(),
+        max_tiles=max_tiles,
+        views=batch_views,
+        workspace=workspace,
+        optimization_level=optimization_level,
+        compute_capability=tuple(capabilities(compute_capability)),
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        strip_weights=strip_weights,
+        refit=refit,
+    )
+    result = builder.build(graph, out, options, timing_cache, progress("build"))
+    finish(result, out, explain, triton, as_json)
 
-        options = Options(
-            target=target or default_target(),
-            max_tiles=max_tiles,
-            views=int(views or views_of(read_graph(source))),
-            workspace=workspace,
-            optimization_level=optimization_level,
-            compute_capability=tuple(capabilities(compute_capability)),
-            version_compatible=version_compatible,
-            hardware_compatible=hardware_compatible,
-            strip_weights=strip_weights,
-            refit=refit,
-        )
-        result = builder.build(source, out, options, timing_cache, progress("build"))
+
+def finish(result: "Result", out: Path, explain: bool, triton: Path | None, as_json: bool) -> None:
+    """Say what was built, and lay it out where that is asked for."""
     tell(result, out, explain, as_json)
     if triton:
         lay_out(triton, out, result.manifest.spec.tile, result.manifest.options.batch)

@@ -67,8 +67,9 @@ def measured(
 ) -> dict[str, Any]:
     """One file's row."""
     from dlink.engine.build import build
+    from dlink.engine.graph import read_graph
 
-    manifest = build(file, plan, options, None, progress(f"build {file.name}")).manifest
+    manifest = build(read_graph(file), plan, options, None, progress(f"build {file.name}")).manifest
     row: dict[str, Any] = {
         "engine": manifest.title,
         "file": {"name": file.name, "sha256": manifest.onnx.sha256, "bytes": manifest.onnx.bytes},

@@ -17,6 +17,7 @@ def compare_layers(model: Path, tile: "TileFile", as_json: bool) -> None:
     """Every layer of MODEL's file in the engine that would run it, beside ONNX Runtime, on one tile."""
     from dlink.engine import compare
     from dlink.engine.graph import read_graph
+    from dlink.trt_runtime.files import file_sha256
     from dlink.trt_runtime.images import read_image
     from dlink.trt_runtime.plan import fit, read_plan
     from dlink.trt_runtime.windows import square
@@ -26,11 +27,12 @@ def compare_layers(model: Path, tile: "TileFile", as_json: bool) -> None:
         manifest = read_plan(model)[1]
         fit(model, manifest)
         source, target = model.parent / manifest.onnx.name, manifest.built.target
-        if not source.exists() or read_graph(source).mark != manifest.onnx:
+        if not source.exists() or file_sha256(source) != manifest.onnx.sha256:
             raise BadInput(f"{model}: its layers are compared in {source.name}, which it was built from; put it beside")
-    spec = read_graph(source).spec
+    graph = read_graph(source)
+    spec = graph.spec
     image = square(read_image(tile.image)[: spec.tile, : spec.tile], spec.tile)
-    found = compare.compare_layers(source, image, target)
+    found = compare.compare_layers(graph, image, target)
     tolerance = compare.TOLERANCE[spec.precision]
     first = compare.first_off(found, tolerance)
     if as_json:

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -43,12 +43,11 @@ class Result:
     graph: Graph
 
 
-def build(onnx: Path, out: Path, options: Options, timing_cache: Path | None, tick: Tick) -> Result:
+def build(graph: Graph, out: Path, options: Options, timing_cache: Path | None, tick: Tick) -> Result:
     """Write the plan of an ONNX file of ours, and its manifest beside it. Nothing is left where it fails or is stopped.
 
     timing_cache: a file of TensorRT's measurements, read if it is there and written with what is new.
     """
-    graph = read_graph(onnx)
     refuse_batch(graph, options)
     compiler = find_compiler(options.target)
     refuse_options(compiler, options)
@@ -60,6 +59,7 @@ def build(onnx: Path, out: Path, options: Options, timing_cache: Path | None, ti
     seconds = time.monotonic() - begun
     gpus = look_for_gpus()
     gpu = gpus.found[0] if gpus.found else None
+    layers = inspect(compiler, data) if gpu and runs_here(where, gpu) else None
     manifest = Manifest(
         spec=graph.spec,
         plan=FileMark(name=out.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)),
@@ -75,12 +75,8 @@ def build(onnx: Path, out: Path, options: Options, timing_cache: Path | None, ti
         ),
         runs_on=where,
         options=options,
-        precision=prove(graph, None),
+        precision=prove(graph, layers),
     )
-    layers = None
-    if gpu and runs_here(manifest, gpu):
-        layers = inspect(compiler, data)
-    manifest = replace(manifest, precision=prove(graph, layers))
     with replacing(manifest_of(out)) as beside, replacing(out) as part:
         part.write_bytes(data)
         beside.write_bytes(manifest.to_bytes())
@@ -94,9 +90,10 @@ def rebuild(plan: Path, tick: Tick) -> Result:
     onnx = plan.parent / manifest.onnx.name
     if not onnx.exists():
         raise BadPlan(f"{plan}: was built from {manifest.onnx.name}, which is not beside it; put it there")
-    if read_graph(onnx).mark != manifest.onnx:
+    graph = read_graph(onnx)
+    if graph.mark != manifest.onnx:
         raise BadPlan(f"{plan}: was built from another {manifest.onnx.name} than the one beside it; {onnx} has changed")
-    return build(onnx, plan, manifest.options, None, tick)
+    return build(graph, plan, manifest.options, None, tick)
 
 
 def refuse_batch(graph: Graph, options: Options) -> None:

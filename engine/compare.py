@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 from polygraphy.common import TensorMetadata
 from polygraphy.comparator import Comparator
 
-from dlink.engine.graph import Graph, read_graph
+from dlink.engine.graph import Graph
 from dlink.engine.versions import config_for, find_compiler, graph_for
 from dlink.trt_runtime.manifest import Options
 
@@ -39,12 +38,11 @@ class Difference:
     relative: float
 
 
-def compare_layers(onnx_file: Path, image: NDArray[np.uint8], target: str | None) -> list[Difference]:
+def compare_layers(graph: Graph, image: NDArray[np.uint8], target: str | None) -> list[Difference]:
     """The tensors of a file's network in the order in which they are made, for one RGB tile (S, S, 3).
 
     target: tensorrt or tensorrt-rtx, which need a GPU; OpenVINO where None.
     """
-    graph = read_graph(onnx_file)
     made_by = {name: node for node in graph.model.graph.node for name in node.output if node.op_type not in BETWEEN}
     marked = ModifyOutputs(graph.model, outputs=[*made_by], copy=True)()
     data = marked.SerializeToString()

@@ -18,9 +18,8 @@ from dlink.engine.graph import Graph
 from dlink.trt_runtime.cuda import look_for_gpus
 from dlink.trt_runtime.errors import BadInput, NoEngine
 from dlink.trt_runtime.manifest import TARGETS, Options, RunsOn
-from dlink.trt_runtime.plan import numbers
+from dlink.trt_runtime.plan import MODULES, numbers
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 OLDEST = {"tensorrt": (8, 5), "tensorrt-rtx": (1, 0)}
 SINCE = {  # the version of TensorRT that an option came with; TensorRT-RTX has all of them
     "optimization_level": (8, 6),

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from dlink.cli.main import dlink
 from dlink.engine import compare
 from dlink.engine.compare import TOLERANCE, Difference, compare_layers, first_off, relative
+from dlink.engine.graph import read_graph
 from tests.calibrated import folder_of, quantise, scenes, small
 from tests.plans import MANIFEST, mark, write
 
@@ -22,7 +23,7 @@ def test_openvino_computes_every_layer_as_onnx_runtime_does(precision, tmp_path)
     path = small("dlinknet34", tmp_path / "net.onnx", "fp32" if precision == "int8" else precision)
     if precision == "int8":
         onnx.save_model(quantise(path), path)
-    found = compare_layers(path, IMAGE, None)
+    found = compare_layers(read_graph(path), IMAGE, None)
     assert len(found) > 100
     assert {"Conv", "ConvTranspose", "Add", "Relu", "MaxPool", "Sigmoid"} <= {d.op for d in found}
     assert not {"Cast", "QuantizeLinear", "DequantizeLinear"} & {d.op for d in found}
@@ -46,7 +47,7 @@ def test_the_first_layer_that_differs_is_named(tmp_path, monkeypatch):
         return own(graph, model.SerializeToString())
 
     monkeypatch.setattr(compare, "in_openvino", wrong)
-    first = first_off(compare_layers(path, IMAGE, None), TOLERANCE["fp32"])
+    first = first_off(compare_layers(read_graph(path), IMAGE, None), TOLERANCE["fp32"])
     assert first.tensor == node.output[0]
     assert 0.1 < first.relative < 0.6  # half of its product, beside product and bias
 

@@ -14,6 +14,7 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 from dlink.engine.build import build, rebuild
+from dlink.engine.graph import read_graph
 from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.nets.zoo import ARCHS
 from dlink.trt_runtime import BadInput, BadPlan, NoEngine, Spec
@@ -37,7 +38,7 @@ def file_of(arch, precision, folder, deconv="int8"):
 
 
 def compile(path, **options):
-    return build(path, path.with_suffix(".plan"), Options(target="tensorrt-rtx", **options), None, QUIET)
+    return build(read_graph(path), path.with_suffix(".plan"), Options(target="tensorrt-rtx", **options), None, QUIET)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -145,7 +146,7 @@ def test_building_over_a_plan_drops_its_signature(tmp_path):
 def test_what_a_timing_cache_needs_is_one_file(tmp_path):
     path = file_of("linknet34", "fp16", tmp_path)
     for _ in range(2):
-        build(path, tmp_path / "net.plan", RTX, tmp_path / "timing", QUIET)
+        build(read_graph(path), tmp_path / "net.plan", RTX, tmp_path / "timing", QUIET)
     assert {p.name for p in tmp_path.iterdir()} == {"net.onnx", "net.plan", "net.plan.json", "timing"}
 
 
@@ -178,6 +179,7 @@ STOPPED = """
 import os, signal, sys
 from pathlib import Path
 from dlink.engine.build import build
+from dlink.engine.graph import read_graph
 from dlink.trt_runtime.manifest import Options
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins deaf to it
@@ -186,7 +188,8 @@ def tick(done, total, words):
     os.kill(os.getpid(), signal.SIGINT)
 
 try:
-    build(Path(sys.argv[1]), Path(sys.argv[1]).with_suffix(".plan"), Options(target="tensorrt-rtx"), None, tick)
+    path = Path(sys.argv[1])
+    build(read_graph(path), path.with_suffix(".plan"), Options(target="tensorrt-rtx"), None, tick)
 except KeyboardInterrupt:
     print("stopped")
 """

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from dlink.trt_runtime.cuda import LIBRARY, Gpus, look_for_gpus
+from dlink.trt_runtime.plan import DISTRIBUTIONS, numbers
 
 State: TypeAlias = Literal["found", "missing", "too old", "too new", "broken"]
 Versions: TypeAlias = Callable[[str], str | None]  # of a distribution; None where it is not installed
@@ -128,20 +129,14 @@ NEEDS = (
     ),
     Need(
         name="TensorRT",
-        distributions=(
-            "tensorrt",
-            "tensorrt-cu13",
-            "tensorrt-cu12",
-            "tensorrt-cu13-bindings",
-            "tensorrt-cu12-bindings",
-        ),
+        distributions=DISTRIBUTIONS["tensorrt"],
         least="8.5",
         use="plans for NVIDIA GPUs",
         get=NVIDIA_INDEX,
     ),
     Need(
         name="TensorRT-RTX",
-        distributions=("tensorrt-rtx",),
+        distributions=DISTRIBUTIONS["tensorrt-rtx"],
         least="1.7",
         use="plans for GeForce RTX",
         get="pip install 'dlink[rtx]'",
@@ -264,12 +259,6 @@ def text_of(path: Path) -> str:
         return ""
 
 
-def parts(version: str) -> tuple[int, ...]:
-    """Its leading numbers: "2.13.0+cpu" -> (2, 13, 0)."""
-    digits = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, digits[0].split("."))) if digits else ()
-
-
 def examine(
     machine: Machine,
     versions: Versions = installed,
@@ -279,7 +268,7 @@ def examine(
     rows = [python_row(machine), *(library_row(need, machine, versions, tried) for need in NEEDS)]
     by_name = {row.name: row for row in rows}
     tensorrt = by_name["TensorRT"]
-    if parts(tensorrt.version)[:1] == (8,) and parts(by_name["numpy"].version) >= (2,):
+    if numbers(tensorrt.version)[:1] == (8,) and numbers(by_name["numpy"].version) >= (2,):
         fault = f"TensorRT {tensorrt.version} reads the arrays of NumPy 2 as zeros, without an error"
         row = Row("numpy", "too new", by_name["numpy"].version, "everything", fault, "pip install 'numpy<2'")
         rows = [row if r.name == "numpy" else r for r in rows]
@@ -289,7 +278,7 @@ def examine(
 
 def python_row(machine: Machine) -> Row:
     least, most = PYTHONS
-    version = parts(machine.python)[:2]
+    version = numbers(machine.python)[:2]
     state: State = "too old" if version < least else "too new" if version > most else "found"
     mend = "" if state == "found" else "use Python {}.{} to {}.{}".format(*least, *most)
     return Row("Python", state, machine.python, "everything", mend=mend)
@@ -307,7 +296,7 @@ def library_row(need: Need, machine: Machine, versions: Versions, tried: Tries) 
         return Row(need.name, "missing", "", need.use, mend=get)
     if fault:
         return Row(need.name, "broken", version, need.use, fault, cure(fault, need, machine))
-    if version and parts(version) < parts(need.least):
+    if version and numbers(version) < numbers(need.least):
         mend = JETPACK if get == JETPACK else f"pip install -U '{distribution}>={need.least}'"
         return Row(need.name, "too old", version, need.use, f"dlink needs {need.least}", mend)
     return Row(need.name, "found", version, need.use)

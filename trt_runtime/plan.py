@@ -5,6 +5,7 @@ and signature were verified are those that TensorRT gets.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,12 +14,20 @@ from pathlib import Path
 from dlink.trt_runtime.backend import Backend, Opening
 from dlink.trt_runtime.cuda import Gpu, Gpus, look_for_gpus
 from dlink.trt_runtime.errors import BadPlan, Mismatch, NoEngine, Untrusted
-from dlink.trt_runtime.manifest import TARGETS, Manifest, capability_of, manifest_of, parse, read_bytes
+from dlink.trt_runtime.manifest import TARGETS, Manifest, RunsOn, capability_of, manifest_of, parse, read_bytes
 
 TAGS = {b"ftrt": "tensorrt", b"ptrt": "tensorrt", b"vtrt": "tensorrt-rtx"}  # a plan's first four bytes
 VERSION_AT = 24  # where the four numbers of TensorRT's version stand (trtexec --getPlanVersionOnly reads them there)
-DISTRIBUTIONS = {
-    "tensorrt": ("tensorrt", "tensorrt-cu13-bindings", "tensorrt-cu12-bindings", "tensorrt-bindings"),
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+DISTRIBUTIONS = {  # any of these
+    "tensorrt": (
+        "tensorrt",
+        "tensorrt-cu13",
+        "tensorrt-cu12",
+        "tensorrt-cu13-bindings",
+        "tensorrt-cu12-bindings",
+        "tensorrt-bindings",
+    ),
     "tensorrt-rtx": ("tensorrt-rtx",),
 }
 
@@ -128,13 +137,11 @@ def fit(path: Path, manifest: Manifest, here: Here | None = None) -> Gpu:
     gpu = here.gpus.found[0]
     if target not in here.versions:
         others = ", ".join(f"{TARGETS[t]} {v}" for t, v in here.versions.items()) or "neither TensorRT nor TensorRT-RTX"
-        raise NoEngine(
-            f"{path}: a plan of {title}, here is {others}; install {TARGETS[target]} {manifest.built.version}"
-        )
+        raise NoEngine(f"{path}: a plan of {title}, here is {others}; install {title}")
     version = here.versions[target]
     if not same_version(manifest, version):
         raise Mismatch(f"{path}: a plan of {title}, here is {TARGETS[target]} {version}; {mend(path, manifest)}")
-    if not runs_on(manifest, gpu):
+    if not runs_on(manifest.runs_on, gpu):
         wanted = ", ".join(manifest.runs_on.capabilities) + (" or newer" if manifest.runs_on.newer_gpus else "")
         raise Mismatch(
             f"{path}: for GPUs of compute capability {wanted}"
@@ -158,17 +165,18 @@ def same_version(manifest: Manifest, version: str) -> bool:
     return manifest.runs_on.newer_versions and ours[:1] == theirs[:1] and theirs > ours
 
 
-def runs_on(manifest: Manifest, gpu: Gpu) -> bool:
-    known = manifest.runs_on.capabilities
-    if gpu.capability in known:
+def runs_on(where: RunsOn, gpu: Gpu) -> bool:
+    """Whether a GPU is among those, or newer than the newest of them where that will do."""
+    if gpu.capability in where.capabilities:
         return True
-    return manifest.runs_on.newer_gpus and capability_of(gpu.capability) > max(
-        map(capability_of, known), default=(99, 0)
-    )
+    newest = max(map(capability_of, where.capabilities), default=(99, 0))
+    return where.newer_gpus and capability_of(gpu.capability) > newest
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    """Its leading numbers: "2.13.0+cpu" -> (2, 13, 0)."""
+    digits = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, digits[0].split("."))) if digits else ()
 
 
 def major(version: str) -> int:

@@ -23,9 +23,7 @@ from dlink.trt_runtime.errors import BadPlan, Closed, Mismatch, NoEngine
 from dlink.trt_runtime.executed import say
 from dlink.trt_runtime.files import file_sha256
 from dlink.trt_runtime.manifest import TARGETS, Manifest
-from dlink.trt_runtime.plan import mend, same_version
-
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+from dlink.trt_runtime.plan import MODULES, mend, same_version
 
 
 def load(path: Path, plan: bytes, manifest: Manifest, gpu: Gpu) -> "PlanBackend":
