@@ -147,9 +147,14 @@ class Work:
 
     def write(self, method: str, units: Sequence[Unit]) -> Path:
         """A candidate, to be judged."""
+        return self.save(self.model(method, units))
+
+    def save(self, model: onnx.ModelProto) -> Path:
+        """A model as the candidate's file; its other metadata stay."""
         path = self.folder / "candidate.onnx"
-        model = self.model(method, units)
-        onnx.helper.set_model_props(model, {ONNX_KEY: replace(self.source.spec, precision="int8").to_json()})
+        kept = {p.key: p.value for p in model.metadata_props}
+        spec = replace(self.source.spec, precision="int8")
+        onnx.helper.set_model_props(model, {**kept, ONNX_KEY: spec.to_json()})
         onnx.save_model(model, path)
         return path
 

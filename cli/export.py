@@ -60,9 +60,9 @@ def export(
 
     members = [read_checkpoint(path, arch) for path in checkpoints]
     read = ensemble(members, parts) if len(members) > 1 or weights else members[0]
-    spec = replace(spec_of(members[0].arch), arch=read.arch)
     spec = replace(
-        spec,
+        spec_of(members[0].arch),
+        arch=read.arch,
         width=read.width,
         tile=tile,
         gsd_m=gsd_m,

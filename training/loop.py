@@ -10,6 +10,7 @@ Beside the checkpoint stand `<name>.csv` and `<name>.png`, the history, and `<na
 as if it had never stopped.
 """
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -97,7 +98,6 @@ def train(
 
     Started by torchrun, its processes train one network.
     """
-    recipe.check_crop()
     if distil and init is None:
         raise BadInput("--distil: name the trained network to teach with --init")
     chosen = tiles if distil else labelled(tiles)
@@ -110,8 +110,11 @@ def train(
     with joined() as world:
         torch.manual_seed(recipe.seed)
         net, filled = begin(recipe, init, encoder)
+        if recipe.crop < 1 or recipe.crop % net.multiple:
+            raise BadInput(f"--crop {recipe.crop}: {recipe.arch} needs a multiple of {net.multiple}")
         if filled:
             say(str(filled))
+        teacher = copy.deepcopy(net).to(world.device).eval() if distil else None
         net.to(world.device)
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         half_type = half_of(world.device)
@@ -125,7 +128,7 @@ def train(
             recipe=recipe,
             course=Course(recipe.rate),
             world=world,
-            teacher=begin(recipe, init, None)[0].to(world.device).eval() if distil else None,
+            teacher=teacher,
             workers=workers,
             start=time.monotonic(),
             report=report if world.first else lambda step: None,
@@ -196,14 +199,23 @@ def run_epoch(run: Run) -> float:
     for i, (x, target, which) in enumerate(loader):
         rate = course.rate
         if recipe.schedule == "poly":
-            rate *= (1 - (course.done + i / len(loader)) / recipe.epochs) ** POLY_POWER
-        for group in run.optimiser.param_groups:
-            group["lr"] = rate
+            rate *= poly((course.done + i / len(loader)) / recipe.epochs)
+        set_rate(run.optimiser, rate)
         loss = step(run, x.to(world.device, memory_format=torch.channels_last), target.to(world.device), which)
         total += loss
         seconds = time.monotonic() - run.start
         run.report(Step(course.done + 1, recipe.epochs, i + 1, len(loader), total / (i + 1), rate, seconds))
     return total / len(loader)
+
+
+def poly(progress: float) -> float:
+    """What is left of the rate, from 1 down to 0."""
+    return (1 - progress) ** POLY_POWER
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
 
 
 def hold_norms(net: nn.Module) -> None:
@@ -252,7 +264,7 @@ def begin(recipe: Recipe, init: Path | None, encoder: Path | None) -> tuple[Road
             f"{init}: {read.arch} of width {read.width:g}, to train is {recipe.arch} of width {recipe.width:g}; "
             f"give --arch and --width as it has them"
         )
-    return read_checkpoint(init, recipe.arch).net, None
+    return (read if read.arch == recipe.arch else read_checkpoint(init, recipe.arch)).net, None
 
 
 def copied(net: RoadNet) -> Weights:

@@ -21,16 +21,14 @@ from dlink.calib.judge import Judge, Score
 from dlink.calib.limits import STEPS
 from dlink.calib.network import CONVOLUTIONS, Network, read_network
 from dlink.calib.placement import INT8, Unit, skip_of
-from dlink.calib.qdq import write_qdq
+from dlink.calib.qdq import weight_scales, write_qdq
 from dlink.calib.ranges import Ranges
 from dlink.calib.sample import Sample
-from dlink.training.loop import POLY_POWER
+from dlink.training.loop import poly, set_rate
 from dlink.trt_runtime.errors import BadInput, CheckFailed
 from dlink.trt_runtime.files import replacing
-from dlink.trt_runtime.spec import ONNX_KEY
 from dlink.trt_runtime.views import ALL, look
 
-LEAST_SCALE = 2.0**-16  # of the largest channel's, as calib/qdq.py has it for channels of next to nothing
 GRADIENT = 1.0  # the largest norm of a step's
 
 
@@ -49,8 +47,7 @@ class Quantised(nn.Module):
     def __init__(self, graph: Network, units: Sequence[Unit], limits: dict[str, float]) -> None:
         super().__init__()
         self.graph, self.limits = graph, limits
-        int8 = {unit.node for unit in units if unit.precision == INT8}
-        self.int8 = {node.name for node in graph.model.graph.node if node.name in int8}
+        self.int8 = {unit.node for unit in units if unit.precision == INT8}
         self.learnt = {name: at for at, name in enumerate(n for c in graph.convolutions for n in c.input[1:])}
         self.weights = nn.ParameterList(torch.from_numpy(graph.weights[name].copy()) for name in self.learnt)
         for name, values in graph.weights.items():
@@ -96,9 +93,7 @@ def key_of(name: str) -> str:
 
 def weight_as_int8(weight: Tensor, axis: int) -> Tensor:
     """Rounded to 127 steps of each output channel's largest value."""
-    with torch.no_grad():
-        peak = weight.abs().amax([i for i in range(weight.ndim) if i != axis])
-        scales = (peak / STEPS).clamp(min=float(peak.max()) / STEPS * LEAST_SCALE)
+    scales = torch.from_numpy(weight_scales(weight.detach().numpy(), axis))
     zeros = torch.zeros(len(scales), dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(weight, scales, zeros, axis, -STEPS, STEPS)
 
@@ -166,12 +161,12 @@ def finetune(
         work = Work(graph, found, How(method=method), Path(folder))
         units = [replace(u, precision=INT8, why="") if everything else u for u in work.units]
         judge = Judge(work.write_float(), sample.held, progress("judge"))
-        before = judge.score(saved(write_qdq(work.graph, units, limits, work.means, work.how.base), graph, folder))
+        before = judge.score(work.save(write_qdq(work.graph, units, limits, work.means, work.how.base)))
         net = Quantised(work.graph, units, limits)
         teacher = Quantised(work.graph, [], {})
         losses = list(learn(net, teacher, sample, epochs, batch, rate, seed, progress("fine-tune")))
         model = write_qdq(net.network(), units, limits, {}, work.how.base)
-        scores = judge.score(saved(model, graph, folder))
+        scores = judge.score(work.save(model))
     if not scores[0].agreement > before[0].agreement:
         raise CheckFailed(
             f"{source}: fine-tuning came no nearer to the float network: masks agree {scores[0].agreement:.4f}, after "
@@ -182,15 +177,6 @@ def finetune(
     with replacing(out) as part:
         onnx.save_model(model, part)
     return Tuned(result, tuple(before), tuple(losses))
-
-
-def saved(model: onnx.ModelProto, graph: Network, folder: str) -> Path:
-    """A candidate as a file, to be judged."""
-    path = Path(folder) / "candidate.onnx"
-    kept = {p.key: p.value for p in model.metadata_props}
-    onnx.helper.set_model_props(model, {**kept, ONNX_KEY: replace(graph.spec, precision="int8").to_json()})
-    onnx.save_model(model, path)
-    return path
 
 
 def learn(
@@ -205,8 +191,7 @@ def learn(
     steps = epochs * (len(images) // batch)
     order = [i for _ in range(epochs) for i in rng.permutation(len(images))[: len(images) // batch * batch]]
     for done in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate * (1 - done / steps) ** POLY_POWER
+        set_rate(optimiser, rate * poly(done / steps))
         chosen = order[done * batch : (done + 1) * batch]
         views = [look(spec.prepare(images[i][None])[0], int(rng.choice(ALL))) for i in chosen]
         x = torch.from_numpy(np.stack(views))

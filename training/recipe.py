@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from dlink.nets.zoo import build
 from dlink.training.augment import COLOURS
 from dlink.training.losses import LOSSES
 from dlink.trt_runtime.errors import BadInput
@@ -33,12 +32,6 @@ class Recipe:
                 raise BadInput(f"--{name} {getattr(self, name)}: must be one of {', '.join(known)}")
         if min(self.batch, self.epochs) < 1 or not self.rate > 0 or self.patience < 0:
             raise BadInput(f"batch, epochs and rate must be positive, got {self.batch}, {self.epochs}, {self.rate}")
-
-    def check_crop(self) -> None:
-        """BadInput where the network can't take the crops."""
-        multiple = build(self.arch, self.width).multiple
-        if self.crop < 1 or self.crop % multiple:
-            raise BadInput(f"--crop {self.crop}: {self.arch} needs a multiple of {multiple}")
 
 
 @dataclass

@@ -6,7 +6,7 @@ of a plan and a manifest that were not written together, neither is believed.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -120,7 +120,7 @@ class Manifest:
     options: Options
     precision: Precision
     verdict: Checked | None = None
-    format: int = field(default=FORMAT)
+    format: int = FORMAT
 
     @property
     def title(self) -> str:
