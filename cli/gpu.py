@@ -82,7 +82,7 @@ def measured(
         "network_ms": network_ms(plan, manifest, runs),
     }
     if against and tiles:
-        row["roads"] = roads(plan, against, tiles)
+        row["roads"] = roads(plan, manifest, against, tiles)
     return row
 
 
@@ -115,21 +115,22 @@ def network_ms(plan: Path, manifest: Manifest, runs: int) -> dict[str, float]:
     return {"p50": median(times), "least": min(times), "most": max(times), "runs": float(runs)}
 
 
-def roads(plan: Path, against: Path, tiles: Path) -> dict[str, Any]:
+def roads(plan: Path, manifest: Manifest, against: Path, tiles: Path) -> dict[str, Any]:
     """What dlink-check finds, and writes into the manifest."""
-    from click.testing import CliRunner
+    from dlink.accuracy.agreement import BOTH, compare
+    from dlink.accuracy.gates import Limits, Verdict
+    from dlink.cli.check import open_reference, say
+    from dlink.cli.plans import record
+    from dlink.trt_runtime import open_model
+    from dlink.trt_runtime.images import find_tiles
 
-    from dlink.cli.check import check
-
-    done = CliRunner().invoke(check, [str(plan), str(tiles), "--against", str(against), "--json"])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    if not done.stdout.startswith("{"):
-        raise NoEngine(one_line(RuntimeError(done.stderr)))
-    said = json.loads(done.stdout)
+    with open_model(plan) as candidate, open_reference(against, plan, candidate.spec, None) as reference:
+        found = compare(candidate, reference, find_tiles(tiles), BOTH, progress("check"))
+    verdict = Verdict(found, Limits.of(manifest.spec.precision))
+    record(verdict, say(verdict).splitlines()[-1], plan, manifest, against)
     kept = ("views", "agreement", "candidate", "reference", "max_difference")
-    settings = [{k: s[k] for k in kept} for s in said["agreement"]["settings"]]
-    return {"same": said["same"], "why": said["why"], "tiles": said["agreement"]["tiles"], "settings": settings}
+    settings = [{name: s[name] for name in kept} for s in found.to_json()["settings"]]
+    return {"same": not verdict.why, "why": verdict.why, "tiles": found.tiles, "settings": settings}
 
 
 def line(row: dict[str, Any]) -> str:

@@ -48,17 +48,18 @@ def osm(
     chosen = find_tiles(tiles)
     places = [place_of(tile.image, table, system) for tile in chosen]
     streets = skipped(read_streets(extract), skip) if extract else []
+    labels = {tile.label.resolve() for tile in chosen if tile.label}
+    masks = [out / f"{tile.id}_mask.png" for tile in chosen]
+    if taken := [path for path in masks if path.resolve() in labels]:
+        raise BadInput(f"{taken[0]}: is the label of a tile, and would be replaced; choose another output")
     out.mkdir(parents=True, exist_ok=True)
     show = progress("osm")
     empty = 0
-    for i, (tile, place) in enumerate(zip(chosen, places, strict=True)):
-        path = out / f"{tile.id}_mask.png"
-        if path.exists() and path.resolve() in {t.image.resolve() for t in chosen}:
-            raise BadInput(f"{path}: is one of the tiles, and would be replaced; choose another output")
+    for i, (path, place) in enumerate(zip(masks, places, strict=True)):
         mask = draw(skipped(fetch_streets(place.bounds), skip) if fetch else streets, place)
         empty += not mask.any()
         write_image(path, mask)
-        show(i + 1, len(chosen), tile.id)
+        show(i + 1, len(chosen), path.name)
     click.echo(f"{out}: {len(chosen)} masks" + (f", {empty} of them without a road" if empty else ""))
     if empty == len(chosen):
         click.echo(f"note: no tile has a road; {around(streets, places)}", err=True)

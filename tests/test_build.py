@@ -5,16 +5,15 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from click.testing import CliRunner
 
 from dlink.cli import plans
-from dlink.cli.main import dlink
 from dlink.engine.build import Far, compile
 from dlink.engine.versions import Compiler
 from dlink.trt_runtime import BadPlan, Mismatch, NoEngine, Spec
 from dlink.trt_runtime.manifest import manifest_of, parse, read_bytes
 from dlink.trt_runtime.plan import look_here, read_plan
 from tests.calibrated import folder_of, small
+from tests.command import call
 from tests.models import write_pointwise
 from tests.plans import checked, write
 from tests.test_export import SIDE
@@ -22,12 +21,6 @@ from tests.test_export import SIDE
 pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx (dlink[test] on Linux x86-64)")
 
 NO_GPU = pytest.mark.skipif(bool(look_here().gpus.found), reason="this machine has a GPU")
-
-
-def call(*args, code=0):
-    result = CliRunner().invoke(dlink, [str(a) for a in args])
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")

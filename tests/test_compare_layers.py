@@ -5,14 +5,13 @@ import json
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 from onnx import numpy_helper
 
-from dlink.cli.main import dlink
 from dlink.engine import compare
 from dlink.engine.compare import TOLERANCE, Difference, compare_layers, first_off, relative
 from dlink.engine.graph import read_graph
 from tests.calibrated import folder_of, quantise, scenes, small
+from tests.command import call
 from tests.plans import MANIFEST, mark, write
 
 IMAGE = scenes(1).tiles[0].image if scenes(1).tiles else scenes(2).tiles[0].image
@@ -61,12 +60,6 @@ def test_differences_are_shares_of_a_tensors_own_size():
     assert relative(ones, ones * np.nan) == float("inf")
     rows = [Difference("a", "Conv", 0.01), Difference("b", "Conv", float("inf")), Difference("c", "Conv", 0.5)]
     assert first_off(rows, 0.1).tensor == "b"
-
-
-def call(*args, code=0):
-    result = CliRunner().invoke(dlink, [str(a) for a in args])
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_dlink_check_lists_layers_and_fails_with_the_first(tmp_path, monkeypatch):

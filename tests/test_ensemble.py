@@ -4,11 +4,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from click.testing import CliRunner
 
 from dlink.calib.network import read_network
 from dlink.calib.placement import place
-from dlink.cli.main import dlink
 from dlink.engine.graph import read_graph
 from dlink.export.export import export
 from dlink.export.onnx_file import fold_norms, write_onnx
@@ -17,6 +15,7 @@ from dlink.nets.ensemble import ensemble
 from dlink.nets.zoo import spec_of
 from dlink.trt_runtime import BadInput, Spec, open_model
 from tests.calibrated import folder_of, quantise, run
+from tests.command import call
 from tests.test_export import SIDE, tiles, trained
 
 SLIDES = {
@@ -78,12 +77,6 @@ def files(tmp_path_factory):
     for arch in ("unet", "linknet34"):
         write_checkpoint(trained(arch).net, home / f"{arch}.th")
     return home
-
-
-def call(*args, code=0):
-    result = CliRunner().invoke(dlink, [str(a) for a in args])
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_dlink_export_makes_one_file_that_the_others_take(files, tmp_path):

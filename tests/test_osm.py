@@ -9,17 +9,16 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
 import pytest
 import rasterio
-from click.testing import CliRunner
 from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
-from dlink.cli.main import dlink
 from dlink.training.places import WGS84, Place, place_of, read_bounds, read_world
 from dlink.training.pseudo import draw
 from dlink.training.streets import Street, read_streets, skipped
 from dlink.trt_runtime import BadInput
 from dlink.trt_runtime.images import read_label, write_image
+from tests.command import call
 
 UTM = CRS.from_epsg(32633)
 PLACE = Place(64, 96, Affine(0.5, 0, 500_000, 0, -0.5, 5_400_000), UTM)
@@ -202,12 +201,6 @@ def tiles(tmp_path):
     return folder
 
 
-def call(*args, code=0):
-    result = CliRunner().invoke(dlink, [str(a) for a in args])
-    assert result.exit_code == code, result.output
-    return result
-
-
 def test_dlink_osm_draws_the_same_for_every_way_of_placing(tiles, tmp_path):
     extract = osm_file(tmp_path / "x.osm", WAYS)
     said = call("osm", tiles, extract, "-o", tmp_path / "masks", "--crs", "EPSG:32633").stdout
@@ -253,6 +246,16 @@ def test_what_places_no_tile_is_refused_in_one_line(args, message, tiles, tmp_pa
     assert message in said
     assert said.count("\n") == 1
     assert not (tmp_path / "masks").exists()
+
+
+def test_hand_made_labels_are_not_replaced(tiles, tmp_path):
+    extract = osm_file(tmp_path / "x.osm", WAYS)
+    write_image(tiles / "b_mask.png", np.full((64, 96), 255, np.uint8))
+    before = sorted(p.name for p in tiles.iterdir())
+    said = call("osm", tiles, extract, "-o", tiles, "--crs", "EPSG:32633", code=1).stderr
+    assert "b_mask.png: is the label of a tile, and would be replaced; choose another output" in said
+    assert sorted(p.name for p in tiles.iterdir()) == before
+    assert read_label(tiles / "b_mask.png").all()
 
 
 @pytest.mark.parametrize("text", ["", "1 2 3", "a b c d e f", "0\n0\n0\n0\n1\n1", "nan 0 0 1 0 0"])

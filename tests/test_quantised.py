@@ -4,7 +4,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from click.testing import CliRunner
 
 from dlink.calib.calibrate import Result
 from dlink.calib.network import read_network
@@ -13,7 +12,6 @@ from dlink.calib.qdq import write_qdq
 from dlink.calib.ranges import gather
 from dlink.calib.rescale import rescale
 from dlink.calib.sample import Sample, Tile, digest
-from dlink.cli.main import dlink
 from dlink.export.export import export
 from dlink.nets.checkpoint import read_checkpoint
 from dlink.nets.embedded import EMBEDDED
@@ -22,6 +20,7 @@ from dlink.scenes import with_roads
 from dlink.training.quantised import Quantised, Tuned, finetune, weight_as_int8
 from dlink.trt_runtime import BadInput, CheckFailed, Spec, open_model
 from tests.calibrated import QUIET, folder_of, ranges_of, run, small
+from tests.command import call
 
 SIDE = 128
 
@@ -99,12 +98,6 @@ def test_an_operator_of_others_is_named():
     node = onnx.helper.make_node("Erf", ["x"], ["y"], "strange")
     with pytest.raises(BadInput, match=r"strange: Erf is no operator of a network that dlink-export writes"):
         run_node(node, [torch.zeros(1)])
-
-
-def call(*args, code=0):
-    result = CliRunner().invoke(dlink, [str(a) for a in args])
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_dlink_train_fine_tunes_from_the_command_line(home, tmp_path, monkeypatch):

@@ -5,12 +5,11 @@ import shutil
 import subprocess
 
 import pytest
-from click.testing import CliRunner
 
-from dlink.cli.main import dlink
 from dlink.trt_runtime import BadInput, Untrusted
 from dlink.trt_runtime.manifest import manifest_of, read_bytes, signature_of
 from dlink.trt_runtime.plan import read_plan
+from tests.command import call
 from tests.plans import checked, write
 
 signing = pytest.importorskip("dlink.trt_runtime.signing", reason="needs cryptography (dlink[sign])")
@@ -87,12 +86,6 @@ def test_other_files_are_no_keys(tmp_path, signed):
         read_plan(path, [tmp_path / "text"])
     with pytest.raises(BadInput, match=r"not a private key in PEM"):
         signing.read_private(public)
-
-
-def call(*args, code=0, **given):
-    result = CliRunner().invoke(dlink, [str(a) for a in args], **given)
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_dlink_sign_makes_keys_and_signs(tmp_path):

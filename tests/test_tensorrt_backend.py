@@ -15,6 +15,7 @@ from dlink.trt_runtime import BadPlan, Closed, Mismatch, NoEngine, Spec, open_mo
 from dlink.trt_runtime.backend import open_backend
 from dlink.trt_runtime.manifest import Options, manifest_of
 from tests import fake_pycuda
+from tests.command import call
 from tests.fake_tensorrt import make
 from tests.models import write_pointwise
 from tests.plans import HERE, MANIFEST, mark, write
@@ -188,10 +189,23 @@ def test_without_pycuda_the_module_is_named(gpu, monkeypatch):
     importlib.invalidate_caches()
 
 
-def test_a_check_is_written_into_the_manifest_bound_to_the_plan(gpu, tmp_path):
-    from click.testing import CliRunner
+def test_the_gpu_benchmark_checks_roads_and_keeps_the_verdict(gpu, tmp_path):
+    from dlink.cli.gpu import roads
+    from dlink.trt_runtime.manifest import parse, read_bytes
+    from tests.calibrated import folder_of
+    from tests.models import write_conv
 
-    from dlink.cli.main import dlink
+    tiles = folder_of(tmp_path / "tiles", 2, 128)
+    found = roads(gpu.plan, parse(read_bytes(gpu.plan), gpu.plan), gpu.onnx, tiles)
+    assert (found["same"], found["tiles"], [s["views"] for s in found["settings"]]) == (True, 2, [8, 1])
+    assert parse(read_bytes(gpu.plan), gpu.plan).verdict.same_roads
+    other = write_conv(tmp_path / "other.onnx", SPEC, np.full((1, 1), -2.0))
+    found = roads(gpu.plan, parse(read_bytes(gpu.plan), gpu.plan), other, tiles)
+    assert not found["same"]
+    assert "agree" in found["why"][0]
+
+
+def test_a_check_is_written_into_the_manifest_bound_to_the_plan(gpu, tmp_path):
     from dlink.trt_runtime.manifest import parse, read_bytes
     from dlink.trt_runtime.plan import read_plan
     from tests.calibrated import folder_of
@@ -201,9 +215,7 @@ def test_a_check_is_written_into_the_manifest_bound_to_the_plan(gpu, tmp_path):
     signature.write_text("old")
 
     def check(reference, code):
-        command = ["check", gpu.plan, roads, "--against", reference]
-        result = CliRunner().invoke(dlink, [str(a) for a in command])
-        assert result.exit_code == code, result.output
+        result = call("check", gpu.plan, roads, "--against", reference, code=code)
         return result, parse(read_bytes(gpu.plan), gpu.plan).verdict
 
     result, verdict = check(gpu.onnx, 0)

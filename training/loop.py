@@ -210,7 +210,7 @@ def run_epoch(run: Run) -> float:
 
 def poly(progress: float) -> float:
     """What is left of the rate, from 1 down to 0."""
-    return (1 - progress) ** POLY_POWER
+    return float((1 - progress) ** POLY_POWER)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
