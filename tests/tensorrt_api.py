@@ -15,11 +15,12 @@ import zipfile
 from pathlib import Path
 
 CLASSES = """
-Builder BuilderFlag ComputeCapability DataType DeviceType EngineCapability EngineInspector HardwareCompatibilityLevel
+Builder BuilderFlag ComputeCapability DataType DeviceType EngineCapability EngineInspector
+ExecutionContextAllocationStrategy HardwareCompatibilityLevel
 IBuilderConfig ICudaEngine IExecutionContext ILayer ILogger INetworkDefinition IOptimizationProfile IProfiler
 IProgressMonitor ITensor ITimingCache LayerInformationFormat LayerType Logger MemoryPoolType
 NetworkDefinitionCreationFlag OnnxParser OnnxParserFlag OnnxParserRefitter PreviewFeature ProfilingVerbosity
-QuantizationFlag Refitter Runtime TacticSource TensorIOMode TensorLocation
+QuantizationFlag Refitter Runtime TacticSource TensorFormat TensorIOMode TensorLocation
 """
 LOOK = f"""
 import importlib.util, json, sys
