@@ -92,21 +92,21 @@ def network_ms(plan: Path, manifest: Manifest, runs: int) -> dict[str, float]:
     import pycuda.driver as cuda
 
     from dlink.trt_runtime.plan import fit, read_plan
-    from dlink.trt_runtime.tensorrt_backend import Network, load
+    from dlink.trt_runtime.tensorrt_backend import load
 
     backend = load(plan, read_plan(plan)[0], manifest, fit(plan, manifest))
+    side, batch = manifest.spec.tile, manifest.options.batch
     try:
-        network = backend.net
-        assert isinstance(network, Network)
-        side = manifest.spec.tile
-        network(np.random.default_rng(0).random((manifest.options.batch, 3, side, side), np.float32))
+        tiles = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
+        backend.start(tiles, (0,))()  # leaves a full batch where the network reads it
         times = []
-        with network.current():
+        with backend.lock, backend.free_slot() as slot:
+            slot.context.set_input_shape(backend.input, (batch, 3, side, side))
             before, after = cuda.Event(), cuda.Event()
             for i in range(WARMUP + runs):
-                before.record(network.stream)
-                network.context.execute_async_v3(network.stream.handle)
-                after.record(network.stream)
+                before.record(slot.stream)
+                slot.context.execute_async_v3(slot.stream.handle)
+                after.record(slot.stream)
                 after.synchronize()
                 if i >= WARMUP:
                     times.append(before.time_till(after))

@@ -13,18 +13,26 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
+
+from tests import fake_pycuda
 
 API = json.loads(Path(__file__).with_name("tensorrt_api.json").read_text())
+ACTIVATIONS = 4096
 SAID = {"int8": "Int8", "fp16": "Half", "fp32": "Float"}
 
 
 def make(version):
-    """The module `tensorrt` of a recorded version. `module.downgrade` builds everything in float32, as users report."""
-    table = API[version]
+    """The module `tensorrt` of a recorded version, or `tensorrt_rtx` as it is installed where that is named.
+
+    `module.downgrade` builds everything in float32, as users report.
+    """
+    table = rtx_table() if version == "rtx" else API[version]
     module = types.ModuleType("tensorrt")
     module.__version__ = version
     module.asked = {"flags": [], "network_flags": 0, "set": {}, "precisions": {}, "onnx": b"", "loaded": []}
     module.downgrade = False
+    module.ends = "float32"  # the type of inputs and outputs
     for name, members in table["classes"].items():
         if any(re.fullmatch(r"[A-Z][A-Z0-9_]+", m) for m in members) and name not in KINDS:
             names = [m for m in members if re.fullmatch(r"[A-Z][A-Za-z0-9_]+", m)]
@@ -38,6 +46,13 @@ def make(version):
     module.nptype = lambda dtype: {module.float32: np.float32, module.float16: np.float16}[dtype]
     module.init_libnvinfer_plugins = lambda logger, namespace: True
     return module
+
+
+def rtx_table():
+    """What the installed TensorRT-RTX has; skips the test where there is none."""
+    rtx = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
+    shown = lambda kind: [n + "()" * callable(getattr(kind, n)) for n in dir(kind) if not n.startswith("_")]  # noqa: E731
+    return {"classes": {name: shown(kind) for name, kind in vars(rtx).items() if isinstance(kind, type)}}
 
 
 class Strict:
@@ -195,7 +210,7 @@ class Parser(Strict):
 class Runtime(Strict):
     def deserialize_cuda_engine(self, plan):
         self.trt.asked["loaded"].append(plan)
-        if plan[:4] != b"ftrt":
+        if plan[:4] not in (b"ftrt", b"vtrt"):
             return None
         engine = self.trt.ICudaEngine()
         engine.__dict__["model"] = onnx.load_from_string(plan[32:])
@@ -206,11 +221,25 @@ class Engine(Strict):
     def create_engine_inspector(self):
         return self.trt.EngineInspector(self.model)
 
-    def create_execution_context(self):
-        return self.trt.IExecutionContext(self.model)
+    def create_execution_context(self, strategy=None):
+        fake_pycuda.called("context")
+        if getattr(self.trt, "no_contexts", False):
+            return None
+        return self.trt.IExecutionContext(self.model, managed(self.trt, strategy))
+
+    def create_runtime_config(self):
+        config = self.trt.asked["config"] = self.trt.IRuntimeConfig()
+        return config
 
     def __getattr__(self, name):
+        if name in self.members and name in ("device_memory_size", "device_memory_size_v2"):
+            return ACTIVATIONS
+        if name == "create_execution_context_without_device_memory" and f"{name}()" in self.members:
+            return lambda: self.trt.IExecutionContext(self.model, True)
         return 2 if name == "num_io_tensors" else super().__getattr__(name)
+
+    def get_tensor_format(self, name):
+        return getattr(self.trt, "layout", self.trt.TensorFormat.LINEAR)
 
     def ends(self):
         return {v.name: v for v in (*self.model.graph.input, *self.model.graph.output)}
@@ -226,7 +255,7 @@ class Engine(Strict):
         return mode.INPUT if name == self.get_tensor_name(0) else mode.OUTPUT
 
     def get_tensor_dtype(self, name):
-        return self.trt.float32
+        return getattr(self.trt, self.trt.ends)
 
 
 class Inspector(Strict):
@@ -257,29 +286,87 @@ class Inspector(Strict):
         return json.dumps({"Layers": layers, "Bindings": []})
 
 
+class RuntimeConfig(Open):
+    def set_execution_context_allocation_strategy(self, strategy):
+        self.strategy = strategy
+
+
 class Context(Strict):
-    """Runs the model by ONNX Runtime on the memory of tests/fake_pycuda.py."""
+    """Runs the model by ONNX Runtime on the memory of tests/fake_pycuda.py, when its stream gets there."""
+
+    def __init__(self, model, managed):
+        super().__init__(model)
+        self.__dict__.update(managed=managed, memory=None, addresses={}, shape=None, changes=0, captured=None)
+
+    def __getattr__(self, name):
+        if name == "set_device_memory" and f"{name}()" in self.members:
+            return lambda address, size: self.change(memory=address if size >= ACTIVATIONS else None)
+        return super().__getattr__(name)
+
+    def __setattr__(self, name, value):
+        if name == "device_memory":
+            self.change(memory=value)
+        super().__setattr__(name, value)
+
+    def change(self, **values):
+        if any(self.__dict__[name] != value for name, value in values.items()):
+            self.__dict__["changes"] += 1
+            self.__dict__.update(values)
 
     def set_input_shape(self, name, shape):
-        self.__dict__["shape"] = tuple(shape)
+        self.change(shape=tuple(shape))
         return True
 
     def set_tensor_address(self, name, address):
-        self.__dict__.setdefault("addresses", {})[name] = address
+        self.change(addresses={**self.addresses, name: address})
         return True
 
     def execute_async_v3(self, stream):
-        from tests.calibrated import run
-        from tests.fake_pycuda import MEMORY
+        fake_pycuda.called("execute")
+        if getattr(self.trt, "refuses_to_run", False):
+            return False
+        assert self.managed and self.memory, "the slot's memory is not given to the context"
+        assert fake_pycuda.USERS.setdefault(self.memory, stream) == stream, "activations are shared by two streams"
+        captured = fake_pycuda.HELD["stream"][stream].captured is not None
+        state = self.shape, dict(self.addresses), self.memory, self.changes
 
-        source, result = (self.addresses[v.name] for v in (self.args[0].graph.input[0], self.args[0].graph.output[0]))
-        size = int(np.prod(self.shape)) * 4
-        x = np.frombuffer(MEMORY[source][:size], np.float32).reshape(self.shape)
-        found = run(self.args[0], x).astype(np.float32).tobytes()
-        MEMORY[result][: len(found)] = found
+        def work():
+            assert not captured or self.changes == state[3], "a graph's context was changed after its capture"
+            self.run(*state[:3])
+
+        fake_pycuda.put(stream, work)
+        return True
+
+    def run(self, shape, addresses, memory):
+        fake_pycuda.find(memory, ACTIVATIONS)[:] = 0
+        dtype = np.dtype(self.trt.ends)
+        source, result = (addresses[v.name] for v in (self.args[0].graph.input[0], self.args[0].graph.output[0]))
+        x = fake_pycuda.find(source, int(np.prod(shape)) * dtype.itemsize).view(dtype).reshape(shape)
+        found = np.ascontiguousarray(answer(self.args[0], x.astype(np.float32)).astype(dtype))
+        fake_pycuda.find(result, found.nbytes)[:] = found.reshape(-1).view(np.uint8)
         if profiler := self.__dict__.get("profiler"):
             profiler.report_layer_time("/first/Conv + /Relu", 0.25)
-        return True
+
+
+SESSIONS = {}
+
+
+def answer(model, x):
+    """What an ONNX model says, by ONNX Runtime."""
+    from dlink.export.proof import session
+
+    data = model.SerializeToString()
+    if data not in SESSIONS:
+        SESSIONS[data] = session(data)
+    return SESSIONS[data].run(None, {"image": x})[0]
+
+
+def managed(trt, strategy):
+    """Whether a context was asked for without memory of its own; TensorRT-RTX's is asked by a configuration."""
+    if strategy is None:
+        return False
+    strategy = getattr(strategy, "strategy", strategy)
+    return strategy == trt.ExecutionContextAllocationStrategy.USER_MANAGED
 
 
 class Refitting(Strict):
@@ -304,6 +391,7 @@ KINDS = {
     "ICudaEngine": Engine,
     "EngineInspector": Inspector,
     "IExecutionContext": Context,
+    "IRuntimeConfig": RuntimeConfig,
     "ILogger": Logger,
     "Logger": Logger,
     "IProgressMonitor": Open,

@@ -4,6 +4,7 @@ import ctypes
 import shutil
 import subprocess
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "trt_runtime" / "kernels.cu"
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wno-unused-parameter")
+ONE_AT_A_TIME = threading.Lock()  # the shim's threads and indices are its own, not a caller's
 INTEGER, FLOAT, POINTER = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
 SPREAD = (POINTER, POINTER, INTEGER, ctypes.c_uint, INTEGER, *[FLOAT] * 6)
 GATHER = (POINTER, POINTER, INTEGER, ctypes.c_uint, INTEGER, INTEGER, FLOAT, POINTER, POINTER, POINTER)
@@ -45,4 +47,5 @@ def launch(name, grid, *arguments, source=None):
     library = compiled(source or SOURCE.read_text())
     values = [kind(a) for kind, a in zip(SPREAD if name.startswith("spread") else GATHER, arguments, strict=True)]
     addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
-    library[f"launch_{name}"]((ctypes.c_uint * 3)(*grid), addresses)
+    with ONE_AT_A_TIME:
+        library[f"launch_{name}"]((ctypes.c_uint * 3)(*grid), addresses)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from dlink.trt_runtime.adaptive import DOUBT
 from dlink.trt_runtime.backend import Backend, HostBackend, Opening, open_backend
 from dlink.trt_runtime.errors import (
     BadInput,
@@ -18,6 +19,7 @@ from dlink.trt_runtime.errors import (
     CheckFailed,
     Closed,
     DlinkError,
+    GpuFailed,
     Mismatch,
     NoEngine,
     Untrusted,
@@ -33,6 +35,7 @@ __all__ = [
     "CheckFailed",
     "Closed",
     "DlinkError",
+    "GpuFailed",
     "HostBackend",
     "Mismatch",
     "NoEngine",
@@ -51,12 +54,17 @@ def open_model(
     threads: int | None = None,
     keys: Sequence[str | PathLike[str]] = (),
     require_verdict: bool = False,
+    slots: int = 2,
+    doubt: float = DOUBT,
 ) -> Segmenter:
     """The model in a file: .onnx runs by OpenVINO on the CPU, .plan by TensorRT on the GPU. See Segmenter.
 
     threads: how many of the CPU's (all where None); means nothing to a GPU.
     keys: public keys, PEM files, one of which must have signed the plan; none asks for no signature.
     require_verdict: refuse a plan that dlink-check has not found to draw the same roads.
+    slots: runs of a plan that can be under way at once, each with memory of its own on the GPU: with two, one's pixels
+        are copied while another one's are computed.
+    doubt: above which a tile gets all eight views where views="adaptive".
     """
-    opening = Opening(threads, tuple(map(Path, keys)), require_verdict)
-    return Segmenter(open_backend(Path(path), opening), halo=halo, threshold=threshold)
+    opening = Opening(threads, tuple(map(Path, keys)), require_verdict, slots)
+    return Segmenter(open_backend(Path(path), opening), halo=halo, threshold=threshold, doubt=doubt)

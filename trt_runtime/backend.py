@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,32 +15,50 @@ from dlink.trt_runtime.errors import BadInput, Closed
 from dlink.trt_runtime.spec import Spec
 from dlink.trt_runtime.views import TURN, check_views, look, unlook
 
-Tiles: TypeAlias = NDArray[np.uint8]
+Tiles: TypeAlias = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]  # each (S, S, 3) RGB
 Probs: TypeAlias = NDArray[np.float32]
 Net: TypeAlias = Callable[[NDArray[np.float32]], Probs]  # x (N, 3, S, S) -> (N, S, S), valid until the next call
+
+Form: TypeAlias = Literal["probability", "level", "mask"]  # float32 in [0, 1]; uint8 in 255 steps; uint8, 255 is road
+Roads: TypeAlias = NDArray[Any]  # (N, S, S) in the form that was asked for
+Running: TypeAlias = Callable[[], Roads]  # call it for the result; it waits until it is there
 
 
 class Backend(Protocol):
     """Runs one network on square tiles.
 
-    Preparation, the views and their mean are behind `probabilities`, not in front of it: a GPU then receives 3 bytes
-    a pixel instead of 96, and no caller can forget a step.
+    Preparation, the views and their mean are behind it, not in front of it: a GPU then receives 3 bytes a pixel instead
+    of 96, and no caller can forget a step. Any thread may call anything.
     """
 
     spec: Spec
-    max_tiles: int  # the most tiles that `probabilities` takes at once
+    max_tiles: int  # the most tiles that it takes at once
+    slots: int  # how many runs can be under way at once
     engine: str  # what runs the network, its version and the precision it computes in, for reports
     executed: Mapping[str, float]  # share of the multiply-adds by that precision; empty where the engine does not say
+
+    def fill(self, views: Sequence[int] | None = None) -> int:
+        """How many tiles go through the network at once with these views, the spec's where None: 1 to `max_tiles`."""
+        ...
+
+    def start(
+        self, tiles: Tiles, views: Sequence[int] | None = None, form: Form = "probability", threshold: float = 0.5
+    ) -> Running:
+        """Begin with 1 to `fill(views)` tiles. The pixels are the caller's again when this returns.
+
+        Where all slots are taken it waits for the oldest, whose result is kept for whoever began it.
+        """
+        ...
 
     def probabilities(self, tiles: Tiles, views: Sequence[int] | None = None) -> Probs:
         """Road probability of every pixel of 1 to `max_tiles` RGB tiles: uint8 (N, S, S, 3) -> float32 (N, S, S).
 
-        The mean over `views`, the spec's where None. The caller owns the result. Any thread may call.
+        The mean over `views`, the spec's where None. The caller owns the result.
         """
         ...
 
     def close(self) -> None:
-        """Free everything; a second call does nothing."""
+        """Finish what is under way and free everything; a second call does nothing."""
         ...
 
 
@@ -58,7 +76,7 @@ class HostBackend:
     """A Backend of any float32 network, in NumPy. Plain on purpose: the others are tested against it.
 
     Each view is one copy: the turned ones are prepared from the turned pixels, and flips are copied out of those. The
-    sum of the turned ones is turned back once.
+    sum of the turned ones is turned back once. `start` does it all at once.
     """
 
     net: Net | None
@@ -68,15 +86,22 @@ class HostBackend:
     executed: Mapping[str, float] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    slots: int = field(default=1, init=False)
+
+    def fill(self, views: Sequence[int] | None = None) -> int:
+        return self.max_tiles
+
+    def start(
+        self, tiles: Tiles, views: Sequence[int] | None = None, form: Form = "probability", threshold: float = 0.5
+    ) -> Running:
+        roads = formed(self.probabilities(tiles, views), form, threshold)
+        return lambda: roads
 
     def probabilities(self, tiles: Tiles, views: Sequence[int] | None = None) -> Probs:
         views = self.spec.views if views is None else views
         check_views(views)
-        side = self.spec.tile
-        if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.shape[1:] != (side, side, 3):
-            raise BadInput(f"tiles must be uint8 (N, {side}, {side}, 3), got {tiles.dtype} {tiles.shape}")
-        if not 1 <= len(tiles) <= self.max_tiles:
-            raise BadInput(f"{len(tiles)} tiles at once; this model takes 1 to {self.max_tiles}")
+        check_tiles(tiles, self.spec, self.max_tiles)
+        tiles = np.asarray(tiles)
         with self.lock:
             total = self.sum_of(tiles, [v for v in views if not v & TURN])
             turned = self.sum_of(np.rot90(tiles, axes=(1, 2)), [v ^ TURN for v in views if v & TURN])
@@ -86,7 +111,7 @@ class HostBackend:
             self.spent.undo += time.perf_counter() - clock
         return total
 
-    def sum_of(self, tiles: Tiles, flips: Sequence[int]) -> Probs:
+    def sum_of(self, tiles: NDArray[np.uint8], flips: Sequence[int]) -> Probs:
         """The probabilities of the tiles as they stand, summed over some flips."""
         total = np.zeros(tiles.shape[:3], np.float32)
         if not flips:
@@ -113,6 +138,32 @@ class HostBackend:
             self.net = None
 
 
+def check_tiles(tiles: Tiles, spec: Spec, most: int) -> None:
+    """Refuse what is not 1 to `most` tiles of the spec's size."""
+    side = spec.tile
+    if isinstance(tiles, np.ndarray) and tiles.ndim != 4:
+        raise BadInput(f"tiles must be uint8 (N, {side}, {side}, 3), got {tiles.dtype} {tiles.shape}")
+    for tile in tiles:
+        if tile.dtype != np.uint8 or tile.shape != (side, side, 3):
+            raise BadInput(f"tiles must be uint8 (N, {side}, {side}, 3), got {tile.dtype} {(len(tiles), *tile.shape)}")
+    if not 1 <= len(tiles) <= most:
+        raise BadInput(f"{len(tiles)} tiles at once; this model takes 1 to {most}")
+
+
+def formed(prob: Probs, form: Form, threshold: float) -> Roads:
+    """Probabilities in the form that is asked for."""
+    if form == "probability":
+        return prob
+    if form == "level":
+        levels: Roads = (prob * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+        return levels
+    if form != "mask":
+        raise BadInput(f"form must be probability, level or mask, got {form!r}")
+    mask: Roads = (prob > threshold).astype(np.uint8)
+    mask *= 255
+    return mask
+
+
 @dataclass(frozen=True)
 class Opening:
     """How a model file is opened; open_model says what each means."""
@@ -120,6 +171,7 @@ class Opening:
     threads: int | None = None
     keys: Sequence[Path] = ()
     require_verdict: bool = False
+    slots: int = 2
 
 
 PLAIN = Opening()
@@ -132,5 +184,7 @@ def open_backend(path: Path, opening: Opening = PLAIN) -> Backend:
     """The Backend for a model file: OpenVINO for .onnx, TensorRT for .plan."""
     if path.suffix not in OPENERS:
         raise BadInput(f"{path}: not a model; expected a name ending in {' or '.join(OPENERS)}")
+    if opening.slots < 1:
+        raise BadInput(f"slots must be 1 or more, got {opening.slots}")
     backend: Backend = import_module(OPENERS[path.suffix]).open(path, opening)
     return backend

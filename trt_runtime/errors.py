@@ -8,7 +8,8 @@ DlinkError
     Untrusted     a plan lacks the signature or the verdict that was asked for: sign or check it
   CheckFailed   a file was made or measured and does not hold what it must
   Closed        a model was used after its close(): open it again
-  NoEngine      there is no GPU, driver or TensorRT here that could do this
+  NoEngine      there is no GPU, driver, memory or TensorRT here that could do this
+  GpuFailed     CUDA or TensorRT failed while a model ran: open it again, in a new process if that fails as well
 
 A message names the file or option, what was found, and what would do. Anything else that escapes is a bug and keeps
 its traceback. A missing package stays Python's own ModuleNotFoundError.
@@ -48,4 +49,8 @@ class Closed(DlinkError, RuntimeError):
 
 
 class NoEngine(DlinkError, RuntimeError):
-    """There is no GPU, driver or TensorRT here that could do this."""
+    """There is no GPU, driver, memory or TensorRT here that could do this."""
+
+
+class GpuFailed(DlinkError, RuntimeError):
+    """CUDA or TensorRT failed while a model ran."""

@@ -46,7 +46,7 @@ def open(path: Path, opening: Opening) -> Backend:
     gpu = fit(path, manifest)
     from dlink.trt_runtime.tensorrt_backend import load
 
-    return load(path, plan, manifest, gpu)
+    return load(path, plan, manifest, gpu, opening.slots)
 
 
 def mend(path: Path, manifest: Manifest) -> str:

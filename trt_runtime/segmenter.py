@@ -1,16 +1,19 @@
 """What an application embeds: an image of any size in, its roads out."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.trt_runtime.backend import Backend, Probs
+from dlink.trt_runtime.adaptive import DOUBT, Adaptive
+from dlink.trt_runtime.backend import Backend, Form, Probs, Roads, Running, formed
 from dlink.trt_runtime.errors import BadInput, Closed
+from dlink.trt_runtime.pipeline import Pipeline
 from dlink.trt_runtime.spec import Spec
 from dlink.trt_runtime.views import BY_COUNT
 from dlink.trt_runtime.windows import Window, cover, square
@@ -19,24 +22,29 @@ HALO = 64  # px; measured, see "Halo" in DESIGN.md
 
 Image: TypeAlias = NDArray[np.uint8]
 Mask: TypeAlias = NDArray[np.uint8]
+Views: TypeAlias = int | Literal["adaptive"] | None
 
 
 class Segmenter:
     """A Backend and how it is used on whole images. A context manager; any thread may call.
 
     Images are uint8 (H, W, 3) RGB, from 1 x 1 up. Others are refused, since only the caller knows what they mean:
-    repeat grey three times, drop alpha, scale 16 bits to 8. `views` is 8, 4 (flips alone) or 1, `threshold` a
-    probability; both are the model's own where None.
+    repeat grey three times, drop alpha, scale 16 bits to 8. `views` is 8, 4 (flips alone), 1, or "adaptive": one first,
+    and all eight for those tiles that leave more than `doubt` (adaptive.py). `threshold` is a probability. Views and
+    threshold are the model's own where None.
     """
 
-    def __init__(self, backend: Backend, *, halo: int | None = None, threshold: float | None = None) -> None:
+    def __init__(
+        self, backend: Backend, *, halo: int | None = None, threshold: float | None = None, doubt: float = DOUBT
+    ) -> None:
         self.backend = backend
         self.halo = default_halo(backend.spec) if halo is None else halo
         self.threshold = backend.spec.threshold if threshold is None else threshold
         if not 0 <= self.threshold < 1:
             raise BadInput(f"threshold must be in [0, 1), got {self.threshold}")
         cover(1, 1, backend.spec.tile, self.halo)  # refuses a halo that does not fit
-        self.pool: ThreadPoolExecutor | None = None
+        self.adaptive = Adaptive(backend, doubt)
+        self.pipeline: Pipeline | None = None
         self.lock = threading.Lock()
         self.closed = False
 
@@ -44,46 +52,88 @@ class Segmenter:
     def spec(self) -> Spec:
         return self.backend.spec
 
-    def probabilities(self, image: Image, views: int | None = None) -> Probs:
+    def probabilities(self, image: Image, views: Views = None) -> Probs:
         """Road probability of every pixel: float32 (H, W) in [0, 1]."""
+        return self.roads(image, views, "probability")
+
+    def levels(self, image: Image, views: Views = None) -> NDArray[np.uint8]:
+        """The same in 255 steps, uint8 (H, W): a quarter of the memory, and of what a GPU sends back."""
+        return self.roads(image, views, "level")
+
+    def mask(self, image: Image, views: Views = None) -> Mask:
+        """uint8 (H, W), 255 where the probability is greater than the threshold, 0 elsewhere."""
+        return self.roads(image, views, "mask")
+
+    def roads(self, image: Image, views: Views, form: Form) -> Roads:
         check_image(image)
-        out = np.empty(image.shape[:2], np.float32)
-        for window, prob in self.pieces(lambda w: image[w.outer], image.shape[0], image.shape[1], views):
-            out[window.core] = prob
+        out = np.empty(image.shape[:2], np.float32 if form == "probability" else np.uint8)
+        for window, core in self.pieces(lambda w: image[w.outer], image.shape[0], image.shape[1], views, form):
+            out[window.core] = core
         return out
 
-    def mask(self, image: Image, views: int | None = None) -> Mask:
-        """uint8 (H, W), 255 where the probability is greater than the threshold, 0 elsewhere."""
-        return as_mask(self.probabilities(image, views), self.threshold)
+    def submit(self, image: Image, views: Views = None) -> "Future[Mask]":
+        """`mask` in the background: images are done in the order in which they came, and small ones share batches.
 
-    def submit(self, image: Image, views: int | None = None) -> "Future[Mask]":
-        """`mask` in the background: images are done in the order in which they came."""
+        The image must not change until then.
+        """
+        check_image(image)
+        backend, chosen = self.chosen(views)
         with self.lock:
             if self.closed:
                 raise Closed("this model is closed; open it again")
-            if self.pool is None:
-                self.pool = ThreadPoolExecutor(1, "dlink")
-            return self.pool.submit(self.mask, image, views)
+            if self.pipeline is None:
+                self.pipeline = Pipeline(self.spec.tile, self.halo)
+            return self.pipeline.submit(backend, image, chosen, "mask", self.threshold)
+
+    def segment_device(
+        self, image: Any, views: int | None = None, form: Form = "mask", out: Any = None, stream: int | None = None
+    ) -> Any:
+        """Roads of an image that is on the GPU, on the GPU: nothing goes through the host.
+
+        image: uint8 (H, W, 3) RGB, at least a tile high and wide, with `__cuda_array_interface__` or DLPack; lines may
+        lie further apart than they are long. out: an array (H, W) to write, uint8, or float32 for probabilities; made
+        where None. stream: the caller's, as the number that CUDA knows it by; the work follows what is on it, and what
+        comes on it afterwards follows the work. Without one the result is there when this returns. The result has
+        `__cuda_array_interface__`.
+        """
+        on_gpu = getattr(self.backend, "segment_device", None)
+        if on_gpu is None:
+            raise BadInput("segment_device is for plans; this model runs on the CPU, where mask() takes NumPy arrays")
+        return on_gpu(image, views_of(views), form, self.threshold, self.halo, out, stream)
 
     def pieces(
-        self, read: Callable[[Window], Image], height: int, width: int, views: int | None = None
-    ) -> Iterator[tuple[Window, Probs]]:
+        self,
+        read: Callable[[Window], Image],
+        height: int,
+        width: int,
+        views: Views = None,
+        form: Form = "probability",
+    ) -> Iterator[tuple[Window, Roads]]:
         """Each window's core, row by row, of an image that `read` gives a window at a time. Bounded memory."""
-        chosen = views_of(views)
-        tile, most = self.spec.tile, self.backend.max_tiles
-        windows = cover(height, width, tile, self.halo)
-        for i in range(0, len(windows), most):
-            batch = windows[i : i + most]
-            probs = self.backend.probabilities(np.stack([square(read(w), tile) for w in batch]), chosen)
-            for window, prob in zip(batch, probs, strict=True):
-                yield window, prob[window.inner]
+        backend, chosen = self.chosen(views)
+        fill, windows = backend.fill(chosen), cover(height, width, self.spec.tile, self.halo)
+        running: deque[tuple[list[Window], Running]] = deque()
+        for i in range(0, len(windows), fill):
+            batch = windows[i : i + fill]
+            tiles = [square(read(w), self.spec.tile) for w in batch]
+            running.append((batch, backend.start(tiles, chosen, form, self.threshold)))
+            if len(running) == backend.slots:
+                yield from cores(*running.popleft())
+        for done in running:
+            yield from cores(*done)
 
-    def close(self) -> None:
-        """Finish what was submitted, then free the model. A second call does nothing."""
+    def chosen(self, views: Views) -> tuple[Backend, Sequence[int] | None]:
+        """Who runs a number of views, and which those are; None are the model's own."""
+        if views == "adaptive":
+            return self.adaptive, None
+        return self.backend, views_of(views)
+
+    def close(self, cancel: bool = False) -> None:
+        """Finish what was submitted, or cancel what has not begun, then free the model. A second call does nothing."""
         with self.lock:
-            pool, self.pool, closed, self.closed = self.pool, None, self.closed, True
-        if pool:
-            pool.shutdown()
+            pipeline, self.pipeline, closed, self.closed = self.pipeline, None, self.closed, True
+        if pipeline:
+            pipeline.close(cancel)
         if not closed:
             self.backend.close()
 
@@ -101,19 +151,22 @@ def default_halo(spec: Spec) -> int:
     return min(HALO, spec.tile // 4)
 
 
+def cores(batch: list[Window], running: Running) -> Iterator[tuple[Window, Roads]]:
+    for window, roads in zip(batch, running(), strict=True):
+        yield window, roads[window.inner]
+
+
 def views_of(count: int | None) -> Sequence[int] | None:
     """The views that a number of them stands for; None, the model's own, stays None."""
     if count is None:
         return None
     if count not in BY_COUNT:
-        raise BadInput(f"views must be {', '.join(map(str, BY_COUNT))}, got {count}")
+        raise BadInput(f"views must be {', '.join(map(str, BY_COUNT))} or adaptive, got {count}")
     return BY_COUNT[count]
 
 
 def as_mask(prob: Probs, threshold: float) -> Mask:
-    mask: Mask = (prob > threshold).astype(np.uint8)
-    mask *= 255
-    return mask
+    return formed(prob, "mask", threshold)
 
 
 def check_image(image: Any) -> None:

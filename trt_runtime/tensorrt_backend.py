@@ -1,82 +1,206 @@
 """TensorRT as a Backend: a verified plan on the GPU, through pycuda.
 
 CUDA's primary context alone, the one that PyTorch and OpenCV use too: pushed and popped around each call, whatever
-thread it comes from. Everything is allocated when the model opens.
+thread it comes from. Everything is allocated when the model opens, and what does not fit is said then. Runs go round
+its slots (slot.py), so that one's pixels are copied while another one's are computed.
 """
 
+import logging
+import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
+from weakref import WeakSet
 
 import numpy as np
 import pycuda.driver as cuda
-from numpy.typing import NDArray
 
-from dlink.trt_runtime.backend import HostBackend, Probs
-from dlink.trt_runtime.cuda import Gpu
-from dlink.trt_runtime.errors import BadPlan, Closed, Mismatch, NoEngine
+from dlink.trt_runtime.backend import Form, Probs, Running, Tiles, check_tiles
+from dlink.trt_runtime.cuda import DriverError, Gpu
+from dlink.trt_runtime.device_arrays import DeviceArray, copy, new_array, read_array
+from dlink.trt_runtime.errors import BadInput, BadPlan, Closed, GpuFailed, Mismatch, NoEngine
 from dlink.trt_runtime.executed import say
 from dlink.trt_runtime.files import file_sha256
+from dlink.trt_runtime.graphs import follow
 from dlink.trt_runtime.manifest import TARGETS, Manifest
 from dlink.trt_runtime.plan import MODULES, mend, same_version
+from dlink.trt_runtime.slot import Kernels, Run, Shape, Slot
+from dlink.trt_runtime.views import check_views
+from dlink.trt_runtime.windows import cover
+
+PTX = Path(__file__).with_name("kernels.ptx")  # of kernels.cu, by build_kernels.py
+CLOSED = "this model is closed; open it again"
+OPEN: "WeakSet[PlanBackend]" = WeakSet()
+FORKED: "list[PlanBackend]" = []  # a child's copies of its parent's models: never freed, CUDA is not theirs
+os.register_at_fork(after_in_child=lambda: FORKED.extend(OPEN))
+log = logging.getLogger(__name__)
 
 
-def load(path: Path, plan: bytes, manifest: Manifest, gpu: Gpu) -> "PlanBackend":
+@dataclass(frozen=True)
+class Memory:
+    """What a plan takes on the GPU, in bytes."""
+
+    plan: int  # weights; the plan's own size
+    activations: int  # of each slot, what TensorRT asks for
+    tiles: int  # of each slot, and so on: pixels
+    batch: int  # what the network reads
+    answers: int  # what it gives
+    roads: int  # results, and the sum where a tile's views come in several batches
+    slots: int
+
+    @property
+    def slot(self) -> int:
+        return self.activations + self.tiles + self.batch + self.answers + self.roads
+
+    @property
+    def total(self) -> int:
+        return self.plan + self.slots * self.slot
+
+
+def memory_needed(path: str | os.PathLike[str], slots: int = 2) -> Memory:
+    """What a plan would take. It is verified and loaded for that, and nothing more is allocated."""
+    from dlink.trt_runtime.plan import fit, read_plan
+
+    path = Path(path)
+    plan, manifest = read_plan(path)
+    backend = load(path, plan, manifest, fit(path, manifest), slots, measure=True)
+    backend.close()
+    return backend.memory
+
+
+def load(
+    path: Path, plan: bytes, manifest: Manifest, gpu: Gpu, slots: int = 2, *, measure: bool = False
+) -> "PlanBackend":
     """A plan that has been verified, as a Backend."""
     trt = import_module(MODULES[manifest.built.target])
     if not same_version(manifest, trt.__version__):
         title = TARGETS[manifest.built.target]
         raise Mismatch(f"{path}: a plan of {manifest.title}, here is {title} {trt.__version__}; {mend(path, manifest)}")
-    network = Network(trt, path, plan, manifest)
-    shares = dict(manifest.precision.shares)
-    engine = f"{manifest.title}, {say(shares)}, {gpu.name}"
-    backend = PlanBackend(network, manifest.spec, manifest.options.batch, engine, shares)
-    backend.manifest = manifest
-    return backend
+    return PlanBackend(trt, path, plan, manifest, gpu, slots, measure)
 
 
-class PlanBackend(HostBackend):
-    """A HostBackend whose network holds memory of the GPU."""
+class PlanBackend:
+    """A Backend that holds memory of the GPU from its making to its `close`."""
 
-    manifest: Manifest
-
-    def close(self) -> None:
-        with self.lock:
-            network, self.net = self.net, None
-        if isinstance(network, Network):
-            network.close()
-
-    def layer_times(self, runs: int) -> dict[str, float]:
-        """Each layer's time for a full batch by TensorRT's profiler, the median of some runs, in ms."""
-        if not isinstance(self.net, Network):
-            raise Closed("this model is closed; open it again")
-        side = self.spec.tile
-        return self.net.layer_times(np.zeros((self.max_tiles, 3, side, side), np.float32), runs)
-
-
-class Network:
-    """A plan in TensorRT: float32 (N, 3, S, S) -> float32 (N, S, S), N up to the plan's batch."""
-
-    def __init__(self, trt: Any, path: Path, plan: bytes, manifest: Manifest) -> None:
+    def __init__(
+        self, trt: Any, path: Path, plan: bytes, manifest: Manifest, gpu: Gpu, slots: int, measure: bool
+    ) -> None:
+        self.trt, self.path, self.manifest = trt, path, manifest
+        self.spec, self.max_tiles, self.slots = manifest.spec, manifest.options.batch, slots
+        self.executed: Mapping[str, float] = dict(manifest.precision.shares)
+        self.engine = f"{manifest.title}, {say(dict(self.executed))}, {gpu.name}"
+        self.captures = manifest.built.target == "tensorrt"  # TensorRT-RTX makes graphs of its own, see new_context
         self.lock = threading.Lock()
-        self.trt = trt
-        self.context: Any = None
+        self.pid, self.closed, self.fault = os.getpid(), False, ""
+        self.at_work: list[Slot] = []
         try:
             cuda.init()
-            self.gpu = cuda.Device(0).retain_primary_context()
+            device = cuda.Device(0)
+            self.gpu = device.retain_primary_context()
         except cuda.Error as e:
             raise NoEngine(f"{path}: CUDA does not start: {e}") from e
         try:
             with self.current():
-                self.load(trt, path, plan, manifest)
+                self.shared_memory = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))  # a Jetson
+                self.load(plan)
+                if not measure:
+                    self.allocate()
+        except cuda.Error as e:
+            self.close()
+            raise NoEngine(f"{path}: CUDA fails while the model opens: {e}") from e
         except BaseException:
             self.close()
             raise
+        OPEN.add(self)
+
+    def load(self, plan: bytes) -> None:
+        """The engine, the names and types of its ends, and what it will take."""
+        trt, manifest, path = self.trt, self.manifest, self.path
+        free, _ = cuda.mem_get_info()
+        if len(plan) > free:
+            raise NoEngine(f"{path}: not enough memory on the GPU: its weights take {mb(len(plan))}, {mb(free)} free")
+        self.logger = trt.Logger(trt.Logger.ERROR)
+        self.runtime = trt.Runtime(self.logger)  # engine_host_code_allowed is False and stays so
+        self.model = self.runtime.deserialize_cuda_engine(plan)
+        if self.model is None:
+            raise Mismatch(
+                f"{path}: {manifest.title} does not load it, for the reason it gave above; {mend(path, manifest)}"
+            )
+        self.input, self.output, *self.types = ends(trt, self.model, path, manifest)
+        if manifest.options.strip_weights:
+            self.refit()
+        batch, area = self.max_tiles, self.spec.tile**2
+        self.memory = Memory(
+            plan=len(plan),
+            activations=activations_of(self.model),
+            tiles=0 if self.shared_memory else batch * area * 3,
+            batch=batch * area * 3 * self.types[0].itemsize,
+            answers=batch * area * self.types[1].itemsize,
+            roads=area * 4 + (0 if self.shared_memory else batch * area * 4),
+            slots=self.slots,
+        )
+
+    def allocate(self) -> None:
+        """The slots; NoEngine says what would fit where they don't."""
+        free, _ = cuda.mem_get_info()
+        if self.slots * self.memory.slot > free:
+            raise NoEngine(self.too_much(free))
+        try:
+            self.kernels = Kernels(PTX.read_bytes(), self)
+            for _ in range(self.slots):
+                self.at_work.append(Slot(self))
+                self.at_work[-1].allocate()
+        except cuda.MemoryError as e:
+            raise NoEngine(self.too_much(free)) from e
+
+    def too_much(self, free: int) -> str:
+        """What was needed, what was free, and what fits."""
+        need, options = self.memory, self.manifest.options
+        said = f"{self.path}: not enough memory on the GPU: {self.slots} slots need {mb(self.slots * need.slot)}"
+        said += f" beside the weights, {mb(free)} free"
+        if self.slots > 1 and need.slot < free:
+            return f"{said}; open it with slots={free // need.slot if free // need.slot < self.slots else 1}"
+        fits = int(free * options.max_tiles / need.slot)
+        if 1 <= fits < options.max_tiles:
+            return f"{said}; build it with --max-tiles {fits}"
+        return f"{said}; build it with --views 1, or with a smaller tile"
+
+    def new_context(self, memory: int) -> Any:
+        """An execution context without memory of its own; None where there is none left for the rest of it."""
+        trt, model = self.trt, self.model
+        if not self.captures:  # TensorRT-RTX compiles kernels while it runs, and captures when it has
+            config = model.create_runtime_config()
+            config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+            config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            context = model.create_execution_context(config)
+        elif hasattr(trt, "ExecutionContextAllocationStrategy"):
+            context = model.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        else:
+            context = model.create_execution_context_without_device_memory()
+        if context is None:
+            return None
+        if hasattr(context, "set_device_memory"):  # since 10.1
+            context.set_device_memory(memory, self.memory.activations)
+        else:
+            context.device_memory = memory
+        return context
+
+    def refit(self) -> None:
+        """Give a plan without weights those of the ONNX file beside it."""
+        path, manifest = self.path, self.manifest
+        onnx = path.parent / manifest.onnx.name
+        if not onnx.exists() or file_sha256(onnx) != manifest.onnx.sha256:
+            raise BadPlan(f"{path}: was built without weights, and they are in {manifest.onnx.name}; put it beside")
+        refitter = self.trt.Refitter(self.model, self.logger)
+        parser = self.trt.OnnxParserRefitter(refitter, self.logger)
+        if not parser.refit_from_file(str(onnx)) or not refitter.refit_cuda_engine():
+            raise BadPlan(f"{path}: does not take the weights of {onnx}; {mend(path, manifest)}")
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -87,59 +211,113 @@ class Network:
         finally:
             cuda.Context.pop()
 
-    def load(self, trt: Any, path: Path, plan: bytes, manifest: Manifest) -> None:
-        self.logger = trt.Logger(trt.Logger.ERROR)
-        self.runtime = trt.Runtime(self.logger)  # engine_host_code_allowed is False and stays so
-        self.engine = self.runtime.deserialize_cuda_engine(plan)
-        if self.engine is None:
-            raise Mismatch(
-                f"{path}: {manifest.title} does not load it, for the reason it gave above; {mend(path, manifest)}"
-            )
-        self.input, self.output = ends(trt, self.engine, path, manifest)
-        if manifest.options.strip_weights:
-            self.refit(trt, path, manifest)
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """The same for a model that can be used, with CUDA's errors as ours. After one of them nothing is run again."""
+        self.check()
         try:
-            self.context = self.engine.create_execution_context()
-            if self.context is None:
-                raise cuda.MemoryError("no execution context")
-            batch, side = manifest.options.batch, manifest.spec.tile
-            self.stream = cuda.Stream()
-            self.image = cuda.mem_alloc(batch * 3 * side * side * 4)
-            self.road = cuda.mem_alloc(batch * side * side * 4)
-            self.result = cuda.pagelocked_empty((batch, 1, side, side), np.float32)
-        except cuda.MemoryError as e:
-            raise NoEngine(
-                f"{path}: not enough memory on the GPU for {manifest.options.batch} views of {manifest.spec.tile} px; "
-                f"build with a smaller --max-tiles or --views"
+            with self.current():
+                yield
+        except (cuda.Error, DriverError) as e:
+            if not isinstance(e, cuda.MemoryError):
+                self.fault = str(e)
+            raise GpuFailed(
+                f"{self.path}: the GPU failed: {e}; open the model again, if need be in a new process"
             ) from e
 
-    def refit(self, trt: Any, path: Path, manifest: Manifest) -> None:
-        """Give a plan without weights those of the ONNX file beside it."""
-        onnx = path.parent / manifest.onnx.name
-        if not onnx.exists() or file_sha256(onnx) != manifest.onnx.sha256:
-            raise BadPlan(f"{path}: was built without weights, and they are in {manifest.onnx.name}; put it beside")
-        refitter = trt.Refitter(self.engine, self.logger)
-        parser = trt.OnnxParserRefitter(refitter, self.logger)
-        if not parser.refit_from_file(str(onnx)) or not refitter.refit_cuda_engine():
-            raise BadPlan(f"{path}: does not take the weights of {onnx}; {mend(path, manifest)}")
+    def check(self) -> None:
+        """Whether the model can be used, here and now."""
+        if os.getpid() != self.pid:
+            raise Closed("this model was opened in another process, and CUDA does not survive a fork; open it here")
+        if self.closed:
+            raise Closed(CLOSED)
+        if self.fault:
+            raise GpuFailed(
+                f"{self.path}: the GPU has failed before: {self.fault}; open the model again, if need be in "
+                f"a new process"
+            )
 
-    def __call__(self, x: NDArray[np.float32]) -> Probs:
-        with self.lock:
-            if self.context is None:
-                raise Closed("this model is closed; open it again")
-            with self.current():
-                self.context.set_input_shape(self.input, x.shape)
-                self.context.set_tensor_address(self.input, int(self.image))
-                self.context.set_tensor_address(self.output, int(self.road))
-                cuda.memcpy_htod_async(self.image, np.ascontiguousarray(x), self.stream)
-                if not self.context.execute_async_v3(self.stream.handle):
-                    raise RuntimeError("TensorRT could not run the network; its messages are above")
-                result = self.result[: len(x)]
-                cuda.memcpy_dtoh_async(result, self.road, self.stream)
-                self.stream.synchronize()
-        return np.asarray(result[:, 0])
+    def chosen(self, views: Sequence[int] | None) -> tuple[int, ...]:
+        """Views in the order of the batch."""
+        views = self.spec.views if views is None else views
+        check_views(views)
+        return tuple(sorted(views))
 
-    def layer_times(self, x: NDArray[np.float32], runs: int) -> dict[str, float]:
+    def fill(self, views: Sequence[int] | None = None) -> int:
+        return max(1, self.max_tiles // len(self.chosen(views)))
+
+    def start(
+        self, tiles: Tiles, views: Sequence[int] | None = None, form: Form = "probability", threshold: float = 0.5
+    ) -> Running:
+        shape = self.shape(len(tiles), views, form, threshold)
+        check_tiles(tiles, self.spec, self.fill(views))
+        self.check()
+        with self.lock, self.free_slot() as slot:
+            return slot.begin(tiles, shape)
+
+    def shape(self, tiles: int, views: Sequence[int] | None, form: Form, threshold: float) -> Shape:
+        if form not in get_args(Form):
+            raise BadInput(f"form must be {', '.join(get_args(Form))}, got {form!r}")
+        return Shape(tiles, self.chosen(views), form, threshold if form == "mask" else 0.0)
+
+    @contextmanager
+    def free_slot(self) -> Iterator[Slot]:
+        """The slot whose turn it is, once its last run has ended, to be used in the context."""
+        self.check()
+        slot = self.at_work.pop(0)
+        self.at_work.append(slot)
+        slot.collect()
+        with self.working():
+            yield slot
+
+    def probabilities(self, tiles: Tiles, views: Sequence[int] | None = None) -> Probs:
+        check_tiles(tiles, self.spec, self.max_tiles)
+        fill = self.fill(views)
+        runs = [self.start(tiles[i : i + fill], views) for i in range(0, len(tiles), fill)]
+        return np.concatenate([run() for run in runs]) if len(runs) > 1 else runs[0]()
+
+    def segment_device(
+        self, image: Any, views: Sequence[int] | None, form: Form, threshold: float, halo: int, out: Any = None,
+        stream: int | None = None,
+    ) -> DeviceArray:  # fmt: skip
+        """See Segmenter.segment_device."""
+        source = read_array(image, "an image", 3)
+        height, width = source.shape[:2]
+        side, fill = self.spec.tile, self.fill(views)
+        if min(height, width) < side:
+            raise BadInput(f"an image on the GPU must have {side} x {side} px or more, got {width} x {height}")
+        windows = cover(height, width, side, halo)
+        self.check()
+        with self.lock, self.free_slot() as slot, slot.whole():
+            target = (
+                new_array((height, width), form) if out is None else read_array(out, "out", 2, form, (height, width))
+            )
+            for other in {source.stream, target.stream, stream}:
+                if other is not None:
+                    follow(slot.stream.handle, other)
+            size = target.itemsize
+            for i in range(0, len(windows), fill):
+                batch = windows[i : i + fill]
+                tiles = DeviceArray(slot.tiles_at, (len(batch) * side, side, 3), "|u1", side * 3)
+                roads = DeviceArray(slot.roads_at, (len(batch) * side, side), target.typestr, side * size)
+                shape = self.shape(len(batch), views, form, threshold)
+                for at, window in enumerate(batch):
+                    copy(source, window.outer, tiles, (at * side, 0), slot.stream)
+                slot.launch(replace(shape, copies=False))
+                for at, window in enumerate(batch):
+                    rows, cols = window.inner
+                    inner = slice(at * side + rows.start, at * side + rows.stop), cols
+                    copy(roads, inner, target, (window.rows.lo, window.cols.lo), slot.stream)
+            if stream is None:
+                slot.stream.synchronize()
+            else:
+                follow(stream, slot.stream.handle)
+                slot.run = Run(slot, replace(shape, copies=False), held=(image, target))
+            target.stream = stream
+        return target
+
+    def layer_times(self, runs: int) -> dict[str, float]:
+        """Each layer's time for a full batch by TensorRT's profiler, the median of some runs, in ms."""
         found: dict[str, list[float]] = defaultdict(list)
 
         class Profiler(self.trt.IProfiler):  # type: ignore[misc, name-defined]
@@ -149,28 +327,53 @@ class Network:
             def report_layer_time(self, layer_name: str, ms: float) -> None:
                 found[layer_name].append(ms)
 
-        self(x)  # the first run is slower
-        self.context.profiler = profiler = Profiler()
-        for _ in range(runs):
-            self(x)
-        del profiler
+        side = self.spec.tile
+        self.check()
+        with self.lock, self.free_slot() as slot:
+            context = slot.new_context()
+            context.set_input_shape(self.input, (self.max_tiles, 3, side, side))
+            for run in range(runs + 1):
+                if run == 1:  # the first is slower
+                    context.profiler = profiler = Profiler()
+                context.execute_async_v3(slot.stream.handle)
+                slot.stream.synchronize()
+            del profiler
         return {name: median(times) for name, times in found.items()}
 
     def close(self) -> None:
-        """Free what is held, in the context that it was made in. A second call does nothing."""
+        """Finish what is under way and free what is held, in the context it was made in. Twice is once."""
+        if os.getpid() != self.pid:
+            return
         with self.lock:
             if self.gpu is None:
                 return
-            with self.current():
-                for name in ("result", "road", "image", "stream", "context", "engine", "runtime"):
-                    if name in vars(self):
-                        setattr(self, name, None)
-            self.gpu.detach()
+            for slot in self.at_work:
+                with suppress(GpuFailed):
+                    slot.collect()
+            self.closed = True
+            try:
+                with self.current():
+                    for slot in self.at_work:
+                        slot.close()
+                    self.at_work.clear()
+                    vars(self).pop("kernels", None)
+                    self.model = self.runtime = None
+                self.gpu.detach()
+            except (cuda.Error, DriverError) as e:  # a GPU that has failed takes nothing back
+                log.warning("%s: closing: %s", self.path, str(e))
             self.gpu = None
 
 
-def ends(trt: Any, engine: Any, path: Path, manifest: Manifest) -> tuple[str, str]:
-    """The names of input and output; BadPlan where they are not those of our networks."""
+def activations_of(engine: Any) -> int:
+    return int(engine.device_memory_size_v2 if hasattr(engine, "device_memory_size_v2") else engine.device_memory_size)
+
+
+def mb(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"
+
+
+def ends(trt: Any, engine: Any, path: Path, manifest: Manifest) -> tuple[str, str, np.dtype[Any], np.dtype[Any]]:
+    """The names of input and output and their types; BadPlan where they are not those of our networks."""
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     side = manifest.spec.tile
     shapes = {name: tuple(engine.get_tensor_shape(name))[1:] for name in names}
@@ -179,6 +382,10 @@ def ends(trt: Any, engine: Any, path: Path, manifest: Manifest) -> tuple[str, st
     if shapes != {source: (3, side, side), result: (1, side, side)}:
         said = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise BadPlan(f"{path}: its ends are {said}, not an image of {side} px and its road; {mend(path, manifest)}")
-    if {engine.get_tensor_dtype(name) for name in names} != {trt.float32}:
-        raise BadPlan(f"{path}: its ends are not float32; {mend(path, manifest)}")
-    return source, result
+    types: dict[Any, np.dtype[Any]] = {trt.float32: np.dtype(np.float32), trt.float16: np.dtype(np.float16)}
+    found = [engine.get_tensor_dtype(name) for name in (source, result)]
+    if not set(found) <= types.keys():
+        raise BadPlan(f"{path}: its ends are neither float32 nor float16; {mend(path, manifest)}")
+    if any(engine.get_tensor_format(name) != trt.TensorFormat.LINEAR for name in names):
+        raise BadPlan(f"{path}: its ends are not laid out plane by plane; {mend(path, manifest)}")
+    return source, result, types[found[0]], types[found[1]]

@@ -1,0 +1,140 @@
+"""Images from any thread, done in the order in which they came, by one worker that keeps all slots of a backend busy.
+
+Tiles of several images share a batch where they ask for the same, so that small images fill one too.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlink.trt_runtime.backend import Backend, Form, Roads, Running
+from dlink.trt_runtime.errors import Closed
+from dlink.trt_runtime.windows import Window, cover, square
+
+Key: TypeAlias = tuple[Backend, tuple[int, ...] | None, Form, float]  # what tiles of one batch have in common
+
+
+@dataclass
+class Job:
+    """One image on its way."""
+
+    image: NDArray[np.uint8]
+    key: Key
+    roads: Roads
+    left: int  # windows to come
+    future: "Future[Any]" = field(default_factory=Future)
+    begun: bool = False
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A window of an image."""
+
+    job: Job
+    window: Window
+
+
+class Pipeline:
+    def __init__(self, tile: int, halo: int) -> None:
+        self.tile, self.halo = tile, halo
+        self.pieces: deque[Piece] = deque()
+        self.more = threading.Condition()
+        self.closed = False
+        self.worker = threading.Thread(target=self.work, name="dlink", daemon=True)
+        self.worker.start()
+
+    def submit(
+        self, backend: Backend, image: NDArray[np.uint8], views: Sequence[int] | None, form: Form, threshold: float
+    ) -> "Future[Any]":
+        """An image (H, W, 3); its roads (H, W) in the future. The image must not change until then."""
+        windows = cover(image.shape[0], image.shape[1], self.tile, self.halo)
+        roads = np.empty(image.shape[:2], np.float32 if form == "probability" else np.uint8)
+        key = (backend, None if views is None else tuple(views), form, threshold)
+        job = Job(image, key, roads, len(windows))
+        with self.more:
+            if self.closed:
+                raise Closed("this model is closed; open it again")
+            self.pieces.extend(Piece(job, window) for window in windows)
+            self.more.notify()
+        return job.future
+
+    def work(self) -> None:
+        running: deque[tuple[list[Piece], Running]] = deque()
+        while True:
+            batch = self.next_batch(wait=not running)
+            if batch and (started := self.begin(batch)):
+                running.append((batch, started))
+            if running and (not batch or len(running) >= batch[0].job.key[0].slots):
+                finish(*running.popleft())
+            elif not batch and not running:
+                return
+
+    def next_batch(self, wait: bool) -> list[Piece]:
+        """Tiles that go through the network together; none where there are none now, or where all is done."""
+        with self.more:
+            while wait and not self.pieces and not self.closed:
+                self.more.wait()
+            batch: list[Piece] = []
+            while self.pieces:
+                job = self.pieces[0].job
+                if not alive(job):
+                    self.pieces.popleft()
+                    continue
+                backend, views, *_ = job.key
+                if batch and (job.key != batch[0].job.key or len(batch) == backend.fill(views)):
+                    break
+                batch.append(self.pieces.popleft())
+            return batch
+
+    def begin(self, batch: list[Piece]) -> Running | None:
+        backend, views, form, threshold = batch[0].job.key
+        try:
+            tiles = [square(piece.job.image[piece.window.outer], self.tile) for piece in batch]
+            return backend.start(tiles, views, form, threshold)
+        except Exception as e:
+            fail(batch, e)
+            return None
+
+    def close(self, cancel: bool = False) -> None:
+        """Finish what was submitted; with `cancel` what has begun alone, and cancel the rest."""
+        with self.more:
+            self.closed = True
+            if cancel:
+                for piece in self.pieces:
+                    piece.job.future.cancel()
+            self.more.notify()
+        self.worker.join()
+
+
+def alive(job: Job) -> bool:
+    """Whether anyone still waits for an image; from now on it can't be cancelled."""
+    if not job.begun:
+        job.begun = job.future.cancelled() or job.future.set_running_or_notify_cancel()
+    return not job.future.done()
+
+
+def finish(batch: list[Piece], running: Running) -> None:
+    try:
+        found = running()
+    except Exception as e:
+        fail(batch, e)
+        return
+    for piece, roads in zip(batch, found, strict=True):
+        job, window = piece.job, piece.window
+        job.roads[window.core] = roads[window.inner]
+        job.left -= 1
+        if not job.left and not job.future.done():
+            job.future.set_result(job.roads)
+
+
+def fail(batch: list[Piece], error: Exception) -> None:
+    """The images of a batch have failed; what else of them waits is left out."""
+    for piece in batch:
+        if not piece.job.future.done():
+            piece.job.future.set_exception(error)

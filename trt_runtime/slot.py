@@ -1,0 +1,244 @@
+"""One run of a plan at a time: buffers and a stream of its own, from pixels on the host to roads on the host.
+
+A run is a copy in, and for each batch of views spread, the network and gather, and a copy out: captured as one CUDA
+graph after its first time. TensorRT wants a context of its own for each graph ("modifying the context from which the
+graph was captured results in undefined behaviour", its developer guide), so contexts share the slot's memory for
+activations.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pycuda.driver as cuda
+from numpy.typing import NDArray
+
+from dlink.trt_runtime.backend import Form, Roads, Tiles
+from dlink.trt_runtime.cuda import DriverError
+from dlink.trt_runtime.errors import GpuFailed
+from dlink.trt_runtime.graphs import Graph, capture
+
+if TYPE_CHECKING:
+    from dlink.trt_runtime.tensorrt_backend import PlanBackend
+
+GRAPHS = 16  # that a slot keeps; each holds a context
+BLOCK = (32, 8, 1)  # threads, kernels.cu's EDGE and ROWS
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a run a graph depends on."""
+
+    tiles: int
+    views: tuple[int, ...]
+    form: Form
+    threshold: float
+    copies: bool = True  # to and from the host
+
+    def parts(self, batch: int) -> list[tuple[int, ...]]:
+        """The views of each batch that goes through the network; several where one tile's do not fit."""
+        most = max(1, batch // self.tiles)
+        return [self.views[i : i + most] for i in range(0, len(self.views), most)]
+
+
+class Run:
+    """A run that is under way."""
+
+    def __init__(self, slot: "Slot", shape: Shape, held: object = None) -> None:
+        self.slot, self.shape, self.held = slot, shape, held  # what must live until it is done
+        self.roads: Roads | None = None
+        self.error: GpuFailed | None = None
+
+    def __call__(self) -> Roads:
+        self.slot.collect(self)
+        if self.error:
+            raise self.error
+        assert self.roads is not None
+        return self.roads
+
+
+class Slot:
+    """Used with the GPU's context on the thread, `collect` apart."""
+
+    def __init__(self, net: "PlanBackend") -> None:
+        self.net = net
+        self.lock = threading.Lock()
+        self.run: Run | None = None
+        self.graphs: OrderedDict[Shape, tuple[Graph, Any]] = OrderedDict()
+        self.plain: set[Shape] = set()  # that can't be captured
+        self.held: list[Any] = []  # memory
+
+    def allocate(self) -> None:
+        net = self.net
+        side, batch = net.spec.tile, net.max_tiles
+        self.stream = cuda.Stream()
+        self.tiles: NDArray[np.uint8] = self.pinned((batch, side, side, 3))
+        self.roads: NDArray[np.uint8] = self.pinned((batch * side * side * 4,))
+        if net.shared_memory:  # of CPU and GPU: nothing to copy
+            self.tiles_at, self.roads_at = (memory.get_device_pointer() for memory in self.held[-2:])
+        else:
+            self.tiles_at, self.roads_at = (self.memory(a.nbytes) for a in (self.tiles, self.roads))
+        self.batch = self.memory(net.memory.batch)
+        self.answers = self.memory(net.memory.answers)
+        self.total = self.memory(side * side * 4)
+        self.activations = self.memory(max(1, net.memory.activations))
+        self.context = self.new_context()
+
+    def memory(self, size: int) -> int:
+        """The address of memory on the GPU."""
+        self.held.append(cuda.mem_alloc(size))
+        return int(self.held[-1])
+
+    def pinned(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Memory of the host that the GPU copies from and to, or sees where it is one with its own."""
+        flags = cuda.host_alloc_flags.DEVICEMAP if self.net.shared_memory else 0
+        array: NDArray[np.uint8] = cuda.pagelocked_empty(shape, np.uint8, mem_flags=flags)
+        self.held.append(array.base)
+        return array
+
+    def new_context(self) -> Any:
+        """An execution context on this slot's memory; MemoryError where there is none left for it."""
+        context = self.net.new_context(self.activations)
+        if context is None:
+            raise cuda.MemoryError("no execution context")
+        context.set_tensor_address(self.net.input, self.batch)
+        context.set_tensor_address(self.net.output, self.answers)
+        return context
+
+    def begin(self, tiles: Tiles, shape: Shape) -> Run:
+        """Copy the pixels and launch. The slot must be free."""
+        for at, tile in zip(self.tiles, tiles, strict=False):
+            at[...] = tile
+        with self.whole():
+            self.launch(shape)
+        self.run = Run(self, shape)
+        return self.run
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Where a launch is broken off half way, what is on the stream ends before anyone uses the slot again."""
+        try:
+            yield
+        except BaseException:
+            self.stream.synchronize()
+            raise
+
+    def launch(self, shape: Shape) -> None:
+        """Put a run on the stream: as a graph, or plainly the first time and where it can't be one."""
+        if shape in self.graphs:
+            self.graphs.move_to_end(shape)
+            self.graphs[shape][0].launch(self.stream.handle)
+            return
+        alike = len({len(part) for part in shape.parts(self.net.max_tiles)}) == 1  # else a context's shape would change
+        if not self.net.captures or shape in self.plain or not alike:
+            self.enqueue(self.context, shape)
+            return
+        try:
+            context = self.new_context()
+        except cuda.MemoryError as e:
+            self.give_up(shape, e)
+            self.enqueue(self.context, shape)
+            return
+        self.enqueue(context, shape)
+        try:
+            graph = capture(self.stream.handle, lambda: self.enqueue(context, shape))
+        except (DriverError, GpuFailed, cuda.Error) as e:
+            self.give_up(shape, e)
+            return
+        self.graphs[shape] = graph, context
+        if len(self.graphs) > GRAPHS:
+            self.graphs.popitem(last=False)[1][0].close()
+
+    def give_up(self, shape: Shape, why: Exception) -> None:
+        self.plain.add(shape)
+        log.warning("%d tiles, views %s: not as a CUDA graph, launched plainly: %s", shape.tiles, shape.views, str(why))
+
+    def enqueue(self, context: Any, shape: Shape) -> None:
+        """The run's work in order; none of it waits."""
+        net, count = self.net, shape.tiles
+        copies = shape.copies and not net.shared_memory
+        if copies:
+            cuda.memcpy_htod_async(self.tiles_at, self.tiles[:count], self.stream)
+        parts = shape.parts(net.max_tiles)
+        for i, part in enumerate(parts):
+            net.kernels.spread(self.stream, count, self.tiles_at, self.batch, part)
+            context.set_input_shape(net.input, (count * len(part), 3, net.spec.tile, net.spec.tile))
+            if not context.execute_async_v3(self.stream.handle):
+                raise GpuFailed(f"{net.path}: TensorRT could not run the network; its messages are above")
+            last = len(shape.views) if i == len(parts) - 1 else 0
+            outs = [self.roads_at if shape.form == form else 0 for form in ("probability", "level", "mask")]
+            numbers = (i == 0, last, shape.threshold)
+            net.kernels.gather(self.stream, count, self.answers, self.total, part, numbers, outs)
+        if copies:
+            cuda.memcpy_dtoh_async(self.read(shape), self.roads_at, self.stream)
+
+    def read(self, shape: Shape) -> Roads:
+        """The host's buffer as the run's result."""
+        side, dtype = self.net.spec.tile, np.dtype(np.float32 if shape.form == "probability" else np.uint8)
+        size = shape.tiles * side * side
+        roads: Roads = self.roads[: size * dtype.itemsize].view(dtype).reshape(shape.tiles, side, side)
+        return roads
+
+    def collect(self, run: Run | None = None) -> None:
+        """Wait for a run, or for whichever is under way, keep its result for its caller, and be free again."""
+        with self.lock:
+            current = self.run
+            if current is None or (run and run is not current):
+                return
+            try:
+                with self.net.working():
+                    self.stream.synchronize()
+                if current.shape.copies:
+                    current.roads = self.read(current.shape).copy()
+            except GpuFailed as e:
+                current.error = e
+            self.run = current.held = None
+
+    def close(self) -> None:
+        """Free everything, in an order that a context's graphs go before it."""
+        for graph, _ in self.graphs.values():
+            graph.close()
+        self.graphs.clear()
+        vars(self).pop("context", None)
+        while self.held:  # now, and not when the last exception that has seen it is gone
+            self.held.pop().free()
+        vars(self).pop("stream", None)
+
+
+class Kernels:
+    """kernels.ptx, loaded for a network's types at its ends."""
+
+    def __init__(self, ptx: bytes, net: "PlanBackend") -> None:
+        self.net = net
+        self.module = cuda.module_from_buffer(ptx)
+        self.spread_function = self.module.get_function(f"spread_{net.types[0].name}").prepare("PPiIiffffff")
+        self.gather_function = self.module.get_function(f"gather_{net.types[1].name}").prepare("PPiIiifPPP")
+
+    def grid(self, tiles: int) -> tuple[int, int, int]:
+        blocks = -(-self.net.spec.tile // BLOCK[0])
+        return blocks, blocks, tiles
+
+    def spread(self, stream: Any, tiles: int, source: int, batch: int, views: Sequence[int]) -> None:
+        spec = self.net.spec
+        numbers = (spec.tile, bits(views), spec.channels == "BGR", *spec.scale, *spec.shift)
+        self.spread_function.prepared_async_call(self.grid(tiles), BLOCK, stream, source, batch, *numbers)
+
+    def gather(
+        self, stream: Any, tiles: int, answers: int, total: int, views: Sequence[int], numbers: tuple[bool, int, float],
+        outs: Sequence[int],
+    ) -> None:  # fmt: skip
+        sizes = (self.net.spec.tile, bits(views))
+        self.gather_function.prepared_async_call(
+            self.grid(tiles), BLOCK, stream, answers, total, *sizes, *numbers, *outs
+        )
+
+
+def bits(views: Sequence[int]) -> int:
+    """A set of views as the kernels have it."""
+    return sum(1 << view for view in views)
