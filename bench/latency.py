@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.trt_runtime.backend import HostBackend, Spent
-from dlink.trt_runtime.segmenter import Segmenter
+from dlink.trt_runtime.segmenter import Segmenter, Views
 
 WARMUP = 2
 
@@ -18,7 +18,7 @@ WARMUP = 2
 class Latency:
     """Times of one tile through all of its views."""
 
-    views: int
+    views: Views
     calls: int
     p50_ms: float
     p90_ms: float
@@ -35,7 +35,7 @@ class Latency:
         return asdict(self)
 
 
-def latency(model: Segmenter, tiles: list[NDArray[np.uint8]], views: int, seconds: float) -> Latency:
+def latency(model: Segmenter, tiles: list[NDArray[np.uint8]], views: Views, seconds: float) -> Latency:
     """Time `mask` of images of exactly one tile, in turn, for about `seconds` and at least three calls."""
     for tile in (tiles * WARMUP)[:WARMUP]:
         model.mask(tile, views)
@@ -52,7 +52,7 @@ def latency(model: Segmenter, tiles: list[NDArray[np.uint8]], views: int, second
     return summary(times, spent, views, model.spec.tile)
 
 
-def summary(times: list[float], spent: Spent, views: int, side: int) -> Latency:
+def summary(times: list[float], spent: Spent, views: Views, side: int) -> Latency:
     """Seconds of each call and where they went -> the figures, in ms."""
     p50, p90, p99 = (float(np.percentile(times, p)) for p in (50, 90, 99))
     calls = len(times)

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--tile", default=1024, show_default=True, help="Its tile, px.")
 @click.option("--tiles", type=IN_FOLDER, help="Pictures to run on.  [default: generated scenes]")
-@click.option("--views", default="1,4,8", show_default=True, help="Numbers of views, by commas.")
+@click.option("--views", default="1,4,8", show_default=True, help="Numbers of views, or adaptive, by commas.")
 @click.option("--seconds", default=10.0, show_default=True, help="For each number of views.")
 @click.option("--threads", type=int, help="Processor threads.  [default: all]")
 @click.option("--baseline", type=click.Choice(["torch"]), help="Run the authors' eight-view PyTorch beside it.")
@@ -134,11 +134,11 @@ def side_by_side(
     give(result, "\n".join([where, *side.table(rows), side.advice(rows)]), as_json, append)
 
 
-def numbers(views: str) -> list[int]:
+def numbers(views: str) -> "list[int | Literal['adaptive']]":
     try:
-        return [int(word) for word in views.split(",")]
+        return ["adaptive" if word == "adaptive" else int(word) for word in views.split(",")]
     except ValueError as e:
-        raise BadInput(f"--views {views}: must be numbers by commas, such as 1,4,8") from e
+        raise BadInput(f"--views {views}: must be numbers or adaptive by commas, such as 1,4,8") from e
 
 
 def beside_torch(
@@ -163,6 +163,13 @@ def beside_torch(
     return ratio(lambda: segmenter.mask(image, 8), lambda: eight_view_sum(net, image), other, rounds)
 
 
+def parts(r: Mapping[str, Any]) -> str:
+    """Where the time went; a plan does it all at once on the GPU."""
+    if not r["network_ms"]:
+        return f"{'-':>7} {'-':>8} {'-':>10} {'-':>7}"
+    return f"{r['prepare_ms']:>7.1f} {r['network_ms']:>8.1f} {r['undo_ms']:>10.1f} {r['around_share']:>7.1%}"
+
+
 def table(result: Mapping[str, Any]) -> str:
     network, machine, file = result["network"], result["machine"], result["file"]
     lines = [
@@ -171,13 +178,12 @@ def table(result: Mapping[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, "
         + ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
         "",
-        "views  p50 ms  p90 ms  p99 ms  max ms  tiles/s   Mpx/s | prepare  network  undo+mean  around",
+        "   views  p50 ms  p90 ms  p99 ms  max ms  tiles/s   Mpx/s | prepare  network  undo+mean  around",
     ]
     for r in result["latency"]:
         lines.append(
-            f"{r['views']:>5} {r['p50_ms']:>7.1f} {r['p90_ms']:>7.1f} {r['p99_ms']:>7.1f} {r['max_ms']:>7.1f} "
-            f"{r['tiles_per_s']:>8.2f} {r['mpx_per_s']:>7.2f} | {r['prepare_ms']:>7.1f} {r['network_ms']:>8.1f} "
-            f"{r['undo_ms']:>10.1f} {r['around_share']:>7.1%}"
+            f"{r['views']:>8} {r['p50_ms']:>7.1f} {r['p90_ms']:>7.1f} {r['p99_ms']:>7.1f} {r['max_ms']:>7.1f} "
+            f"{r['tiles_per_s']:>8.2f} {r['mpx_per_s']:>7.2f} | {parts(r)}"
         )
     if result["peak_bytes"]:
         lines += ["", f"peak memory of the process {result['peak_bytes'] / 1e6:.0f} MB"]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from dlink.cli.plans import open_here, plan_options
-from dlink.cli.step import IN_FILE, OUT_PATH, Step, one_line, progress
+from dlink.cli.step import IN_FILE, OUT_PATH, VIEWS, Step, one_line, progress
 from dlink.trt_runtime.errors import BadInput, DlinkError
 
 if TYPE_CHECKING:
     from dlink.trt_runtime.pictures import How, Job, Tick
-    from dlink.trt_runtime.segmenter import Segmenter
+    from dlink.trt_runtime.segmenter import Segmenter, Views
 
 
 @click.command(cls=Step)
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--probability", is_flag=True, help="Write probabilities: PNG 0..65535, GeoTIFF float32 0..1.")
 @click.option("--overlay", is_flag=True, help="Also write the image with its roads painted over it.")
-@click.option("--views", type=int, help="Test-time augmentation: 8, 4 or 1 views.  [default: the model's]")
+@click.option("--views", type=VIEWS, help="Test-time augmentation: 8, 4, 1 or adaptive.  [default: the model's]")
 @click.option("--threshold", type=float, help="Road where the probability is greater.  [default: the model's]")
 @click.option(
     "--halo", type=int, help="Context kept around every window's core, px.  [default: 64, or less by the tile]"
@@ -38,7 +38,7 @@ def segment(
     out: Path,
     probability: bool,
     overlay: bool,
-    views: int | None,
+    views: "Views",
     threshold: float | None,
     halo: int | None,
     threads: int | None,
@@ -55,7 +55,8 @@ def segment(
     from dlink.trt_runtime.segmenter import views_of
 
     how = How(views=views, probability=probability, overlay=overlay)
-    views_of(views)
+    if views != "adaptive":
+        views_of(views)
     jobs = find_jobs(images, out, how)
     work = workers(jobs)
     how_opened = {"halo": halo, "threshold": threshold, "threads": threads, "require_verdict": require_verdict}

@@ -37,6 +37,20 @@ IN_PATH = click.Path(exists=True, path_type=Path)
 OUT_PATH = click.Path(path_type=Path)
 
 
+class Views(click.ParamType):  # type: ignore[type-arg]
+    """A number of views, or adaptive."""
+
+    name = "views"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "adaptive" or isinstance(value, int):
+            return value
+        return int(value) if value.isdecimal() else self.fail(f"{value!r} is not 8, 4, 1 or adaptive", param, ctx)
+
+
+VIEWS = Views()
+
+
 class Step(click.Command):
     """A command whose user errors are one line and exit 1; whatever else escapes is a bug and keeps its traceback."""
 

@@ -1,7 +1,8 @@
 """Eight views where they are worth it: one first, the other seven only where it leaves doubt.
 
-Doubt is the mean of p (1 - p) over a tile's pixels: 0 where the network is sure of every one, 1/4 where of none. What a
-limit costs and saves on tiles of yours, `python -m dlink.bench.adaptive` says; DESIGN.md has ours.
+Doubt is the mean of sqrt(p (1 - p)) over a tile's pixels, each one's deviation: 0 where the network is sure of all of
+them, 1/2 where of none. What a limit costs and saves on tiles of yours, `python -m dlink.bench.adaptive` says; DESIGN.md
+has ours.
 """
 
 import threading
@@ -14,7 +15,8 @@ from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.spec import Spec
 from dlink.trt_runtime.views import ALL
 
-DOUBT = 0.0132  # see "Adaptive views" in DESIGN.md
+DOUBT = 0.055  # see "Adaptive views" in DESIGN.md
+MOST = 0.5
 FIRST, REST = ALL[:1], ALL[1:]
 
 
@@ -22,8 +24,8 @@ class Adaptive:
     """A Backend around another one; `views` of a call mean nothing to it."""
 
     def __init__(self, backend: Backend, doubt: float = DOUBT) -> None:
-        if not 0 <= doubt <= 0.25:
-            raise BadInput(f"doubt must be from 0 to 0.25, got {doubt}")
+        if not 0 <= doubt <= MOST:
+            raise BadInput(f"doubt must be from 0 to {MOST}, got {doubt}")
         self.backend, self.doubt = backend, doubt
         self.spec: Spec = backend.spec
         self.max_tiles, self.slots = backend.max_tiles, 1
@@ -63,6 +65,5 @@ class Adaptive:
 
 
 def doubt_of(prob: Probs) -> float:
-    """Mean of p (1 - p)."""
-    flat = prob.ravel()
-    return float(flat.mean() - np.dot(flat, flat) / flat.size)
+    """Mean of sqrt(p (1 - p))."""
+    return float(np.sqrt(np.maximum(prob - prob * prob, 0)).mean())

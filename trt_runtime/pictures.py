@@ -21,7 +21,7 @@ import numpy as np
 from dlink.trt_runtime.backend import Probs
 from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.images import SUFFIXES, Image, find_images, read_image, write_image
-from dlink.trt_runtime.segmenter import Mask, Segmenter, as_mask
+from dlink.trt_runtime.segmenter import Mask, Segmenter, Views, as_mask
 from dlink.trt_runtime.windows import Window, cover
 
 # ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory (OGC 19-008r4) and RPCCoefficient (GDAL's)
@@ -40,9 +40,9 @@ Tick: TypeAlias = Callable[[int, int], None]  # called with (windows done, all w
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """What is asked of every image. `views` is 8, 4 or 1; None is the model's own."""
+    """What is asked of every image. `views` is 8, 4, 1 or adaptive; None is the model's own."""
 
-    views: int | None = None
+    views: Views = None
     probability: bool = False  # instead of the mask
     overlay: bool = False  # beside it
 

@@ -78,19 +78,22 @@ class Pipeline:
     def next_batch(self, wait: bool) -> list[Piece]:
         """Tiles that go through the network together; none where there are none now, or where all is done."""
         with self.more:
-            while wait and not self.pieces and not self.closed:
+            while not (batch := self.take()) and wait and not self.closed:
                 self.more.wait()
-            batch: list[Piece] = []
-            while self.pieces:
-                job = self.pieces[0].job
-                if not alive(job):
-                    self.pieces.popleft()
-                    continue
-                backend, views, *_ = job.key
-                if batch and (job.key != batch[0].job.key or len(batch) == backend.fill(views)):
-                    break
-                batch.append(self.pieces.popleft())
             return batch
+
+    def take(self) -> list[Piece]:
+        """Of what waits the first that can share a batch; what nobody waits for any more is dropped."""
+        batch: list[Piece] = []
+        while self.pieces:
+            job = self.pieces[0].job
+            backend, views, *_ = job.key
+            if batch and (job.key != batch[0].job.key or len(batch) == backend.fill(views)):
+                break
+            piece = self.pieces.popleft()
+            if begins(job):
+                batch.append(piece)
+        return batch
 
     def begin(self, batch: list[Piece]) -> Running | None:
         backend, views, form, threshold = batch[0].job.key
@@ -112,8 +115,8 @@ class Pipeline:
         self.worker.join()
 
 
-def alive(job: Job) -> bool:
-    """Whether anyone still waits for an image; from now on it can't be cancelled."""
+def begins(job: Job) -> bool:
+    """Whether anyone still waits for an image; then it can't be cancelled any more."""
     if not job.begun:
         job.begun = job.future.cancelled() or job.future.set_running_or_notify_cancel()
     return not job.future.done()
