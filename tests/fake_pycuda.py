@@ -172,8 +172,17 @@ class Queue:
 
     def run(self, until=None):
         with self.lock:
-            while self.work and self.work[0] is not until:
+            while self.work and not (until and until.passed):
                 self.work.popleft()()
+
+
+class Mark:
+    """A place on a stream."""
+
+    passed = False
+
+    def __call__(self):
+        self.passed = True
 
 
 class Stream:
@@ -344,7 +353,7 @@ class Driver:
 
     def cuEventRecord(self, event, stream):  # noqa: N802
         queue = HELD["stream"].setdefault(stream.value, Queue())
-        mark = lambda: None  # noqa: E731
+        mark = Mark()
         queue.put(mark)
         HELD["event"][event.value] = queue, mark
 

@@ -14,77 +14,21 @@ from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import pytest
 
-from dlink.trt_runtime import BadInput, BadPlan, Closed, DlinkError, GpuFailed, Mismatch, NoEngine, Spec, open_model
-from dlink.trt_runtime.backend import HostBackend, Opening, open_backend
+from dlink.trt_runtime import BadInput, BadPlan, Closed, DlinkError, GpuFailed, Mismatch, NoEngine, open_model
+from dlink.trt_runtime.backend import Opening, open_backend
 from dlink.trt_runtime.manifest import Options, manifest_of
 from dlink.trt_runtime.views import ALL
 from tests import fake_pycuda
 from tests.command import call
+from tests.fake_machine import SIDE, SPEC, expected, tiles
 from tests.fake_pycuda import HELD, LOG, STATE
-from tests.fake_tensorrt import API, answer, make
-from tests.models import write_blur, write_pointwise
-from tests.plans import HERE, MANIFEST, mark, write
+from tests.fake_tensorrt import API
+from tests.models import write_pointwise
+from tests.plans import MANIFEST, write
 
-SIDE = 64
-SPEC = Spec(tile=SIDE, precision="fp32")
-ONE = Options(max_tiles=1)
-MODULES = ("slot", "device_arrays", "tensorrt_backend")  # what imports pycuda
 VERSIONS = [*API, "rtx"]
-
-
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """A function that puts a plan of a small network on a machine whose GPU, CUDA and TensorRT take it."""
-    pycuda, cuda = type(sys)("pycuda"), fake_pycuda.make()
-    pycuda.driver = cuda
-    monkeypatch.setitem(sys.modules, "pycuda", pycuda)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", cuda)
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, f"dlink.trt_runtime.{name}", raising=False)
-    monkeypatch.setattr("dlink.trt_runtime.graphs.driver", fake_pycuda.Driver)
-
-    def made(version="10.3.0", options=ONE, spec=SPEC, network=write_blur):
-        trt = make(version)
-        target = "tensorrt-rtx" if version == "rtx" else "tensorrt"
-        version = "1.7.1" if version == "rtx" else version
-        trt.__version__ = version
-        monkeypatch.setitem(sys.modules, target.replace("-", "_"), trt)
-        monkeypatch.setattr("dlink.trt_runtime.plan.look_here", lambda: replace(HERE, versions={target: version}))
-        onnx = network(tmp_path / "roads.onnx", spec, **({"radius": 5} if network is write_blur else {}))
-        tag = b"vtrt" if target == "tensorrt-rtx" else b"ftrt"
-        numbers = [int(n) for n in version.split(".")]
-        data = tag + bytes(20) + bytes([*numbers, 0][:4]) + bytes(4) + onnx.read_bytes()
-        built = replace(MANIFEST.built, target=target, version=version)
-        manifest = {"spec": spec, "options": options, "onnx": mark("roads.onnx", onnx.read_bytes()), "built": built}
-        return Machine(trt, write(tmp_path, data, **manifest), onnx, data, manifest)
-
-    yield made
-    for name in MODULES:
-        sys.modules.pop(f"dlink.trt_runtime.{name}", None)
-
-
-@pytest.fixture
-def gpu(machine):
-    return machine()
-
-
-class Machine:
-    def __init__(self, trt, plan, onnx, data, manifest):
-        self.trt, self.plan, self.onnx, self.data, self.manifest = trt, plan, onnx, data, manifest
-
-
-def tiles(count=1, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
-
-
-def expected(machine, given, views=None):
-    """What HostBackend makes of the same network."""
-    model = onnx.load_from_string(machine.onnx.read_bytes())
-    host = HostBackend(lambda x: answer(model, x)[:, 0], machine.manifest["spec"], max_tiles=len(given))
-    return host.probabilities(given, views)
 
 
 @pytest.mark.parametrize("ends", ["float32", "float16"])

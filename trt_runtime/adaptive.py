@@ -1,8 +1,8 @@
 """Eight views where they are worth it: one first, the other seven only where it leaves doubt.
 
 Doubt is the mean of sqrt(p (1 - p)) over a tile's pixels, each one's deviation: 0 where the network is sure of all of
-them, 1/2 where of none. What a limit costs and saves on tiles of yours, `python -m dlink.bench.adaptive` says; DESIGN.md
-has ours.
+them, 1/2 where of none. What a limit costs and saves on tiles of yours, `python -m dlink.bench.adaptive` says;
+DESIGN.md has ours.
 """
 
 import threading

@@ -1,0 +1,5 @@
+"""Fixtures that several modules share."""
+
+from tests.fake_machine import gpu, machine
+
+__all__ = ["gpu", "machine"]

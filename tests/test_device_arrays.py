@@ -1,0 +1,224 @@
+"""Images and roads that stay on the GPU, on a CUDA that is not there: whose arrays, which streams, whose memory."""
+
+import gc
+
+import numpy as np
+import pytest
+
+from dlink.trt_runtime import BadInput, Closed, open_model
+from tests import fake_pycuda
+from tests.fake_machine import SIDE
+from tests.fake_pycuda import HELD, LOG, STATE, Queue
+
+
+class OnGpu:
+    """Someone's array on the GPU, lines apart by `pitch` bytes."""
+
+    def __init__(self, array, pitch=None, stream=None):
+        array = np.ascontiguousarray(array)
+        line = array[0].nbytes
+        self.memory = np.full((len(array), pitch or line), 0xEE, np.uint8)
+        self.memory[:, :line] = array.reshape(len(array), -1).view(np.uint8)
+        fake_pycuda.MEMORY[self.memory.ctypes.data] = self.memory.reshape(-1)
+        inner = array.strides[1:]
+        self.dtype, self.shape = array.dtype, array.shape
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (self.memory.ctypes.data, False),
+            "version": 3,
+            "strides": (pitch, *inner) if pitch else None,
+            "stream": stream,
+        }
+
+    @property
+    def values(self):
+        line = int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        return np.ascontiguousarray(self.memory[:, :line]).view(self.dtype).reshape(self.shape)
+
+    def free(self):
+        del fake_pycuda.MEMORY[self.memory.ctypes.data]
+
+
+class Packed:
+    """The same through DLPack alone."""
+
+    def __init__(self, array, device=2):
+        self.array, self.device = array, device
+        fake_pycuda.MEMORY[array.ctypes.data] = array.reshape(-1).view(np.uint8)
+
+    def __dlpack_device__(self):
+        return self.device, 0
+
+    def __dlpack__(self, stream=None):
+        assert stream == 1
+        return self.array.__dlpack__()
+
+
+def read(array):
+    """What a consumer of the result sees."""
+    said = array.__cuda_array_interface__
+    assert said["version"] == 3
+    assert said["strides"] is None
+    size = int(np.prod(said["shape"])) * np.dtype(said["typestr"]).itemsize
+    return fake_pycuda.find(said["data"][0], size).view(said["typestr"]).reshape(said["shape"]).copy()
+
+
+def picture(height=SIDE, width=SIDE, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture
+def model(gpu):
+    with open_model(gpu.plan) as model:
+        yield model
+
+
+@pytest.mark.parametrize("shape", [(SIDE, SIDE), (150, 201), (SIDE, 300)])
+@pytest.mark.parametrize("pitch", [None, 1024])
+def test_an_image_on_the_gpu_gives_what_it_gives_on_the_host(model, shape, pitch):
+    image = picture(*shape)
+    for _ in range(3):
+        given = OnGpu(image, pitch)
+        np.testing.assert_array_equal(read(model.segment_device(given)), model.mask(image))
+        found = read(model.segment_device(given, 4, "probability"))
+        np.testing.assert_allclose(found, model.probabilities(image, 4), atol=1e-7)
+        np.testing.assert_array_equal(read(model.segment_device(given, 1, "level")), model.levels(image, 1))
+        assert (given.values == image).all()
+
+
+def test_nothing_goes_through_the_host(model):
+    given = OnGpu(picture())
+    model.segment_device(given)
+    LOG.clear()
+    model.segment_device(given)
+    assert not {"upload", "download"} & set(LOG)
+
+
+def test_dlpack_is_taken_as_well(model):
+    image = picture(80, 90)
+    np.testing.assert_array_equal(read(model.segment_device(Packed(image))), model.mask(image))
+    wide = picture(80, 200)[:, :90]
+    fake_pycuda.MEMORY[wide.base.ctypes.data] = wide.base.reshape(-1)
+
+    class View(Packed):
+        def __init__(self, array):
+            self.array, self.device = array, 2
+
+    np.testing.assert_array_equal(read(model.segment_device(View(wide))), model.mask(np.ascontiguousarray(wide)))
+
+
+@pytest.mark.parametrize("pitch", [None, 512])
+def test_the_result_may_be_an_array_of_the_callers(model, pitch):
+    image, out = picture(100, 120), OnGpu(np.zeros((100, 120), np.uint8), pitch)
+    model.segment_device(OnGpu(image), out=out)
+    np.testing.assert_array_equal(out.values, model.mask(image))
+    assert (out.memory[:, 120:] == 0xEE).all()
+    probability = OnGpu(np.zeros((100, 120), np.float32))
+    model.segment_device(OnGpu(image), form="probability", out=probability)
+    np.testing.assert_allclose(probability.values, model.probabilities(image), atol=1e-7)
+
+
+def stream():
+    handle = next(fake_pycuda.HANDLES)
+    HELD["stream"][handle] = Queue()
+    return handle
+
+
+def test_the_callers_stream_is_honoured_at_both_ends(model):
+    image, theirs = picture(), stream()
+    given = OnGpu(np.zeros_like(image))
+    HELD["stream"][theirs].put(lambda: np.copyto(given.memory, image.reshape(SIDE, -1)))  # not yet there
+    LOG.clear()
+    result = model.segment_device(given, stream=theirs)
+    assert "synchronize" not in LOG
+    assert result.__cuda_array_interface__["stream"] == theirs
+    seen = []
+    HELD["stream"][theirs].put(lambda: seen.append(read(result)))
+    HELD["stream"][theirs].run()
+    np.testing.assert_array_equal(seen[0], model.mask(image))
+    del HELD["stream"][theirs]
+
+
+def test_the_stream_that_an_array_names_is_waited_for(model):
+    image, theirs = picture(), stream()
+    given = OnGpu(np.zeros_like(image), stream=theirs)
+    HELD["stream"][theirs].put(lambda: np.copyto(given.memory, image.reshape(SIDE, -1)))
+    np.testing.assert_array_equal(read(model.segment_device(given)), model.mask(image))
+    del HELD["stream"][theirs]
+
+
+def test_the_image_is_kept_until_it_was_read(model):
+    given, theirs = OnGpu(picture()), stream()
+    model.segment_device(given, stream=theirs)
+    assert any(slot.run and slot.run.held[0] is given for slot in model.backend.at_work)
+    del HELD["stream"][theirs]
+
+
+def test_a_result_outlives_its_model_and_is_freed_with_its_last_user(gpu):
+    image = picture()
+    with open_model(gpu.plan) as model:
+        given = OnGpu(image)
+        result = model.segment_device(given)
+        mask = model.mask(image)
+    given.free()
+    assert len(fake_pycuda.MEMORY) == 1
+    np.testing.assert_array_equal(read(result), mask)
+    del result
+    gc.collect()
+    assert fake_pycuda.nothing_is_held()
+
+
+def test_on_shared_memory_the_same_comes_out(gpu):
+    STATE.integrated = True
+    image = picture(100, 70)
+    with open_model(gpu.plan) as model:
+        np.testing.assert_array_equal(read(model.segment_device(OnGpu(image))), model.mask(image))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda: picture(), "an image must be on the GPU, its DLPack device is 1; mask()"),
+        (
+            lambda: "image",
+            "an image must be on the GPU and have __cuda_array_interface__ or __dlpack__, got str; mask()",
+        ),
+        (lambda: OnGpu(picture(32, 90)), "an image on the GPU must have 64 x 64 px or more, got 90 x 32"),
+        (lambda: OnGpu(picture().astype(np.float32)), "an image must be uint8 (H, W, 3) RGB, got float32 (64, 64, 3)"),
+        (lambda: OnGpu(picture()[..., 0]), "an image must be uint8 (H, W, 3) RGB, got uint8 (64, 64)"),
+        (lambda: OnGpu(np.zeros((64, 64, 4), np.uint8)), "an image must be uint8 (H, W, 3) RGB, got uint8 (64, 64, 4)"),
+        (lambda: Packed(picture().astype(np.int64)), "an image must be uint8 or float32, got DLPack type 0 of 64 bits"),
+        (lambda: Packed(picture()[:, ::2]), "an image must have its pixels side by side, got strides (192, 6, 1)"),
+    ],
+)
+def test_what_is_no_image_on_the_gpu_is_refused(model, given, message):
+    given = given()
+    if isinstance(given, Packed):
+        given.array = given.array if given.array.dtype != np.uint8 else picture(64, 128)[:, ::2]
+        message = message.replace("(192,", "(384,")
+    with pytest.raises(BadInput) as e:
+        model.segment_device(given)
+    assert message in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (np.zeros((64, 63), np.uint8), "out must be uint8 (64, 64), got uint8 (64, 63)"),
+        (np.zeros((64, 64), np.float32), "out must be uint8 (64, 64), got float32 (64, 64)"),
+    ],
+)
+def test_a_result_of_another_shape_or_type_is_refused(model, out, message):
+    with pytest.raises(BadInput) as e:
+        model.segment_device(OnGpu(picture()), out=OnGpu(out))
+    assert message in str(e.value)
+
+
+def test_a_model_on_the_cpu_and_a_closed_one_are_refused(gpu):
+    with open_model(gpu.onnx) as model, pytest.raises(BadInput, match="segment_device is for plans"):
+        model.segment_device(OnGpu(picture()))
+    model = open_model(gpu.plan)
+    model.close()
+    with pytest.raises(Closed):
+        model.segment_device(OnGpu(picture()))
