@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What waits for a GPU, in one go: builds, precisions found, latency of FP32, FP16, INT8 and of the three ways with
-# transposed convolutions, roads against PyTorch. From the repository's root, nothing of dlink installed:
+# transposed convolutions, roads against PyTorch; the runtime's tests, kernels and cost, PyTorch beside it, and a soak of
+# 10,000 tiles. From the repository's root, nothing of dlink installed:
 #
 #     bench/gpu.sh FOLDER [ENV]
 #
@@ -31,5 +32,23 @@ mapfile -t files < <(find "$folder" -maxdepth 1 -name '*.onnx' | sort)
 [[ ${#files[@]} -gt 0 ]] || { echo "bench/gpu.sh: $folder has no .onnx files" >&2; exit 1; }
 code=0
 "$python" -m dlink.cli.gpu "${files[@]}" "${arguments[@]}" --append bench/results.jsonl || code=$?
+"$python" -c 'import sys; from dlink.trt_runtime.cuda import look_for_gpus; sys.exit(not look_for_gpus().found)' || exit "$code"
+
+# The runtime around the network: its tests, its kernels under compute-sanitizer where that is, what they and it cost.
+if "$python" -c 'import pytest' 2>/dev/null; then
+  "$python" -m pytest -q -p no:cacheprovider tests/gpu || code=$?
+fi
+if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null); then
+  for tool in memcheck racecheck; do
+    "$sanitizer" --tool "$tool" --error-exitcode 1 "$python" -m dlink.bench.kernels --check || code=$?
+  done
+fi
+"$python" -m dlink.bench.kernels || code=$?
+against=()
+[[ -z $checkpoint ]] || against=(--against "$checkpoint")
+for file in "${files[@]}"; do
+  plan=build/plans/$(basename "${file%.onnx}").plan
+  [[ ! -e $plan ]] || "$python" -m dlink.bench.runtime "$plan" "${against[@]}" --append bench/results.jsonl || code=$?
+done
 [[ -z ${OUT:-} ]] || cp bench/results.jsonl "$OUT/"
 exit "$code"

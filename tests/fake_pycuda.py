@@ -214,9 +214,12 @@ class Event:
 
     def record(self, stream):
         called("record")
+        self.queue, self.mark = HELD["stream"][stream.handle], Mark()
+        self.queue.put(self.mark)
 
     def synchronize(self):
         called("synchronize")
+        self.queue.run(until=self.mark)
 
     def time_till(self, other):
         return 2.0
@@ -249,6 +252,11 @@ def memcpy_dtoh_async(dest, src, stream=None):
     address, size = dest.ctypes.data, dest.nbytes
     find(address, size)
     put(stream.handle, lambda: np.copyto(find(address, size), find(int(src), size)))
+
+
+def memcpy_dtod_async(dest, src, size, stream=None):
+    called("copy")
+    put(stream.handle, lambda: np.copyto(find(int(dest), size), find(int(src), size)))
 
 
 class Memcpy2D:

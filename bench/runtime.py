@@ -1,0 +1,227 @@
+"""What the runtime costs around a network on a GPU, and what PyTorch takes for the same: in turns, in one process.
+
+    python -m dlink.bench.runtime roads.plan [--against roads.th] [--soak 10000] [--append bench/results.jsonl]
+
+Image in host memory to mask in host memory. "network" is the network alone between two events, as trtexec has it;
+"graph" is ours; "plain" is ours without CUDA graphs; "torch authors" is their eight-view procedure as it was published,
+"torch fp16" the same views in one batch, channels last, and "torch compiled" that by torch.compile. PyTorch's rows need
+a checkpoint and a PyTorch with CUDA.
+"""
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+import pycuda.driver as cuda
+from numpy.typing import NDArray
+
+from dlink.trt_runtime import BadInput, open_model
+from dlink.trt_runtime.backend import Running
+from dlink.trt_runtime.tensorrt_backend import PlanBackend
+from dlink.trt_runtime.views import BY_COUNT, FLIP_H, FLIP_V, TURN
+
+if TYPE_CHECKING:
+    import torch
+
+TILES = (1, 2, 4)
+WARMUP = 3
+AT_END = 1000  # tiles of a soak whose times are compared
+
+
+@dataclass(frozen=True)
+class Row:
+    """How long one way takes for some tiles with some views, in ms."""
+
+    way: str
+    tiles: int
+    views: int
+    p50: float
+    p99: float
+
+
+@click.command()
+@click.argument("plan", type=click.Path(exists=True, path_type=Path))
+@click.option("--against", type=click.Path(exists=True, path_type=Path), help="The checkpoint, for PyTorch's rows.")
+@click.option("--calls", default=100, show_default=True, help="Of each way.")
+@click.option("--soak", default=10_000, show_default=True, help="Tiles without a pause.")
+@click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line here.")
+def main(plan: Path, against: Path | None, calls: int, soak: int, append: Path | None) -> None:
+    """Print a row for each way, number of tiles and number of views."""
+    begun = time.perf_counter()
+    with open_model(plan) as model, open_model(plan) as second:
+        backend, plain = model.backend, second.backend
+        if not isinstance(backend, PlanBackend) or not isinstance(plain, PlanBackend):
+            raise BadInput(f"{plan}: this is for plans")
+        plain.captures = False
+        side = model.spec.tile
+        images = np.random.default_rng(0).integers(0, 256, (max(TILES), side, side, 3), np.uint8)
+        model.mask(images[0])
+        first_mask = time.perf_counter() - begun
+        ways = {"graph": run_of(backend), "plain": run_of(plain), **torch_ways(against)}
+        rows = []
+        for tiles in TILES:
+            for views in sorted(BY_COUNT):
+                if tiles * views <= backend.max_tiles:
+                    rows += table(backend, ways, images[:tiles], views, calls)
+        for row in rows:
+            click.echo(
+                f"{row.way:16} {row.tiles} tiles {row.views} views  p50 {row.p50:8.3f} ms  p99 {row.p99:8.3f} ms"
+            )
+        result = {
+            "when": time.strftime("%Y-%m-%d", time.gmtime()),
+            "engine": backend.engine,
+            "file": {"name": plan.name, "sha256": backend.manifest.plan.sha256},
+            "rows": [asdict(row) for row in rows],
+            "first_mask_s": first_mask,
+            "memory": {**asdict(backend.memory), "total": backend.memory.total},
+            "soak": soaked(backend, images[0], soak, calls),
+        }
+    click.echo(json.dumps({k: result[k] for k in ("first_mask_s", "memory", "soak")}))
+    if append:
+        with append.open("a") as f:
+            f.write(json.dumps(result) + "\n")
+
+
+Way = Callable[[NDArray[np.uint8], int], object]  # images (N, S, S, 3) and a number of views -> their masks
+
+
+def run_of(backend: PlanBackend) -> Way:
+    return lambda images, views: backend.start(images, BY_COUNT[views], "mask", backend.spec.threshold)()
+
+
+def table(backend: PlanBackend, ways: dict[str, Way], images: NDArray[np.uint8], views: int, calls: int) -> list[Row]:
+    """All ways in turns."""
+    chosen = {name: way for name, way in ways.items() if name != "torch authors" or (len(images), views) == (1, 8)}
+    times: dict[str, list[float]] = {"network": network_alone(backend, len(images) * views, calls)}
+    for call in range(-WARMUP, calls):
+        for name, way in chosen.items():
+            begun = time.perf_counter()
+            way(images, views)
+            if call >= 0:
+                times.setdefault(name, []).append((time.perf_counter() - begun) * 1e3)
+    return [Row(name, len(images), views, *map(float, np.percentile(t, (50, 99)))) for name, t in times.items()]
+
+
+def network_alone(backend: PlanBackend, batch: int, calls: int) -> list[float]:
+    """The network between two events, in ms."""
+    side, times = backend.spec.tile, []
+    with backend.lock, backend.free_slot() as slot:
+        slot.context.set_input_shape(backend.input, (batch, 3, side, side))
+        before, after = cuda.Event(), cuda.Event()
+        for call in range(-WARMUP, calls):
+            before.record(slot.stream)
+            slot.context.execute_async_v3(slot.stream.handle)
+            after.record(slot.stream)
+            after.synchronize()
+            if call >= 0:
+                times.append(before.time_till(after))
+    return times
+
+
+def soaked(backend: PlanBackend, image: NDArray[np.uint8], tiles: int, calls: int) -> dict[str, float]:
+    """Tiles one after the other through all slots: throughput, and whether memory or times grow."""
+    views = len(backend.spec.views)
+    parts = -(-views // backend.max_tiles)
+    network_ms = parts * float(np.median(network_alone(backend, views // parts, calls)))
+    times, free = [], [memory_free(backend)]
+    running: deque[Running] = deque()
+    resident = [resident_bytes()]
+    begun = last = time.perf_counter()
+    for _ in range(tiles):
+        running.append(backend.start([image], None, "mask", backend.spec.threshold))
+        if len(running) == backend.slots:
+            running.popleft()()
+            now = time.perf_counter()
+            times.append((now - last) * 1e3)
+            last = now
+    for run in running:
+        run()
+    took = time.perf_counter() - begun
+    free.append(memory_free(backend))
+    resident.append(resident_bytes())
+    return {
+        "tiles": tiles,
+        "tiles_per_s": tiles / took,
+        "of_network_alone": tiles * network_ms / 1e3 / took,
+        "p99_ms_at_start": float(np.percentile(times[:AT_END], 99)),
+        "p99_ms_at_end": float(np.percentile(times[-AT_END:], 99)),
+        "gpu_bytes_lost": free[0] - free[1],
+        "host_bytes_gained": resident[1] - resident[0],
+    }
+
+
+def memory_free(backend: PlanBackend) -> int:
+    with backend.working():
+        return int(cuda.mem_get_info()[0])
+
+
+def resident_bytes() -> int:
+    """Of this process, now; 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * 4096 if statm.exists() else 0
+
+
+def torch_ways(checkpoint: Path | None) -> dict[str, Way]:
+    """PyTorch's, where there is a checkpoint, and a PyTorch that has a GPU."""
+    if checkpoint is None:
+        return {}
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return {}
+    if not torch.cuda.is_available():
+        return {}
+    from dlink.bench.authors import eight_view_sum
+    from dlink.nets.checkpoint import read_checkpoint
+
+    eager = read_checkpoint(checkpoint).net.cuda().eval()
+    half = read_checkpoint(checkpoint).net.cuda().eval().half().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    compiled = torch.compile(half)
+    return {
+        "torch authors": lambda images, views: eight_view_sum(eager, images[0]) > 4,
+        "torch fp16": lambda images, views: torch_masks(half, images, views),
+        "torch compiled": lambda images, views: torch_masks(compiled, images, views),
+    }
+
+
+def torch_masks(net: Any, images: NDArray[np.uint8], views: int) -> NDArray[np.uint8]:
+    """All views of all images in one batch on the GPU, float16, channels last."""
+    import torch
+
+    with torch.inference_mode():
+        x = torch.from_numpy(images).cuda().flip(-1).permute(0, 3, 1, 2).half() / 255 * 3.2 - 1.6
+        chosen = BY_COUNT[views]
+        batch = torch.cat([torch_look(x, view) for view in chosen]).contiguous(memory_format=torch.channels_last)
+        prob = net(batch)[:, 0].float().chunk(len(chosen))
+        mean = torch.stack([torch_unlook(p, view) for p, view in zip(prob, chosen, strict=True)]).mean(0)
+        mask: NDArray[np.uint8] = ((mean > 0.5) * 255).to(torch.uint8).cpu().numpy()
+    return mask
+
+
+def torch_look(x: "torch.Tensor", view: int) -> "torch.Tensor":
+    x = torch_turn(x, 1) if view & TURN else x
+    return torch_flip(x, view)
+
+
+def torch_unlook(x: "torch.Tensor", view: int) -> "torch.Tensor":
+    x = torch_flip(x, view)
+    return torch_turn(x, -1) if view & TURN else x
+
+
+def torch_turn(x: "torch.Tensor", quarters: int) -> "torch.Tensor":
+    return x.rot90(quarters, (-2, -1))
+
+
+def torch_flip(x: "torch.Tensor", view: int) -> "torch.Tensor":
+    axes = [axis for axis, flip in ((-2, FLIP_V), (-1, FLIP_H)) if view & flip]
+    return x.flip(axes) if axes else x
+
+
+if __name__ == "__main__":
+    main()
