@@ -52,7 +52,7 @@ class Bench:
     def __init__(self, side: int, tiles: int, views: tuple[int, ...], dtype: type) -> None:
         self.spec, self.tiles, self.views = spec_of(side), tiles, views
         types = [np.dtype(dtype)] * 2
-        self.kernels = Kernels(PTX.read_bytes(), SimpleNamespace(spec=self.spec, types=types))  # type: ignore[arg-type]
+        self.kernels = Kernels(PTX.read_bytes(), SimpleNamespace(spec=self.spec, loaded=SimpleNamespace(types=types)))  # type: ignore[arg-type]
         self.dtype, area = types[0], side * side
         self.stream = cuda.Stream()
         self.pixels = area * tiles * 3

@@ -112,7 +112,7 @@ def network_alone(backend: PlanBackend, batch: int, calls: int) -> list[float]:
     """The network between two events, in ms."""
     side, times = backend.spec.tile, []
     with backend.lock, backend.free_slot() as slot:
-        slot.context.set_input_shape(backend.input, (batch, 3, side, side))
+        slot.context.set_input_shape(backend.loaded.input, (batch, 3, side, side))
         before, after = cuda.Event(), cuda.Event()
         for call in range(-WARMUP, calls):
             before.record(slot.stream)

@@ -92,16 +92,16 @@ def network_ms(plan: Path, manifest: Manifest, runs: int) -> dict[str, float]:
     import pycuda.driver as cuda
 
     from dlink.trt_runtime.plan import fit, read_plan
-    from dlink.trt_runtime.tensorrt_backend import load
+    from dlink.trt_runtime.tensorrt_backend import PlanBackend
 
-    backend = load(plan, read_plan(plan)[0], manifest, fit(plan, manifest))
+    backend = PlanBackend(plan, read_plan(plan)[0], manifest, fit(plan, manifest))
     side, batch = manifest.spec.tile, manifest.options.batch
     try:
         tiles = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
         backend.start(tiles, (0,))()  # leaves a full batch where the network reads it
         times = []
         with backend.lock, backend.free_slot() as slot:
-            slot.context.set_input_shape(backend.input, (batch, 3, side, side))
+            slot.context.set_input_shape(backend.loaded.input, (batch, 3, side, side))
             before, after = cuda.Event(), cuda.Event()
             for i in range(WARMUP + runs):
                 before.record(slot.stream)

@@ -44,9 +44,9 @@ def open(path: Path, opening: Opening) -> Backend:
     """The plan as a Backend. TensorRT and pycuda are imported once everything else has been verified."""
     plan, manifest = read_plan(path, opening.keys, opening.require_verdict)
     gpu = fit(path, manifest)
-    from dlink.trt_runtime.tensorrt_backend import load
+    from dlink.trt_runtime.tensorrt_backend import PlanBackend
 
-    return load(path, plan, manifest, gpu, opening.slots)
+    return PlanBackend(path, plan, manifest, gpu, opening.slots)
 
 
 def mend(path: Path, manifest: Manifest) -> str:

@@ -104,11 +104,11 @@ class Slot:
 
     def new_context(self) -> Any:
         """An execution context on this slot's memory; MemoryError where there is none left for it."""
-        context = self.net.new_context(self.activations)
+        context = self.net.loaded.context(self.activations)
         if context is None:
             raise cuda.MemoryError("no execution context")
-        context.set_tensor_address(self.net.input, self.batch)
-        context.set_tensor_address(self.net.output, self.answers)
+        context.set_tensor_address(self.net.loaded.input, self.batch)
+        context.set_tensor_address(self.net.loaded.output, self.answers)
         return context
 
     def begin(self, tiles: Tiles, shape: Shape) -> Run:
@@ -168,7 +168,7 @@ class Slot:
         parts = shape.parts(net.max_tiles)
         for i, part in enumerate(parts):
             net.kernels.spread(self.stream, count, self.tiles_at, self.batch, part)
-            context.set_input_shape(net.input, (count * len(part), 3, net.spec.tile, net.spec.tile))
+            context.set_input_shape(net.loaded.input, (count * len(part), 3, net.spec.tile, net.spec.tile))
             if not context.execute_async_v3(self.stream.handle):
                 raise GpuFailed(f"{net.path}: TensorRT could not run the network; its messages are above")
             last = len(shape.views) if i == len(parts) - 1 else 0
@@ -217,8 +217,8 @@ class Kernels:
     def __init__(self, ptx: bytes, net: "PlanBackend") -> None:
         self.net = net
         self.module = cuda.module_from_buffer(ptx)
-        self.spread_function = self.module.get_function(f"spread_{net.types[0].name}").prepare("PPiIiffffff")
-        self.gather_function = self.module.get_function(f"gather_{net.types[1].name}").prepare("PPiIiifPPP")
+        self.spread_function = self.module.get_function(f"spread_{net.loaded.types[0].name}").prepare("PPiIiffffff")
+        self.gather_function = self.module.get_function(f"gather_{net.loaded.types[1].name}").prepare("PPiIiifPPP")
 
     def grid(self, tiles: int) -> tuple[int, int, int]:
         blocks = -(-self.net.spec.tile // BLOCK[0])

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any, get_args
@@ -24,13 +23,12 @@ import pycuda.driver as cuda
 from dlink.trt_runtime.backend import Form, Probs, Running, Tiles, check_tiles
 from dlink.trt_runtime.cuda import DriverError, Gpu
 from dlink.trt_runtime.device_arrays import DeviceArray, copy, new_array, read_array
-from dlink.trt_runtime.errors import BadInput, BadPlan, Closed, GpuFailed, Mismatch, NoEngine
+from dlink.trt_runtime.errors import BadInput, Closed, GpuFailed, NoEngine
 from dlink.trt_runtime.executed import say
-from dlink.trt_runtime.files import file_sha256
 from dlink.trt_runtime.graphs import follow
-from dlink.trt_runtime.manifest import TARGETS, Manifest
-from dlink.trt_runtime.plan import MODULES, mend, same_version
+from dlink.trt_runtime.manifest import Manifest
 from dlink.trt_runtime.slot import Kernels, Run, Shape, Slot
+from dlink.trt_runtime.tensorrt_engine import Engine
 from dlink.trt_runtime.views import check_views
 from dlink.trt_runtime.windows import cover
 
@@ -38,7 +36,8 @@ PTX = Path(__file__).with_name("kernels.ptx")  # of kernels.cu, by build_kernels
 CLOSED = "this model is closed; open it again"
 OPEN: "WeakSet[PlanBackend]" = WeakSet()
 FORKED: "list[PlanBackend]" = []  # a child's copies of its parent's models: never freed, CUDA is not theirs
-os.register_at_fork(after_in_child=lambda: FORKED.extend(OPEN))
+if hasattr(os, "register_at_fork"):  # where there are forks
+    os.register_at_fork(after_in_child=lambda: FORKED.extend(OPEN))
 log = logging.getLogger(__name__)
 
 
@@ -69,33 +68,21 @@ def memory_needed(path: str | os.PathLike[str], slots: int = 2) -> Memory:
 
     path = Path(path)
     plan, manifest = read_plan(path)
-    backend = load(path, plan, manifest, fit(path, manifest), slots, measure=True)
+    backend = PlanBackend(path, plan, manifest, fit(path, manifest), slots, measure=True)
     backend.close()
     return backend.memory
 
 
-def load(
-    path: Path, plan: bytes, manifest: Manifest, gpu: Gpu, slots: int = 2, *, measure: bool = False
-) -> "PlanBackend":
-    """A plan that has been verified, as a Backend."""
-    trt = import_module(MODULES[manifest.built.target])
-    if not same_version(manifest, trt.__version__):
-        title = TARGETS[manifest.built.target]
-        raise Mismatch(f"{path}: a plan of {manifest.title}, here is {title} {trt.__version__}; {mend(path, manifest)}")
-    return PlanBackend(trt, path, plan, manifest, gpu, slots, measure)
-
-
 class PlanBackend:
-    """A Backend that holds memory of the GPU from its making to its `close`."""
+    """A plan that has been verified as a Backend; it holds memory of the GPU from its making to its `close`."""
 
     def __init__(
-        self, trt: Any, path: Path, plan: bytes, manifest: Manifest, gpu: Gpu, slots: int, measure: bool
+        self, path: Path, plan: bytes, manifest: Manifest, gpu: Gpu, slots: int = 2, *, measure: bool = False
     ) -> None:
-        self.trt, self.path, self.manifest = trt, path, manifest
+        self.path, self.manifest = path, manifest
         self.spec, self.max_tiles, self.slots = manifest.spec, manifest.options.batch, slots
         self.executed: Mapping[str, float] = dict(manifest.precision.shares)
         self.engine = f"{manifest.title}, {say(dict(self.executed))}, {gpu.name}"
-        self.captures = manifest.built.target == "tensorrt"  # TensorRT-RTX makes graphs of its own, see new_context
         self.lock = threading.Lock()
         self.pid, self.closed, self.fault = os.getpid(), False, ""
         self.at_work: list[Slot] = []
@@ -120,28 +107,20 @@ class PlanBackend:
         OPEN.add(self)
 
     def load(self, plan: bytes) -> None:
-        """The engine, the names and types of its ends, and what it will take."""
-        trt, manifest, path = self.trt, self.manifest, self.path
+        """The engine, and what it will take."""
         free, _ = cuda.mem_get_info()
         if len(plan) > free:
-            raise NoEngine(f"{path}: not enough memory on the GPU: its weights take {mb(len(plan))}, {mb(free)} free")
-        self.logger = trt.Logger(trt.Logger.ERROR)
-        self.runtime = trt.Runtime(self.logger)  # engine_host_code_allowed is False and stays so
-        self.model = self.runtime.deserialize_cuda_engine(plan)
-        if self.model is None:
-            raise Mismatch(
-                f"{path}: {manifest.title} does not load it, for the reason it gave above; {mend(path, manifest)}"
-            )
-        self.input, self.output, *self.types = ends(trt, self.model, path, manifest)
-        if manifest.options.strip_weights:
-            self.refit()
+            said = f"its weights take {mb(len(plan))}, {mb(free)} free"
+            raise NoEngine(f"{self.path}: not enough memory on the GPU: {said}")
+        self.loaded = Engine(self.path, plan, self.manifest)
+        self.captures = self.loaded.captures
         batch, area = self.max_tiles, self.spec.tile**2
         self.memory = Memory(
             plan=len(plan),
-            activations=activations_of(self.model),
+            activations=self.loaded.activations,
             tiles=0 if self.shared_memory else batch * area * 3,
-            batch=batch * area * 3 * self.types[0].itemsize,
-            answers=batch * area * self.types[1].itemsize,
+            batch=batch * area * 3 * self.loaded.types[0].itemsize,
+            answers=batch * area * self.loaded.types[1].itemsize,
             roads=area * 4 + (0 if self.shared_memory else batch * area * 4),
             slots=self.slots,
         )
@@ -165,42 +144,11 @@ class PlanBackend:
         said = f"{self.path}: not enough memory on the GPU: {self.slots} slots need {mb(self.slots * need.slot)}"
         said += f" beside the weights, {mb(free)} free"
         if self.slots > 1 and need.slot < free:
-            return f"{said}; open it with slots={free // need.slot if free // need.slot < self.slots else 1}"
+            return f"{said}; open it with slots={free // need.slot}"
         fits = int(free * options.max_tiles / need.slot)
         if 1 <= fits < options.max_tiles:
             return f"{said}; build it with --max-tiles {fits}"
         return f"{said}; build it with --views 1, or with a smaller tile"
-
-    def new_context(self, memory: int) -> Any:
-        """An execution context without memory of its own; None where there is none left for the rest of it."""
-        trt, model = self.trt, self.model
-        if not self.captures:  # TensorRT-RTX compiles kernels while it runs, and captures when it has
-            config = model.create_runtime_config()
-            config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-            config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-            context = model.create_execution_context(config)
-        elif hasattr(trt, "ExecutionContextAllocationStrategy"):
-            context = model.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-        else:
-            context = model.create_execution_context_without_device_memory()
-        if context is None:
-            return None
-        if hasattr(context, "set_device_memory"):  # since 10.1
-            context.set_device_memory(memory, self.memory.activations)
-        else:
-            context.device_memory = memory
-        return context
-
-    def refit(self) -> None:
-        """Give a plan without weights those of the ONNX file beside it."""
-        path, manifest = self.path, self.manifest
-        onnx = path.parent / manifest.onnx.name
-        if not onnx.exists() or file_sha256(onnx) != manifest.onnx.sha256:
-            raise BadPlan(f"{path}: was built without weights, and they are in {manifest.onnx.name}; put it beside")
-        refitter = self.trt.Refitter(self.model, self.logger)
-        parser = self.trt.OnnxParserRefitter(refitter, self.logger)
-        if not parser.refit_from_file(str(onnx)) or not refitter.refit_cuda_engine():
-            raise BadPlan(f"{path}: does not take the weights of {onnx}; {mend(path, manifest)}")
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -318,9 +266,10 @@ class PlanBackend:
 
     def layer_times(self, runs: int) -> dict[str, float]:
         """Each layer's time for a full batch by TensorRT's profiler, the median of some runs, in ms."""
+        self.check()
         found: dict[str, list[float]] = defaultdict(list)
 
-        class Profiler(self.trt.IProfiler):  # type: ignore[misc, name-defined]
+        class Profiler(self.loaded.trt.IProfiler):  # type: ignore[misc, name-defined]
             def __init__(self) -> None:
                 super().__init__()
 
@@ -328,10 +277,9 @@ class PlanBackend:
                 found[layer_name].append(ms)
 
         side = self.spec.tile
-        self.check()
         with self.lock, self.free_slot() as slot:
             context = slot.new_context()
-            context.set_input_shape(self.input, (self.max_tiles, 3, side, side))
+            context.set_input_shape(self.loaded.input, (self.max_tiles, 3, side, side))
             for run in range(runs + 1):
                 if run == 1:  # the first is slower
                     context.profiler = profiler = Profiler()
@@ -357,35 +305,12 @@ class PlanBackend:
                         slot.close()
                     self.at_work.clear()
                     vars(self).pop("kernels", None)
-                    self.model = self.runtime = None
+                    vars(self).pop("loaded", None)
                 self.gpu.detach()
             except (cuda.Error, DriverError) as e:  # a GPU that has failed takes nothing back
                 log.warning("%s: closing: %s", self.path, str(e))
             self.gpu = None
 
 
-def activations_of(engine: Any) -> int:
-    return int(engine.device_memory_size_v2 if hasattr(engine, "device_memory_size_v2") else engine.device_memory_size)
-
-
 def mb(size: int) -> str:
     return f"{size / 1e6:,.0f} MB"
-
-
-def ends(trt: Any, engine: Any, path: Path, manifest: Manifest) -> tuple[str, str, np.dtype[Any], np.dtype[Any]]:
-    """The names of input and output and their types; BadPlan where they are not those of our networks."""
-    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-    side = manifest.spec.tile
-    shapes = {name: tuple(engine.get_tensor_shape(name))[1:] for name in names}
-    by_mode = {engine.get_tensor_mode(name): name for name in names}
-    source, result = by_mode.get(trt.TensorIOMode.INPUT, ""), by_mode.get(trt.TensorIOMode.OUTPUT, "")
-    if shapes != {source: (3, side, side), result: (1, side, side)}:
-        said = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise BadPlan(f"{path}: its ends are {said}, not an image of {side} px and its road; {mend(path, manifest)}")
-    types: dict[Any, np.dtype[Any]] = {trt.float32: np.dtype(np.float32), trt.float16: np.dtype(np.float16)}
-    found = [engine.get_tensor_dtype(name) for name in (source, result)]
-    if not set(found) <= types.keys():
-        raise BadPlan(f"{path}: its ends are neither float32 nor float16; {mend(path, manifest)}")
-    if any(engine.get_tensor_format(name) != trt.TensorFormat.LINEAR for name in names):
-        raise BadPlan(f"{path}: its ends are not laid out plane by plane; {mend(path, manifest)}")
-    return source, result, types[found[0]], types[found[1]]

@@ -1,0 +1,90 @@
+"""A plan loaded by TensorRT, of whichever version: its ends, its contexts, its weights. Needs CUDA's context."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlink.trt_runtime.errors import BadPlan, Mismatch
+from dlink.trt_runtime.files import file_sha256
+from dlink.trt_runtime.manifest import TARGETS, Manifest
+from dlink.trt_runtime.plan import MODULES, mend, same_version
+
+
+class Engine:
+    """What TensorRT makes of a plan's bytes, which have been verified."""
+
+    def __init__(self, path: Path, plan: bytes, manifest: Manifest) -> None:
+        self.path, self.manifest, target = path, manifest, manifest.built.target
+        self.trt = trt = import_module(MODULES[target])
+        if not same_version(manifest, trt.__version__):
+            here = f"{TARGETS[target]} {trt.__version__}"
+            raise Mismatch(f"{path}: a plan of {manifest.title}, here is {here}; {mend(path, manifest)}")
+        self.captures = target == "tensorrt"  # TensorRT-RTX makes graphs of its own, see `context`
+        self.logger = trt.Logger(trt.Logger.ERROR)
+        self.runtime = trt.Runtime(self.logger)  # engine_host_code_allowed is False and stays so
+        self.model = self.runtime.deserialize_cuda_engine(plan)
+        if self.model is None:
+            raise Mismatch(
+                f"{path}: {manifest.title} does not load it, for the reason it gave above; {mend(path, manifest)}"
+            )
+        self.input, self.output, *self.types = ends(trt, self.model, path, manifest)
+        if manifest.options.strip_weights:
+            self.refit()
+
+    @property
+    def activations(self) -> int:
+        """Bytes that a context needs for what it computes, whatever the shape."""
+        new, old = "device_memory_size_v2", "device_memory_size"  # since 10.1, and to 10.x
+        return int(getattr(self.model, new if hasattr(self.model, new) else old))
+
+    def context(self, memory: int) -> Any:
+        """An execution context without memory of its own; None where there is none left for the rest of it."""
+        trt, model = self.trt, self.model
+        if not self.captures:  # TensorRT-RTX compiles kernels while it runs, and captures when it has
+            config = model.create_runtime_config()
+            config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+            config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            context = model.create_execution_context(config)
+        elif hasattr(trt, "ExecutionContextAllocationStrategy"):
+            context = model.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        else:
+            context = model.create_execution_context_without_device_memory()
+        if context is None:
+            return None
+        if hasattr(context, "set_device_memory"):  # since 10.1
+            context.set_device_memory(memory, self.activations)
+        else:
+            context.device_memory = memory
+        return context
+
+    def refit(self) -> None:
+        """Give a plan without weights those of the ONNX file beside it."""
+        path, manifest = self.path, self.manifest
+        onnx = path.parent / manifest.onnx.name
+        if not onnx.exists() or file_sha256(onnx) != manifest.onnx.sha256:
+            raise BadPlan(f"{path}: was built without weights, and they are in {manifest.onnx.name}; put it beside")
+        refitter = self.trt.Refitter(self.model, self.logger)
+        parser = self.trt.OnnxParserRefitter(refitter, self.logger)
+        if not parser.refit_from_file(str(onnx)) or not refitter.refit_cuda_engine():
+            raise BadPlan(f"{path}: does not take the weights of {onnx}; {mend(path, manifest)}")
+
+
+def ends(trt: Any, engine: Any, path: Path, manifest: Manifest) -> tuple[str, str, np.dtype[Any], np.dtype[Any]]:
+    """The names of input and output and their types; BadPlan where they are not those of our networks."""
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    side = manifest.spec.tile
+    shapes = {name: tuple(engine.get_tensor_shape(name))[1:] for name in names}
+    by_mode = {engine.get_tensor_mode(name): name for name in names}
+    source, result = by_mode.get(trt.TensorIOMode.INPUT, ""), by_mode.get(trt.TensorIOMode.OUTPUT, "")
+    if shapes != {source: (3, side, side), result: (1, side, side)}:
+        said = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise BadPlan(f"{path}: its ends are {said}, not an image of {side} px and its road; {mend(path, manifest)}")
+    types: dict[Any, np.dtype[Any]] = {trt.float32: np.dtype(np.float32), trt.float16: np.dtype(np.float16)}
+    found = [engine.get_tensor_dtype(name) for name in (source, result)]
+    if not set(found) <= types.keys():
+        raise BadPlan(f"{path}: its ends are neither float32 nor float16; {mend(path, manifest)}")
+    if any(engine.get_tensor_format(name) != trt.TensorFormat.LINEAR for name in names):
+        raise BadPlan(f"{path}: its ends are not laid out plane by plane; {mend(path, manifest)}")
+    return source, result, types[found[0]], types[found[1]]
