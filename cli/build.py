@@ -185,10 +185,10 @@ def look_at(plan: Path, explain: bool, triton: Path | None, as_json: bool) -> No
         gpu = fit(plan, manifest)
         from dlink.engine.layers import inspect
         from dlink.engine.versions import find_compiler
-        from dlink.trt_runtime.tensorrt_backend import load
+        from dlink.trt_runtime.tensorrt_backend import PlanBackend
 
         layers = inspect(find_compiler(manifest.built.target), data)
-        backend = load(plan, data, manifest, gpu)
+        backend = PlanBackend(plan, data, manifest, gpu)
         try:
             times = backend.layer_times(RUNS)
         finally:

@@ -26,7 +26,7 @@ from tests.fake_machine import SIDE, SPEC, expected, tiles
 from tests.fake_pycuda import HELD, LOG, STATE
 from tests.fake_tensorrt import API
 from tests.models import write_pointwise
-from tests.plans import MANIFEST, write
+from tests.plans import HERE, MANIFEST, write
 
 VERSIONS = [*API, "rtx"]
 
@@ -408,6 +408,12 @@ def test_layers_are_timed_by_tensorrts_profiler(gpu):
     backend = open_backend(gpu.plan)
     assert backend.layer_times(3) == {"/first/Conv + /Relu": 0.25}
     backend.close()
+
+
+def test_a_plan_is_explained_with_its_layers_times(gpu, monkeypatch):
+    monkeypatch.setattr("dlink.engine.versions.look_for_gpus", lambda: HERE.gpus)
+    said = call("build", gpu.plan, "--explain").stdout
+    assert "CaskConvolution" in said
 
 
 def test_without_pycuda_the_module_is_named(gpu, monkeypatch):
