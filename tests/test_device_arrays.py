@@ -1,6 +1,9 @@
 """Images and roads that stay on the GPU, on a CUDA that is not there: whose arrays, which streams, whose memory."""
 
+import ctypes
 import gc
+import importlib
+import weakref
 
 import numpy as np
 import pytest
@@ -108,6 +111,29 @@ def test_dlpack_is_taken_as_well(model):
     np.testing.assert_array_equal(read(model.segment_device(View(wide))), model.mask(np.ascontiguousarray(wide)))
 
 
+def test_dlpack_may_begin_behind_its_pointer(model):
+    image, before = picture(), 128
+    memory = np.concatenate([np.zeros(before, np.uint8), image.ravel()])
+    fake_pycuda.MEMORY[memory.ctypes.data] = memory
+    shape = (ctypes.c_int64 * 3)(*image.shape)
+    tensor = device_arrays().Tensor(memory.ctypes.data, 2, 0, 3, 1, 8, 1, shape, None, before)
+    new = ctypes.pythonapi.PyCapsule_New
+    new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+
+    class Behind(Packed):
+        def __init__(self):
+            self.device = 2
+
+        def __dlpack__(self, stream=None):
+            return new(ctypes.addressof(tensor), b"dltensor", None)
+
+    np.testing.assert_array_equal(read(model.segment_device(Behind())), model.mask(image))
+
+
+def device_arrays():
+    return importlib.import_module("dlink.trt_runtime.device_arrays")
+
+
 @pytest.mark.parametrize("pitch", [None, 512])
 def test_the_result_may_be_an_array_of_the_callers(model, pitch):
     image, out = picture(100, 120), OnGpu(np.zeros((100, 120), np.uint8), pitch)
@@ -148,10 +174,16 @@ def test_the_stream_that_an_array_names_is_waited_for(model):
     del HELD["stream"][theirs]
 
 
-def test_the_image_is_kept_until_it_was_read(model):
+def test_the_image_is_kept_until_it_was_read_and_no_longer(model):
     given, theirs = OnGpu(picture()), stream()
     model.segment_device(given, stream=theirs)
-    assert any(slot.run and slot.run.held[0] is given for slot in model.backend.at_work)
+    kept = weakref.ref(given)
+    del given
+    assert kept()
+    model.mask(picture()), model.mask(picture())  # through both slots
+    gc.collect()
+    assert kept() is None
+    assert not HELD["event"]
     del HELD["stream"][theirs]
 
 

@@ -62,6 +62,14 @@ def wait_for(true):
         time.sleep(0.001)
 
 
+def fill_both_slots(backend, model):
+    """Two images of a full batch each, under way until the gate is opened."""
+    backend.gate.clear()
+    held = [model.submit(picture(1, SIDE, SIDE * 4)) for _ in range(2)]
+    wait_for(lambda: len(backend.log) == 2)
+    return held
+
+
 def test_each_caller_gets_the_roads_of_its_own_image_in_order(model):
     done = []
     values = [10 * i for i in range(25)]
@@ -75,21 +83,15 @@ def test_each_caller_gets_the_roads_of_its_own_image_in_order(model):
 
 
 def test_small_images_of_several_callers_share_a_batch(backend, model):
-    backend.gate.clear()
-    first = [model.submit(picture(1)) for _ in range(2)]
-    wait_for(lambda: sum(n for name, n in backend.log if name == "start") == 2)
+    held = fill_both_slots(backend, model)
     rest = [model.submit(picture(i)) for i in range(7)]
     backend.gate.set()
-    [future.result() for future in (*first, *rest)]
-    sizes = [n for name, n in backend.log if name == "start"]
-    assert sum(sizes) == 9
-    assert sizes[-2:] == [4, 3]
+    [future.result() for future in (*held, *rest)]
+    assert [n for name, n in backend.log if name == "start"] == [4, 4, 4, 3]
 
 
 def test_images_that_ask_for_other_views_do_not_share_a_batch(backend, model):
-    backend.gate.clear()
-    held = [model.submit(picture(1)) for _ in range(2)]
-    wait_for(lambda: backend.log)
+    held = fill_both_slots(backend, model)
     futures = [model.submit(picture(2), views) for views in (1, 1, 8, 8, 1)]
     backend.gate.set()
     [future.result() for future in (*held, *futures)]
@@ -118,9 +120,7 @@ def test_what_failed_is_not_gone_on_with(backend, model):
 
 
 def test_a_future_that_is_cancelled_before_its_turn_is_left_out(backend, model):
-    backend.gate.clear()
-    held = [model.submit(picture(1, SIDE, SIDE * 4)) for _ in range(2)]
-    wait_for(lambda: len(backend.log) == 2)
+    held = fill_both_slots(backend, model)
     waiting = model.submit(picture(2))
     assert waiting.cancel()
     assert not held[0].cancel()
