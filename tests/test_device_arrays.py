@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from dlink.trt_runtime import BadInput, Closed, open_model
+from dlink.trt_runtime import BadInput, Closed, GpuFailed, open_model
 from tests import fake_pycuda
 from tests.fake_machine import SIDE
 from tests.fake_pycuda import HELD, LOG, STATE, Queue
@@ -245,6 +245,20 @@ def test_a_result_of_another_shape_or_type_is_refused(model, out, message):
     with pytest.raises(BadInput) as e:
         model.segment_device(OnGpu(picture()), out=OnGpu(out))
     assert message in str(e.value)
+
+
+def test_adaptive_views_are_for_images_of_the_host(model):
+    with pytest.raises(BadInput, match="segment_device takes 8, 4 or 1 views"):
+        model.segment_device(OnGpu(picture()), "adaptive")
+
+
+def test_what_fails_on_the_gpu_is_ours_and_keeps_no_image(model):
+    given = OnGpu(picture())
+    STATE.fail["synchronize"] = fake_pycuda.LogicError("an illegal memory access")
+    with pytest.raises(GpuFailed, match="an illegal memory access"):
+        model.segment_device(given)
+    STATE.fail.clear()
+    assert all(slot.run is None for slot in model.backend.at_work)
 
 
 def test_a_model_on_the_cpu_and_a_closed_one_are_refused(gpu):

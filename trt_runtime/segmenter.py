@@ -86,7 +86,7 @@ class Segmenter:
             return self.pipeline.submit(backend, image, chosen, "mask", self.threshold)
 
     def segment_device(
-        self, image: Any, views: int | None = None, form: Form = "mask", out: Any = None, stream: int | None = None
+        self, image: Any, views: Views = None, form: Form = "mask", out: Any = None, stream: int | None = None
     ) -> Any:
         """Roads of an image that is on the GPU, on the GPU: nothing goes through the host.
 
@@ -99,6 +99,8 @@ class Segmenter:
         on_gpu = getattr(self.backend, "segment_device", None)
         if on_gpu is None:
             raise BadInput("segment_device is for plans; this model runs on the CPU, where mask() takes NumPy arrays")
+        if views == "adaptive":
+            raise BadInput("segment_device takes 8, 4 or 1 views; adaptive ones are for images of the host")
         return on_gpu(image, views_of(views), form, self.threshold, self.halo, out, stream)
 
     def pieces(

@@ -115,18 +115,19 @@ class Slot:
         """Copy the pixels and launch. The slot must be free."""
         for at, tile in zip(self.tiles, tiles, strict=False):
             at[...] = tile
-        with self.whole():
+        with self.under_way(Run(self, shape)) as run:
             self.launch(shape)
-        self.run = Run(self, shape)
-        return self.run
+        return run
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Where a launch is broken off half way, what is on the stream ends before anyone uses the slot again."""
+    def under_way(self, run: Run) -> Iterator[Run]:
+        """The slot is a run's until it is collected; where its launch breaks off, until the stream has ended."""
+        self.run = run
         try:
-            yield
+            yield run
         except BaseException:
             self.stream.synchronize()
+            self.run = None
             raise
 
     def launch(self, shape: Shape) -> None:

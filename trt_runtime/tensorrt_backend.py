@@ -234,34 +234,35 @@ class PlanBackend:
         side, fill = self.spec.tile, self.fill(views)
         if min(height, width) < side:
             raise BadInput(f"an image on the GPU must have {side} x {side} px or more, got {width} x {height}")
-        windows = cover(height, width, side, halo)
+        windows, target = cover(height, width, side, halo), None
+        if out is not None:
+            target = read_array(out, "out", 2, form, (height, width))
+        shape = replace(self.shape(fill, views, form, threshold), copies=False)
         self.check()
-        with self.lock, self.free_slot() as slot, slot.whole():
-            target = (
-                new_array((height, width), form) if out is None else read_array(out, "out", 2, form, (height, width))
-            )
+        with self.lock, self.free_slot() as slot, slot.under_way(Run(slot, shape)) as run:
+            target = target or new_array((height, width), form)
+            run.held = image, target
             for other in {source.stream, target.stream, stream}:
                 if other is not None:
                     follow(slot.stream.handle, other)
-            size = target.itemsize
             for i in range(0, len(windows), fill):
                 batch = windows[i : i + fill]
                 tiles = DeviceArray(slot.tiles_at, (len(batch) * side, side, 3), "|u1", side * 3)
-                roads = DeviceArray(slot.roads_at, (len(batch) * side, side), target.typestr, side * size)
-                shape = self.shape(len(batch), views, form, threshold)
+                roads = DeviceArray(slot.roads_at, (len(batch) * side, side), target.typestr, side * target.itemsize)
                 for at, window in enumerate(batch):
                     copy(source, window.outer, tiles, (at * side, 0), slot.stream)
-                slot.launch(replace(shape, copies=False))
+                slot.launch(replace(shape, tiles=len(batch)))
                 for at, window in enumerate(batch):
                     rows, cols = window.inner
                     inner = slice(at * side + rows.start, at * side + rows.stop), cols
                     copy(roads, inner, target, (window.rows.lo, window.cols.lo), slot.stream)
-            if stream is None:
-                slot.stream.synchronize()
-            else:
+            if stream is not None:
                 follow(stream, slot.stream.handle)
-                slot.run = Run(slot, replace(shape, copies=False), held=(image, target))
-            target.stream = stream
+        if stream is None:
+            slot.collect(run)
+            if run.error:
+                raise run.error
+        target.stream = stream
         return target
 
     def layer_times(self, runs: int) -> dict[str, float]:
