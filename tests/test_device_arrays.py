@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from dlink.trt_runtime import BadInput, Closed, GpuFailed, open_model
+from dlink.trt_runtime import BadInput, Closed, DlinkError, GpuFailed, open_model
 from tests import fake_pycuda
 from tests.fake_machine import SIDE
 from tests.fake_pycuda import HELD, LOG, STATE, Queue
@@ -259,6 +259,45 @@ def test_what_fails_on_the_gpu_is_ours_and_keeps_no_image(model):
         model.segment_device(given)
     STATE.fail.clear()
     assert all(slot.run is None for slot in model.backend.at_work)
+
+
+def on_the_gpu(machine, image):
+    """Two images that stay on the GPU, in the order of someone's stream, and their masks."""
+    theirs, given = stream(), OnGpu(image)
+    try:
+        with open_model(machine.plan) as model:
+            for _ in range(3):
+                result = model.segment_device(given, stream=theirs)
+                HELD["stream"][theirs].run()
+                yield read(result)
+            del result
+    finally:
+        given.free()
+        HELD["stream"].pop(theirs, None)
+
+
+def test_an_error_at_any_call_is_ours_and_leaves_nothing_behind(gpu):
+    image = picture(SIDE, 100)
+    right = list(on_the_gpu(gpu, image))
+    calls = list(LOG)
+    outcomes = set()
+    for at in range(len(calls)):
+        fake_pycuda.reset()
+        STATE.fail_at, STATE.error = at, fake_pycuda.LogicError("an illegal memory access")
+        try:
+            for found, mask in zip(on_the_gpu(gpu, image), right, strict=False):
+                np.testing.assert_array_equal(found, mask)
+            outcomes.add("mended")
+        except DlinkError as e:
+            outcomes.add(type(e).__name__)
+        STATE.fail_at = None
+        if fake_pycuda.MEMORY or any(HELD.values()):
+            gc.collect()
+        assert fake_pycuda.depth() == 0, calls[at]
+        if calls[at] != "push":  # where the context can't be had, nothing can be given back
+            assert not fake_pycuda.MEMORY, calls[at]
+            assert not any(HELD.values()), calls[at]
+    assert outcomes == {"mended", "NoEngine", "GpuFailed"}
 
 
 def test_a_model_on_the_cpu_and_a_closed_one_are_refused(gpu):

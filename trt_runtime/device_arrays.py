@@ -5,6 +5,8 @@ In: `__cuda_array_interface__` (Numba's, versions 2 and 3; CuPy and PyTorch have
 """
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,20 +25,28 @@ class Memory:
 
     def __init__(self, size: int) -> None:
         self.gpu = cuda.Device(0).retain_primary_context()
+        try:
+            with self.current():
+                memory = cuda.mem_alloc(size)
+        except BaseException:
+            self.gpu.detach()
+            raise
+        self.memory = memory
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
         self.gpu.push()
         try:
-            self.memory: Any = cuda.mem_alloc(size)
+            yield
         finally:
             cuda.Context.pop()
 
     def __del__(self) -> None:
         if not hasattr(self, "memory"):
             return
-        self.gpu.push()
-        try:
-            self.memory.free()
-        finally:
-            cuda.Context.pop()
+        with suppress(cuda.Error):  # a GPU that has failed takes nothing back
+            with self.current():
+                self.memory.free()
             self.gpu.detach()
 
 
