@@ -25,7 +25,7 @@ def eight_view_sum(net: nn.Module, image: NDArray[np.uint8]) -> NDArray[np.float
 def predict(net: nn.Module, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
     """uint8 (N, S, S, 3) in the network's channel order -> probability (N, S, S)."""
     x = np.array(batch.transpose(0, 3, 1, 2), np.float32) / 255.0 * 3.2 - 1.6
-    where = next(net.parameters()).device
+    where = next((p.device for p in net.parameters()), torch.device("cpu"))
     with torch.no_grad():
         prob: NDArray[np.float32] = net(torch.from_numpy(x.astype(np.float32)).to(where)).squeeze(1).cpu().numpy()
     return prob
