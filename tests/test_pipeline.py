@@ -99,9 +99,22 @@ def test_images_that_ask_for_other_views_do_not_share_a_batch(backend, model):
 
 
 def test_a_slot_is_filled_while_another_one_is_under_way(backend, model):
-    model.submit(picture(3, SIDE, SIDE * 12)).result()
-    names = [name for name, _ in backend.log]
-    assert names == ["start", "start", "end", "start", "end", "end"]
+    first = model.submit(picture(3))
+    first.result()
+    backend.log.clear()
+    backend.gate.clear()
+    second, third, fourth = (started(backend, model, n) for n in (1, 2, 2))  # the last has no slot to go to
+    assert not second.done()
+    backend.gate.set()
+    [future.result() for future in (second, third, fourth)]
+    assert [name for name, _ in backend.log].count("end") == 3
+
+
+def started(backend, model, under_way):
+    """An image, submitted while others are under way, once so many have been begun."""
+    future = model.submit(picture(3))
+    wait_for(lambda: len(backend.log) == under_way)
+    return future
 
 
 def test_an_image_that_fails_fails_alone(backend, model):

@@ -1,4 +1,4 @@
-"""Images from any thread, done in the order in which they came, by one worker that keeps all slots of a backend busy.
+"""Images from any thread, done in the order in which they came, with all slots of a backend busy.
 
 Tiles of several images share a batch where they ask for the same, so that small images fill one too.
 """
@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,13 +42,18 @@ class Piece:
 
 
 class Pipeline:
-    def __init__(self, tile: int, halo: int) -> None:
+    """One thread begins runs, as many as there are slots, and another one waits for them."""
+
+    def __init__(self, tile: int, halo: int, slots: int) -> None:
         self.tile, self.halo = tile, halo
         self.pieces: deque[Piece] = deque()
         self.more = threading.Condition()
         self.closed = False
-        self.worker = threading.Thread(target=self.work, name="dlink", daemon=True)
-        self.worker.start()
+        self.free = threading.Semaphore(slots)
+        self.running: SimpleQueue[tuple[list[Piece], Running] | None] = SimpleQueue()
+        self.threads = [threading.Thread(target=work, name="dlink", daemon=True) for work in (self.begin, self.finish)]
+        for thread in self.threads:
+            thread.start()
 
     def submit(
         self, backend: Backend, image: NDArray[np.uint8], views: Sequence[int] | None, form: Form, threshold: float
@@ -64,21 +70,36 @@ class Pipeline:
             self.more.notify()
         return job.future
 
-    def work(self) -> None:
-        running: deque[tuple[list[Piece], Running]] = deque()
+    def begin(self) -> None:
+        """Tiles that wait go through the network together as soon as a slot is free."""
         while True:
-            batch = self.next_batch(wait=not running)
-            if batch and (started := self.begin(batch)):
-                running.append((batch, started))
-            if running and (not batch or len(running) >= batch[0].job.key[0].slots):
-                finish(*running.popleft())
-            elif not batch and not running:
+            self.free.acquire()
+            batch = self.next_batch()
+            if not batch:
+                self.running.put(None)
                 return
+            backend, views, form, threshold = batch[0].job.key
+            try:
+                tiles = [square(piece.job.image[piece.window.outer], self.tile) for piece in batch]
+                self.running.put((batch, backend.start(tiles, views, form, threshold)))
+            except Exception as e:
+                fail(batch, e)
+                self.free.release()
 
-    def next_batch(self, wait: bool) -> list[Piece]:
-        """Tiles that go through the network together; none where there are none now, or where all is done."""
+    def finish(self) -> None:
+        """What comes out goes to its images, in the order in which it went in."""
+        while (under_way := self.running.get()) is not None:
+            batch, running = under_way
+            try:
+                put(batch, running())
+            except Exception as e:
+                fail(batch, e)
+            self.free.release()
+
+    def next_batch(self) -> list[Piece]:
+        """Waits until there is one; empty where all is done."""
         with self.more:
-            while not (batch := self.take()) and wait and not self.closed:
+            while not (batch := self.take()) and not self.closed:
                 self.more.wait()
             return batch
 
@@ -95,15 +116,6 @@ class Pipeline:
                 batch.append(piece)
         return batch
 
-    def begin(self, batch: list[Piece]) -> Running | None:
-        backend, views, form, threshold = batch[0].job.key
-        try:
-            tiles = [square(piece.job.image[piece.window.outer], self.tile) for piece in batch]
-            return backend.start(tiles, views, form, threshold)
-        except Exception as e:
-            fail(batch, e)
-            return None
-
     def close(self, cancel: bool = False) -> None:
         """Finish what was submitted; with `cancel` what has begun alone, and cancel the rest."""
         with self.more:
@@ -112,7 +124,8 @@ class Pipeline:
                 for piece in self.pieces:
                     piece.job.future.cancel()
             self.more.notify()
-        self.worker.join()
+        for thread in self.threads:
+            thread.join()
 
 
 def begins(job: Job) -> bool:
@@ -122,12 +135,8 @@ def begins(job: Job) -> bool:
     return not job.future.done()
 
 
-def finish(batch: list[Piece], running: Running) -> None:
-    try:
-        found = running()
-    except Exception as e:
-        fail(batch, e)
-        return
+def put(batch: list[Piece], found: Roads) -> None:
+    """Each tile's core into its image."""
     for piece, roads in zip(batch, found, strict=True):
         job, window = piece.job, piece.window
         job.roads[window.core] = roads[window.inner]

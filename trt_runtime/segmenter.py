@@ -82,7 +82,7 @@ class Segmenter:
             if self.closed:
                 raise Closed("this model is closed; open it again")
             if self.pipeline is None:
-                self.pipeline = Pipeline(self.spec.tile, self.halo)
+                self.pipeline = Pipeline(self.spec.tile, self.halo, self.backend.slots)
             return self.pipeline.submit(backend, image, chosen, "mask", self.threshold)
 
     def segment_device(
