@@ -288,7 +288,7 @@ def test_a_thread_that_dies_within_a_call_does_no_harm(gpu):
 
 
 def session(machine):
-    """Open, run plainly, as a graph and in parts, on both slots, and close."""
+    """Open, run plainly and as a graph on both slots, and close."""
     backend = open_backend(machine.plan)
     try:
         for _ in range(2):
