@@ -287,7 +287,7 @@ def test_a_thread_that_dies_within_a_call_does_no_harm(gpu):
     assert fake_pycuda.nothing_is_held()
 
 
-def session(machine):
+def open_to_close(machine):
     """Open, run plainly and as a graph on both slots, and close."""
     backend = open_backend(machine.plan)
     try:
@@ -300,7 +300,7 @@ def session(machine):
 
 
 def test_an_error_at_any_call_is_ours_and_leaves_nothing_behind(gpu):
-    for _ in session(gpu):
+    for _ in open_to_close(gpu):
         pass
     calls = list(LOG)
     last = len(calls) - 1 - calls[::-1].index("push")
@@ -313,7 +313,7 @@ def test_an_error_at_any_call_is_ours_and_leaves_nothing_behind(gpu):
             fake_pycuda.reset()
             STATE.fail_at, STATE.error = at, error
             try:
-                for found, seed in session(gpu):
+                for found, seed in open_to_close(gpu):
                     np.testing.assert_allclose(found, right[seed], atol=1e-6)
                 outcomes.add("mended")
             except DlinkError as e:
