@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeAlias
 import cv2
 import numpy as np
 
-from dlink.trt_runtime.backend import Probs
+from dlink.trt_runtime.backend import Form, Roads
 from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.images import SUFFIXES, Image, find_images, read_image, write_image
 from dlink.trt_runtime.segmenter import Mask, Segmenter, Views, as_mask
@@ -45,6 +45,10 @@ class How:
     views: Views = None
     probability: bool = False  # instead of the mask
     overlay: bool = False  # beside it
+
+    @property
+    def form(self) -> Form:
+        return "probability" if self.probability else "mask"
 
 
 @dataclass(frozen=True)
@@ -186,23 +190,22 @@ def segment_picture(job: Job, model: Segmenter, how: How, tick: Tick) -> None:
         image = read_image(job.image)
     except OSError as e:  # of this image alone, unlike an output that can't be written
         raise BadInput(f"{job.image}: {e.strerror}") from e
-    prob = np.empty(image.shape[:2], np.float32)
+    roads = np.empty(image.shape[:2], np.float32 if how.probability else np.uint8)
     for window, core in pieces(model, lambda w: image[w.outer], image.shape[:2], how, tick):
-        prob[window.core] = core
-    mask = as_mask(prob, model.threshold)
+        roads[window.core] = core
     job.out.parent.mkdir(parents=True, exist_ok=True)
-    write_image(job.out, np.rint(prob * 65535).astype(np.uint16) if how.probability else mask)
+    write_image(job.out, np.rint(roads * 65535).astype(np.uint16) if how.probability else roads)
     if job.overlay:
-        write_image(job.overlay, paint(image, mask))
+        write_image(job.overlay, paint(image, as_mask(roads, model.threshold) if how.probability else roads))
 
 
 def pieces(
     model: Segmenter, read: Callable[[Window], Image], shape: tuple[int, ...], how: How, tick: Tick
-) -> Iterator[tuple[Window, Probs]]:
-    """Segmenter.pieces of an image (H, W), with a tick after each."""
+) -> Iterator[tuple[Window, Roads]]:
+    """Segmenter.pieces of an image (H, W), in the form that is asked for, with a tick after each."""
     height, width = shape
     total = len(cover(height, width, model.spec.tile, model.halo))
-    for done, piece in enumerate(model.pieces(read, height, width, how.views), 1):
+    for done, piece in enumerate(model.pieces(read, height, width, how.views, how.form), 1):
         yield piece
         tick(done, total)
 

@@ -59,14 +59,14 @@ def segment_raster(job: Job, model: Segmenter, how: How, tick: Tick) -> None:
         job.out.parent.mkdir(parents=True, exist_ok=True)
         out = stack.enter_context(writing(job.out, source, count=1, **kind))
         over = job.overlay and stack.enter_context(writing(job.overlay, source, count=3, dtype="uint8", predictor=2))
-        for window, prob in pieces(model, source.read, source.shape, how, tick):
+        for window, roads in pieces(model, source.read, source.shape, how, tick):
             image, valid = source.cores.pop(window)
-            mask = as_mask(prob, model.threshold)
-            shown = prob if how.probability else mask
-            out.put(window, (shown if valid is None else np.where(valid, shown, shown.dtype.type(0)))[None], valid)
+            if valid is not None:
+                roads = np.where(valid, roads, roads.dtype.type(0))
+            out.put(window, roads[None], valid)
             if over:
-                seen = mask if valid is None else np.where(valid, mask, np.uint8(0))
-                over.put(window, np.moveaxis(paint(image, seen), -1, 0), valid)
+                mask = as_mask(roads, model.threshold) if how.probability else roads
+                over.put(window, np.moveaxis(paint(image, mask), -1, 0), valid)
 
 
 @contextmanager
