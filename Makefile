@@ -9,7 +9,7 @@ demo: .venv/demo
 	$(BIN)/dlink-demo
 
 test: check
-	$(BIN)/python -m pytest --cov
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --numprocesses 2 --dist loadfile
 
 check: .venv/test
 	mkdir -p build/types/dlink
