@@ -45,6 +45,9 @@ def train(
     With --int8 RANGES (of dlink-calibrate --ranges) the float ONNX file --init becomes the INT8 file -o, and learns on
     TILES to draw the float network's roads in int8; --epochs, --batch, --rate and --seed count, labels are not needed.
 
+    With --distil the eight views of --init are drawn first, windows of --crop px, which is best the tile to export for;
+    --loss and --colours don't count, labels are not needed.
+
     Several GPUs: torchrun --nproc-per-node=4 -m dlink.cli.train TILES ...
     """
     if ranges:
@@ -58,18 +61,22 @@ def train(
     from dlink.training.world import speaks
     from dlink.trt_runtime.images import find_tiles
 
-    show = progress("train")
+    show, drawn = progress("train"), progress("eight views")
 
     def report(s: Step) -> None:
         done = (s.epoch - 1) * s.steps + s.step
         show(done, s.epochs * s.steps, f"epoch {s.epoch}/{s.epochs} loss {s.loss:.4f} rate {s.rate:.2g}")
+
+    def drawing(done: int, total: int) -> None:
+        drawn(done, total, "tiles")
 
     def say(words: str) -> None:
         click.echo(words, err=True)
 
     course = train(
         find_tiles(tiles), out, Recipe(**recipe), workers=workers, resume=resume, init=init, encoder=encoder,  # type: ignore[arg-type]
-        valid=find_tiles(valid) if valid else None, distil=distil, half=half, report=report, say=say,
+        valid=find_tiles(valid) if valid else None, distil=distil, half=half, report=report,
+        drawing=drawing, say=say,
     )  # fmt: skip
     if not speaks():
         return

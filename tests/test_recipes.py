@@ -19,14 +19,16 @@ from dlink.nets.checkpoint import read_checkpoint, write_checkpoint
 from dlink.nets.embedded import EMBEDDED
 from dlink.nets.zoo import ARCHS, build
 from dlink.training.augment import COLOURS, augment
-from dlink.training.distil import eight_views, look, unlook
+from dlink.training.crops import Crops
+from dlink.training.distil import taught
 from dlink.training.encoder import fill_encoder
 from dlink.training.history import curves
 from dlink.training.loop import train
 from dlink.training.recipe import Course, Recipe
-from dlink.training.validate import validate
+from dlink.training.validate import segmenter, validate
+from dlink.training.world import World
 from dlink.trt_runtime import BadInput, CheckFailed, Spec, views
-from dlink.trt_runtime.images import find_tiles
+from dlink.trt_runtime.images import find_tiles, read_image
 
 SMALL = {"width": 0.125, "crop": 64, "batch": 2, "rate": 1e-3}
 
@@ -230,47 +232,77 @@ def test_both_amounts_of_colour_are_used():
     assert spread["slides"] > spread["released"]
 
 
-def test_views_of_tensors_are_those_of_the_runtime():
-    x = np.random.default_rng(0).random((2, 3, 8, 8), np.float32)
-    for view in views.ALL:
-        seen = look(torch.from_numpy(x), view)
-        np.testing.assert_array_equal(seen.numpy(), views.look(x, view))
-        np.testing.assert_array_equal(unlook(seen, view).numpy(), x)
-
-
-def test_the_teachers_eight_views_are_the_runtimes(tiles):
-    from dlink.trt_runtime.backend import HostBackend
-    from dlink.trt_runtime.images import read_tile
-
-    net = build("dlinknet34", 0.125).eval()
-    spec = Spec(tile=128)
-    image = read_tile(tiles[0])[0]
-    expected = HostBackend(lambda x: net(torch.from_numpy(x))[:, 0].detach().numpy(), spec).probabilities(image[None])
-    found = eight_views(net, torch.from_numpy(spec.prepare(image[None])))
-    np.testing.assert_allclose(found[:, 0].numpy(), expected, atol=1e-6)
-
-
-def test_distillation_brings_one_view_nearer_to_eight_without_labels(tiles, folder, tmp_path):
-    """A few steps from bare pictures bring the copy nearer to what its teacher's eight views give."""
-    bare = tmp_path / "bare"
-    bare.mkdir()
+@pytest.fixture
+def bare(tiles, tmp_path):
+    """The tiles without their labels."""
     for tile in tiles:
-        (bare / tile.image.name).write_bytes(tile.image.read_bytes())
+        (tmp_path / "bare" / tile.image.name).parent.mkdir(exist_ok=True)
+        (tmp_path / "bare" / tile.image.name).write_bytes(tile.image.read_bytes())
+    return find_tiles(tmp_path / "bare")
+
+
+def test_what_is_taught_is_the_mean_of_eight_views_turned_with_its_picture(bare, tmp_path):
+    net = read_checkpoint(EMBEDDED).net
+    spec = Spec(tile=96)
+    crops = Crops(bare, spec, seed=0)
+    levels = [segmenter(net, spec).levels(read_image(tile.image), 8) for tile in bare]
+    turns = set()
+    with taught(crops, net, tmp_path / "views", World(), lambda done, total: None):
+        for crops.epoch in range(8):
+            x, target, index = crops[crops.epoch % len(bare)]
+            seen, found = x.numpy(), np.rint(target[0].numpy() * 255)
+            image = spec.prepare(read_image(bare[index].image)[None])[0]
+            places = [
+                (y, x, view)
+                for y in range(33)
+                for x in range(33)
+                for view in views.ALL
+                if np.array_equal(views.look(image[:, y : y + 96, x : x + 96], view), seen)
+            ]
+            assert len(places) == 1
+            y, x, view = places[0]
+            np.testing.assert_array_equal(views.look(levels[index][y : y + 96, x : x + 96], view), found)
+            turns.add(view)
+    assert len(turns) > 2
+    assert not (tmp_path / "views").exists()
+
+
+def test_distillation_brings_one_view_nearer_to_eight_without_labels(bare, tmp_path):
+    """A few steps from bare pictures bring the copy nearer to what its teacher's eight views give."""
     recipe = Recipe(width=0.25, crop=128, batch=2, epochs=20, rate=3e-5, schedule="poly")
-    train(find_tiles(bare), tmp_path / "two.th", recipe, init=EMBEDDED, distil=True)
-    before, after = (read_checkpoint(path).net for path in (EMBEDDED, tmp_path / "two.th"))
-    assert gap(after, before, tiles) < 0.98 * gap(before, before, tiles)
-    with pytest.raises(BadInput, match=r"--distil: name the trained network to teach with --init"):
-        train(tiles, tmp_path / "three.th", Recipe(**SMALL), distil=True)
+    train(bare, tmp_path / "two.th", recipe, init=EMBEDDED, distil=True)
+    before, after = (segmenter(read_checkpoint(path).net, Spec(tile=128)) for path in (EMBEDDED, tmp_path / "two.th"))
+    assert gap(after, before, bare) < 0.98 * gap(before, before, bare)
 
 
 def gap(student, teacher, tiles):
     """Mean difference of a network's one view from another's eight."""
-    from dlink.trt_runtime.images import read_tile
+    images = [read_image(tile.image) for tile in tiles]
+    return np.mean([abs(student.probabilities(i, 1) - teacher.probabilities(i, 8)).mean() for i in images])
 
-    x = torch.from_numpy(Spec(tile=128).prepare(np.stack([read_tile(t)[0] for t in tiles])))
-    with torch.inference_mode():
-        return (student(x) - eight_views(teacher, x)).abs().mean().item()
+
+def test_a_resumed_distillation_ends_as_one_that_never_stopped(bare, tmp_path):
+    recipe = Recipe(width=0.25, crop=64, batch=2, epochs=3, rate=1e-4)
+    whole = train(bare, tmp_path / "whole.th", recipe, init=EMBEDDED, distil=True)
+
+    def stop(step):
+        if step.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(bare, tmp_path / "parts.th", recipe, init=EMBEDDED, distil=True, report=stop)
+    parts = train(bare, tmp_path / "parts.th", recipe, init=EMBEDDED, distil=True, resume=True)
+    assert parts.losses == whole.losses
+    assert not list(tmp_path.glob("*.views"))
+
+
+def test_distillation_without_a_teacher_or_of_tiles_below_the_crop_leaves_nothing(bare, tmp_path):
+    with pytest.raises(BadInput, match=r"--distil: name the trained network to teach with --init"):
+        train(bare, tmp_path / "net.th", Recipe(**SMALL), distil=True)
+    recipe = Recipe(width=0.25, crop=256, batch=2)
+    with pytest.raises(BadInput, match=r"0_sat.jpg: smaller than the crop of 256 px; lower --crop"):
+        train(bare, tmp_path / "net.th", recipe, init=EMBEDDED, distil=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["bare"]
 
 
 def torchrun(count, folder, out, *more):
@@ -291,6 +323,14 @@ def test_several_processes_train_one_network(folder, tmp_path):
     assert len(rows) == 2
     assert rows[0]["iou_1_view"]
     assert done.stdout.count("2 epochs") == 1  # the first process speaks
+
+
+def test_several_processes_draw_what_they_are_taught_together(folder, tmp_path):
+    write_checkpoint(build("dlinknet34", 0.125), tmp_path / "init.th")
+    more = ["--epochs", "1", "--distil", "--init", tmp_path / "init.th"]
+    torchrun(2, folder, tmp_path / "net.th", *more)
+    assert read_checkpoint(tmp_path / "net.th").width == 0.125
+    assert not (tmp_path / "net.views").exists()
 
 
 @pytest.mark.parametrize(

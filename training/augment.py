@@ -25,6 +25,11 @@ def augment(
         image = shift_colours(image, rng, COLOURS[colours])
     if rng.random() < 0.5:
         image, label = warp(image, label, rng)
+    return turn(image, label, rng)
+
+
+def turn(image: NDArray[np.uint8], label: NDArray[np.uint8], rng: np.random.Generator) -> Pair:
+    """One of the eight ways a square lies, each as likely."""
     if rng.random() < 0.5:
         image, label = image[:, ::-1], label[:, ::-1]
     if rng.random() < 0.5:

@@ -1,6 +1,7 @@
 """Tiles on disk -> prepared random crops, the same for a seed, an epoch and a tile whoever loads them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,17 +9,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dlink.training.augment import augment
+from dlink.training.augment import Pair, augment, turn
 from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.images import TileFile, read_tile
+from dlink.trt_runtime.images import TileFile, read_grey, read_image, read_tile
 from dlink.trt_runtime.spec import Spec
 
 
 @dataclass
 class Crops(Dataset[tuple[Tensor, Tensor, int]]):
-    """One augmented crop of each tile: float (3, crop, crop) as the network wants it, float (1, crop, crop), its index.
+    """A crop of each tile: float (3, crop, crop) as the network wants it, its target float (1, crop, crop), its index.
 
-    A tile without a label has a target of zeros, for who does not look at it.
+    The target is the tile's label, and both are augmented; or, where there are `levels`, the probabilities in those
+    files in 255 steps, and both are only turned and mirrored.
     """
 
     tiles: list[TileFile]
@@ -26,26 +28,39 @@ class Crops(Dataset[tuple[Tensor, Tensor, int]]):
     seed: int
     epoch: int = 0
     colours: str = "released"
+    levels: list[Path] | None = None  # one for each tile
 
     def __len__(self) -> int:
         return len(self.tiles)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        image, label = read_tile(self.tiles[index])
-        if label is None:
-            label = np.zeros(image.shape[:2], np.bool_)
+        image, levels = self.read(index)
         side = self.spec.tile
-        if min(label.shape) < side:
-            raise BadInput(f"{self.tiles[index].image}: smaller than the crop of {side} px; lower --crop")
-        y, x = (int(rng.integers(0, n - side + 1)) for n in label.shape)
-        window = slice(y, y + side), slice(x, x + side)
-        crop, target = augment(image[window], label[window].astype(np.uint8) * 255, rng, self.colours)
+        check_size(self.tiles[index], levels.shape, side)
+        y, x = (int(rng.integers(0, n - side + 1)) for n in levels.shape)
+        crop, target = image[y : y + side, x : x + side], levels[y : y + side, x : x + side]
+        crop, target = turn(crop, target, rng) if self.levels else augment(crop, target, rng, self.colours)
         return torch.from_numpy(self.spec.prepare(crop[None])[0]), as_target(target), index
 
+    def read(self, index: int) -> Pair:
+        """A tile's image and its target, uint8 (H, W)."""
+        tile = self.tiles[index]
+        if self.levels:
+            return read_image(tile.image), read_grey(self.levels[index])
+        image, label = read_tile(tile)
+        assert label is not None  # `labelled` saw to it
+        return image, label.astype(np.uint8) * 255
 
-def as_target(label: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(label[None] > 0, np.float32))
+
+def as_target(levels: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(levels[None].astype(np.float32) / 255)
+
+
+def check_size(tile: TileFile, shape: tuple[int, ...], side: int) -> None:
+    """Refuse a tile from which no crop can be taken."""
+    if min(shape[:2]) < side:
+        raise BadInput(f"{tile.image}: smaller than the crop of {side} px; lower --crop")
 
 
 def labelled(tiles: list[TileFile]) -> list[TileFile]:

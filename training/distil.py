@@ -1,42 +1,46 @@
-"""Teach one view what eight give: the mean of a frozen network's eight views is the target of its copy's one.
+"""Teach one view what eight give: the mean of a network's eight views is the target of its own one view.
 
-Then a drone runs an eighth of the work. Tiles need no labels.
+Then a drone runs an eighth of the work. Tiles need no labels. The eight views are drawn once, of the pictures as they
+are, at the size of the crops; what is learned from them is only cropped and turned, since what eight views would make
+of another colour or scale is not known.
 """
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
-from dlink.trt_runtime.views import ALL, FLIP_H, FLIP_V, TURN
-
-HEIGHT, WIDTH = -2, -1
-
-
-def look(x: Tensor, view: int) -> Tensor:
-    """trt_runtime.views.look on the last two axes of a tensor."""
-    if view & TURN:
-        x = torch.rot90(x, 1, (HEIGHT, WIDTH))
-    if view & FLIP_V:
-        x = x.flip(HEIGHT)
-    if view & FLIP_H:
-        x = x.flip(WIDTH)
-    return x
+from dlink.nets.network import RoadNet
+from dlink.training.crops import Crops, check_size
+from dlink.training.validate import segmenter
+from dlink.training.world import World
+from dlink.trt_runtime.images import read_image, write_image
+from dlink.trt_runtime.views import ALL
 
 
-def unlook(x: Tensor, view: int) -> Tensor:
-    """Inverse of `look`."""
-    if view & FLIP_H:
-        x = x.flip(WIDTH)
-    if view & FLIP_V:
-        x = x.flip(HEIGHT)
-    if view & TURN:
-        x = torch.rot90(x, -1, (HEIGHT, WIDTH))
-    return x
+@contextmanager
+def taught(
+    crops: Crops, net: RoadNet, folder: Path, world: World, drawing: Callable[[int, int], None]
+) -> Iterator[None]:
+    """Inside, the crops' targets are what the eight views of `net` gave before; they lie in `folder` until the end.
 
-
-def eight_views(teacher: nn.Module, x: Tensor) -> Tensor:
-    """The mean over the eight views of the probabilities of square crops (N, 3, S, S) -> (N, 1, S, S)."""
-    with torch.no_grad():
-        total = torch.zeros_like(x[:, :1], dtype=torch.float32)
-        for view in ALL:
-            total += unlook(teacher(look(x, view)).float(), view)
-    return total / len(ALL)
+    drawing: called with the tiles that are done, and all.
+    """
+    levels = [folder / f"{i}.png" for i in range(len(crops.tiles))]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        model = segmenter(net, crops.spec)
+        for i in range(world.rank, len(levels), world.size):
+            image = read_image(crops.tiles[i].image)
+            check_size(crops.tiles[i], image.shape, crops.spec.tile)
+            write_image(levels[i], model.levels(image, len(ALL)))
+            if world.first:
+                drawing(i + 1, len(levels))
+        world.wait()
+        crops.levels = levels
+        yield
+    finally:
+        if world.first:
+            for path in levels:
+                path.unlink(missing_ok=True)
+            with suppress(OSError):  # somebody else's files are in it
+                folder.rmdir()

@@ -13,6 +13,7 @@ as if it had never stopped.
 import copy
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,7 +27,7 @@ from dlink.nets.checkpoint import keys_of, read_checkpoint, write_checkpoint
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import build, spec_of
 from dlink.training.crops import Crops, labelled
-from dlink.training.distil import eight_views
+from dlink.training.distil import taught
 from dlink.training.encoder import Filled, fill_encoder
 from dlink.training.history import write_history
 from dlink.training.losses import LOSSES
@@ -67,7 +68,6 @@ class Run:
     recipe: Recipe
     course: Course
     world: World
-    teacher: nn.Module | None  # whose eight views are the target
     workers: int
     start: float
     report: Callable[[Step], None]
@@ -86,6 +86,7 @@ def train(
     distil: bool = False,
     half: bool = False,
     report: Callable[[Step], None] = lambda step: None,
+    drawing: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda words: None,
 ) -> Course:
     """Train on a folder's tiles and write the checkpoint to `out` whenever an epoch deserves to be kept.
@@ -93,7 +94,8 @@ def train(
     init: a checkpoint of the same network to begin from, for a second stage on other tiles.
     encoder: a classifier's weights with torchvision's names.
     valid: labelled tiles whose IoU is measured after each epoch.
-    distil: teach the network's one view what the eight views of `init` give; labels are not looked at.
+    distil: teach the network's one view what the eight views of `init` give; labels are not looked at, and loss and
+        colours of the recipe don't count. `drawing` is called with the tiles whose eight views are drawn, and all.
     half: store the result in float16: half the file, and read as float32 again.
 
     Started by torchrun, its processes train one network.
@@ -114,8 +116,8 @@ def train(
             raise BadInput(f"--crop {recipe.crop}: {recipe.arch} needs a multiple of {net.multiple}")
         if filled:
             say(str(filled))
-        teacher = copy.deepcopy(net).to(world.device).eval() if distil else None
         net.to(world.device)
+        teacher = copy.deepcopy(net) if distil else None
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         half_type = half_of(world.device)
         run = Run(
@@ -128,16 +130,14 @@ def train(
             recipe=recipe,
             course=Course(recipe.rate),
             world=world,
-            teacher=teacher,
             workers=workers,
             start=time.monotonic(),
             report=report if world.first else lambda step: None,
         )
-        best = copied(net)
-        if resume:
-            best = restore(state_path, run)
-        while run.course.done < recipe.epochs and not finished(run):
-            best = epoch(run, best, checked, out, half, state_path)
+        best = restore(state_path, run) if resume else copied(net)
+        with taught(run.crops, teacher, out.with_suffix(".views"), world, drawing) if teacher else nullcontext():
+            while run.course.done < recipe.epochs and not finished(run):
+                best = epoch(run, best, checked, out, half, state_path)
         return run.course
 
 
@@ -193,7 +193,7 @@ def run_epoch(run: Run) -> float:
         run.crops, recipe.batch, sampler=order, generator=generator, num_workers=run.workers, drop_last=whole
     )
     run.net.train()
-    if run.teacher is not None:
+    if run.crops.levels:
         hold_norms(run.net)
     total = 0.0
     for i, (x, target, which) in enumerate(loader):
@@ -229,10 +229,10 @@ def step(run: Run, x: Tensor, target: Tensor, which: Tensor) -> float:
     """One step on a batch; its loss."""
     with torch.autocast(x.device.type, run.half, enabled=run.recipe.amp):
         logits = run.model(x)
-    if run.teacher is None:
+    if run.crops.levels:  # cross-entropy alone is least where both probabilities are the same
+        loss = binary_cross_entropy_with_logits(logits.float(), target)
+    else:
         loss = LOSSES[run.recipe.loss](logits.float(), target)
-    else:  # cross-entropy alone is least where both probabilities are the same
-        loss = binary_cross_entropy_with_logits(logits.float(), eight_views(run.teacher, x))
     if not torch.isfinite(loss):
         raise CheckFailed(f"the loss is {loss.item()} in epoch {run.course.done + 1}, {blame(run, logits, which)}")
     run.optimiser.zero_grad()

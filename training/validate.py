@@ -14,15 +14,8 @@ from dlink.trt_runtime.spec import Spec
 
 def validate(net: nn.Module, tiles: list[TileFile], spec: Spec) -> tuple[float, float]:
     """IoU with one view and with eight, pooled over the tiles. The network is left in the mode it came in."""
-    training, device = net.training, next(net.parameters()).device
-    net.eval()
-
-    def run(x: NDArray[np.float32]) -> Probs:
-        with torch.inference_mode():
-            y: Probs = net(torch.from_numpy(x).to(device))[:, 0].float().cpu().numpy()
-        return y
-
-    model = Segmenter(HostBackend(run, spec))
+    training = net.training
+    model = segmenter(net, spec)
     found = {1: Overlap(), 8: Overlap()}
     for tile in tiles:
         image, label = read_tile(tile)
@@ -33,3 +26,16 @@ def validate(net: nn.Module, tiles: list[TileFile], spec: Spec) -> tuple[float, 
     pooled = [iou.pooled if (iou := overlap.iou()) else None for overlap in found.values()]
     one, eight = (0.0 if v is None else v for v in pooled)
     return one, eight
+
+
+def segmenter(net: nn.Module, spec: Spec) -> Segmenter:
+    """A network that is being trained, as applications will use it, in float32 on its own device; in eval mode."""
+    device = next(net.parameters()).device
+    net.eval()
+
+    def run(x: NDArray[np.float32]) -> Probs:
+        with torch.inference_mode():
+            y: Probs = net(torch.from_numpy(x).to(device))[:, 0].float().cpu().numpy()
+        return y
+
+    return Segmenter(HostBackend(run, spec))

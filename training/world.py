@@ -33,6 +33,11 @@ class World:
         """The network with gradients averaged over all processes."""
         return DistributedDataParallel(net) if self.size > 1 else net
 
+    def wait(self) -> None:
+        """For all the others."""
+        if self.size > 1:
+            distributed.barrier()
+
     def mean(self, value: float) -> float:
         """Over all processes."""
         if self.size == 1:

@@ -46,7 +46,12 @@ def read_image(path: Path) -> Image:
 
 def read_label(path: Path) -> NDArray[np.bool_]:
     """Road or not, bool (H, W)."""
-    return decode(path, cv2.IMREAD_GRAYSCALE) >= ROAD
+    return read_grey(path) >= ROAD
+
+
+def read_grey(path: Path) -> NDArray[np.uint8]:
+    """uint8 (H, W)."""
+    return decode(path, cv2.IMREAD_GRAYSCALE)
 
 
 def decode(path: Path, flags: int) -> Image:
