@@ -247,7 +247,7 @@ def test_what_is_taught_is_the_mean_of_eight_views_turned_with_its_picture(bare,
     crops = Crops(bare, spec, seed=0)
     levels = [segmenter(net, spec).levels(read_image(tile.image), 8) for tile in bare]
     turns = set()
-    with taught(crops, net, tmp_path / "views", World(), lambda done, total: None):
+    with taught(crops, net, tmp_path / "views", World()):
         for crops.epoch in range(8):
             x, target, index = crops[crops.epoch % len(bare)]
             seen, found = x.numpy(), np.rint(target[0].numpy() * 255)
@@ -282,7 +282,7 @@ def gap(student, teacher, tiles):
 
 
 def test_a_resumed_distillation_ends_as_one_that_never_stopped(bare, tmp_path):
-    recipe = Recipe(width=0.25, crop=64, batch=2, epochs=3, rate=1e-4)
+    recipe = Recipe(width=0.25, crop=64, batch=2, epochs=3, rate=1e-4, amp=True)
     whole = train(bare, tmp_path / "whole.th", recipe, init=EMBEDDED, distil=True)
 
     def stop(step):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
+
 from dlink.nets.network import RoadNet
 from dlink.training.crops import Crops, check_size
 from dlink.training.validate import segmenter
@@ -19,16 +21,21 @@ from dlink.trt_runtime.views import ALL
 
 @contextmanager
 def taught(
-    crops: Crops, net: RoadNet, folder: Path, world: World, drawing: Callable[[int, int], None]
+    crops: Crops,
+    net: RoadNet,
+    folder: Path,
+    world: World,
+    half: torch.dtype | None = None,
+    drawing: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[None]:
     """Inside, the crops' targets are what the eight views of `net` gave before; they lie in `folder` until the end.
 
-    drawing: called with the tiles that are done, and all.
+    half: of mixed precision; float32 where None. drawing: called with the tiles that are done, and all.
     """
     levels = [folder / f"{i}.png" for i in range(len(crops.tiles))]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        model = segmenter(net, crops.spec)
+        model = segmenter(net, crops.spec, half)
         for i in range(world.rank, len(levels), world.size):
             image = read_image(crops.tiles[i].image)
             check_size(crops.tiles[i], image.shape, crops.spec.tile)

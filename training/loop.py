@@ -135,7 +135,8 @@ def train(
             report=report if world.first else lambda step: None,
         )
         best = restore(state_path, run) if resume else copied(net)
-        with taught(run.crops, teacher, out.with_suffix(".views"), world, drawing) if teacher else nullcontext():
+        views, half_views = out.with_suffix(".views"), half_type if recipe.amp else None
+        with taught(run.crops, teacher, views, world, half_views, drawing) if teacher else nullcontext():
             while run.course.done < recipe.epochs and not finished(run):
                 best = epoch(run, best, checked, out, half, state_path)
         return run.course

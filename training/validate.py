@@ -28,13 +28,16 @@ def validate(net: nn.Module, tiles: list[TileFile], spec: Spec) -> tuple[float, 
     return one, eight
 
 
-def segmenter(net: nn.Module, spec: Spec) -> Segmenter:
-    """A network that is being trained, as applications will use it, in float32 on its own device; in eval mode."""
+def segmenter(net: nn.Module, spec: Spec, half: torch.dtype | None = None) -> Segmenter:
+    """A network that is being trained, as applications will use it: in eval mode, on its own device.
+
+    half: of mixed precision; float32 where None.
+    """
     device = next(net.parameters()).device
     net.eval()
 
     def run(x: NDArray[np.float32]) -> Probs:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(device.type, half, enabled=half is not None):
             y: Probs = net(torch.from_numpy(x).to(device))[:, 0].float().cpu().numpy()
         return y
 
