@@ -196,7 +196,7 @@ def segment_picture(job: Job, model: Segmenter, how: How, tick: Tick) -> None:
     job.out.parent.mkdir(parents=True, exist_ok=True)
     write_image(job.out, np.rint(roads * 65535).astype(np.uint16) if how.probability else roads)
     if job.overlay:
-        write_image(job.overlay, paint(image, as_mask(roads, model.threshold) if how.probability else roads))
+        write_image(job.overlay, paint(image, mask_of(roads, model, how)))
 
 
 def pieces(
@@ -208,6 +208,11 @@ def pieces(
     for done, piece in enumerate(model.pieces(read, height, width, how.views, how.form), 1):
         yield piece
         tick(done, total)
+
+
+def mask_of(roads: Roads, model: Segmenter, how: How) -> Mask:
+    """The mask, of roads in the form that was asked for."""
+    return as_mask(roads, model.threshold) if how.probability else roads
 
 
 def paint(image: Image, mask: Mask) -> Image:

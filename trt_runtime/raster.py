@@ -32,8 +32,8 @@ from rasterio.windows import Window as Box
 from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.files import replacing
 from dlink.trt_runtime.images import Image
-from dlink.trt_runtime.pictures import How, Job, Tick, paint, pieces
-from dlink.trt_runtime.segmenter import Segmenter, as_mask
+from dlink.trt_runtime.pictures import How, Job, Tick, mask_of, paint, pieces
+from dlink.trt_runtime.segmenter import Segmenter
 from dlink.trt_runtime.spec import RED_GREEN_BLUE
 from dlink.trt_runtime.windows import Span, Window
 
@@ -65,8 +65,7 @@ def segment_raster(job: Job, model: Segmenter, how: How, tick: Tick) -> None:
                 roads = np.where(valid, roads, roads.dtype.type(0))
             out.put(window, roads[None], valid)
             if over:
-                mask = as_mask(roads, model.threshold) if how.probability else roads
-                over.put(window, np.moveaxis(paint(image, mask), -1, 0), valid)
+                over.put(window, np.moveaxis(paint(image, mask_of(roads, model, how)), -1, 0), valid)
 
 
 @contextmanager
