@@ -68,7 +68,9 @@ def train(
         show(done, s.epochs * s.steps, f"epoch {s.epoch}/{s.epochs} loss {s.loss:.4f} rate {s.rate:.2g}")
 
     def drawing(done: int, total: int) -> None:
+        nonlocal show
         drawn(done, total, "tiles")
+        show = progress("train")  # its clock starts when the last is drawn
 
     def say(words: str) -> None:
         click.echo(words, err=True)
