@@ -9,7 +9,8 @@ DlinkError
   CheckFailed   a file was made or measured and does not hold what it must
   Closed        a model was used after its close(): open it again
   NoEngine      there is no GPU, driver, memory or TensorRT here that could do this
-  GpuFailed     CUDA or TensorRT failed while a model ran: open it again, in a new process if that fails as well
+  EngineFailed  an engine failed while a model ran, or gave what is no probability: the model or its tile is at fault
+    GpuFailed     CUDA or TensorRT failed: open the model again, in a new process if that fails as well
 
 A message names the file or option, what was found, and what would do. Anything else that escapes is a bug and keeps
 its traceback. A missing package stays Python's own ModuleNotFoundError.
@@ -52,5 +53,9 @@ class NoEngine(DlinkError, RuntimeError):
     """There is no GPU, driver, memory or TensorRT here that could do this."""
 
 
-class GpuFailed(DlinkError, RuntimeError):
+class EngineFailed(DlinkError, RuntimeError):
+    """An engine failed while a model ran, or gave what is no probability."""
+
+
+class GpuFailed(EngineFailed):
     """CUDA or TensorRT failed while a model ran."""
