@@ -88,9 +88,8 @@ def in_tensorrt(graph: Graph, marked: onnx.ModelProto, target: str) -> BaseRunne
 
 
 def in_openvino(graph: Graph, data: bytes) -> BaseRunner:
-    import openvino
-
     from dlink.trt_runtime.openvino_backend import compile
+    from dlink.trt_runtime.quiet_openvino import openvino
 
     class Runner(BaseRunner):  # type: ignore[misc]
         def activate_impl(self) -> None:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from math import prod
 from typing import Any
 
-import openvino
+from dlink.trt_runtime.quiet_openvino import openvino
 
 NAMES = {"i8": "int8", "u8": "int8", "bf16": "bf16", "f16": "fp16", "f32": "fp32"}  # OpenVINO's -> ours
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from dlink.trt_runtime.backend import PLAIN, HostBackend, Net, Opening, Probs
 from dlink.trt_runtime.errors import BadInput, BadModel
 from dlink.trt_runtime.executed import executed, say
+from dlink.trt_runtime.quiet_openvino import openvino
 from dlink.trt_runtime.spec import Spec
 
 
