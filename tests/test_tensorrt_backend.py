@@ -263,7 +263,7 @@ def test_a_forked_child_is_refused_and_frees_nothing(gpu):
 
     process = context.Process(target=child)
     process.start()
-    assert "opened in another process, and CUDA does not survive a fork" in said.get(timeout=30)
+    assert "opened in another process, and its engine does not survive a fork" in said.get(timeout=30)
     assert said.get(timeout=30) == 0
     process.join()
     backend.close()

@@ -23,6 +23,7 @@ from dlink.trt_runtime.errors import (
     GpuFailed,
     Mismatch,
     NoEngine,
+    NoProbability,
     Untrusted,
 )
 from dlink.trt_runtime.segmenter import Segmenter
@@ -41,6 +42,7 @@ __all__ = [
     "HostBackend",
     "Mismatch",
     "NoEngine",
+    "NoProbability",
     "Segmenter",
     "Spec",
     "Untrusted",

@@ -1,5 +1,6 @@
 """The seam between images and networks: a Backend, its plain implementation, and which file opens which."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.trt_runtime.errors import BadInput, Closed
+from dlink.trt_runtime.errors import BadInput, Closed, DlinkError, EngineFailed, NoProbability
+from dlink.trt_runtime.life import CLOSED, ENGINES, check_process
 from dlink.trt_runtime.spec import Spec
 from dlink.trt_runtime.views import TURN, check_views, look, unlook
 
@@ -22,6 +24,8 @@ Net: TypeAlias = Callable[[NDArray[np.float32]], Probs]  # x (N, 3, S, S) -> (N,
 Form: TypeAlias = Literal["probability", "level", "mask"]  # float32 in [0, 1]; uint8 in 255 steps; uint8, 255 is road
 Roads: TypeAlias = NDArray[Any]  # (N, S, S) in the form that was asked for
 Running: TypeAlias = Callable[[], Roads]  # call it for the result; it waits until it is there
+
+SLACK = 2e-3  # outside [0, 1] that is rounding: an ensemble's weights sum to 1 within 1e-3
 
 
 class Backend(Protocol):
@@ -46,7 +50,8 @@ class Backend(Protocol):
     ) -> Running:
         """Begin with 1 to `fill(views)` tiles. The pixels are the caller's again when this returns.
 
-        Where all slots are taken it waits for the oldest, whose result is kept for whoever began it.
+        Where all slots are taken it waits for the oldest, whose result is kept for whoever began it. EngineFailed, here
+        or from the result, where the engine fails or a tile's result is no probability.
         """
         ...
 
@@ -58,7 +63,7 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Finish what is under way and free everything; a second call does nothing."""
+        """End what is under way and free everything; a second call does nothing. See life.py for whole models."""
         ...
 
 
@@ -71,12 +76,13 @@ class Spent:
     undo: float = 0.0
 
 
-@dataclass
+@dataclass(eq=False)
 class HostBackend:
     """A Backend of any float32 network, in NumPy. Plain on purpose: the others are tested against it.
 
     Each view is one copy: the turned ones are prepared from the turned pixels, and flips are copied out of those. The
-    sum of the turned ones is turned back once. `start` does it all at once.
+    sum of the turned ones is turned back once. `start` does it all at once. A call that is under way when the model is
+    closed ends at its next view.
     """
 
     net: Net | None
@@ -87,6 +93,11 @@ class HostBackend:
     spent: Spent = field(default_factory=Spent)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     slots: int = field(default=1, init=False)
+    pid: int = field(default_factory=os.getpid, init=False)
+    closing: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        ENGINES.add(self)
 
     def fill(self, views: Sequence[int] | None = None) -> int:
         return self.max_tiles
@@ -94,13 +105,23 @@ class HostBackend:
     def start(
         self, tiles: Tiles, views: Sequence[int] | None = None, form: Form = "probability", threshold: float = 0.5
     ) -> Running:
-        roads = formed(self.probabilities(tiles, views), form, threshold)
+        prob = self.mean_of(tiles, self.spec.views if views is None else views)
+        bad = [i for i, each in enumerate(prob) if not is_probable(each)]
+        prob[bad] = 0
+        roads = formed(np.clip(prob, 0, 1, out=prob), form, threshold)
+        if bad:
+            raise NoProbability(f"tile {', '.join(str(i + 1) for i in bad)} of {len(roads)}", tuple(bad), roads)
         return lambda: roads
 
     def probabilities(self, tiles: Tiles, views: Sequence[int] | None = None) -> Probs:
-        views = self.spec.views if views is None else views
+        prob: Probs = self.start(tiles, views)()
+        return prob
+
+    def mean_of(self, tiles: Tiles, views: Sequence[int]) -> Probs:
+        """What the network gives, through each of the views."""
         check_views(views)
         check_tiles(tiles, self.spec, self.max_tiles)
+        check_process(self.pid)
         tiles = np.asarray(tiles)
         with self.lock:
             total = self.sum_of(tiles, [v for v in views if not v & TURN])
@@ -116,14 +137,12 @@ class HostBackend:
         total = np.zeros(tiles.shape[:3], np.float32)
         if not flips:
             return total
-        if self.net is None:
-            raise Closed("this model is closed; open it again")
         clock = [time.perf_counter()]
         x = self.spec.prepare(tiles)
         for flip in flips:
             seen = np.ascontiguousarray(look(x, flip))
             clock.append(time.perf_counter())
-            prob = self.net(seen)
+            prob = self.run(seen)
             clock.append(time.perf_counter())
             total += unlook(prob, flip)
             clock.append(time.perf_counter())
@@ -133,9 +152,29 @@ class HostBackend:
         self.spent.undo += float(steps[2::3].sum())
         return total
 
+    def run(self, x: NDArray[np.float32]) -> Probs:
+        """The network, its failures as ours."""
+        if self.net is None or self.closing:
+            raise Closed(CLOSED)
+        try:
+            return self.net(x)
+        except DlinkError:
+            raise
+        except RuntimeError as e:
+            said = " ".join(str(e).split())
+            raise EngineFailed(f"{self.engine} failed while it ran the network: {said}") from e
+
     def close(self) -> None:
+        if os.getpid() != self.pid:
+            return
+        self.closing = True
         with self.lock:
             self.net = None
+
+
+def is_probable(prob: Probs) -> bool:
+    """Whether all of a tile's values are probabilities, rounding apart; NaN is none."""
+    return bool(prob.min() >= -SLACK and prob.max() <= 1 + SLACK)
 
 
 def check_tiles(tiles: Tiles, spec: Spec, most: int) -> None:

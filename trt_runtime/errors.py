@@ -9,12 +9,15 @@ DlinkError
   CheckFailed   a file was made or measured and does not hold what it must
   Closed        a model was used after its close(): open it again
   NoEngine      there is no GPU, driver, memory or TensorRT here that could do this
-  EngineFailed  an engine failed while a model ran, or gave what is no probability: the model or its tile is at fault
+  EngineFailed  an engine failed while a model ran: open the model again, with other options, or export it again
+    NoProbability a tile's result is no probability: the network's weights or its precision are at fault
     GpuFailed     CUDA or TensorRT failed: open the model again, in a new process if that fails as well
 
 A message names the file or option, what was found, and what would do. Anything else that escapes is a bug and keeps
 its traceback. A missing package stays Python's own ModuleNotFoundError.
 """
+
+from typing import Any
 
 
 class DlinkError(Exception):
@@ -55,6 +58,20 @@ class NoEngine(DlinkError, RuntimeError):
 
 class EngineFailed(DlinkError, RuntimeError):
     """An engine failed while a model ran, or gave what is no probability."""
+
+
+class NoProbability(EngineFailed):
+    """A network gives values that are no probabilities: not a number, infinite, or outside 0 to 1.
+
+    `tiles` are the places in a call's tiles of those at fault, `roads` is what came of all.
+    """
+
+    def __init__(self, where: str, tiles: tuple[int, ...] = (), roads: Any = None) -> None:
+        super().__init__(
+            f"{where}: the network gives values that are no probabilities (not a number, infinite, or outside 0 to 1); "
+            f"its weights are damaged, or its values exceed its precision: export it again, as fp32 if that is so"
+        )
+        self.tiles, self.roads = tiles, roads
 
 
 class GpuFailed(EngineFailed):

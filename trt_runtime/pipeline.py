@@ -1,12 +1,14 @@
 """Images from any thread, done in the order in which they came, with all slots of a backend busy.
 
-Tiles of several images share a batch where they ask for the same, so that small images fill one too.
+Tiles of several images share a batch where they ask for the same, so that small images fill one too. How it ends,
+life.py says.
 """
 
 import threading
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, TypeAlias
@@ -15,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.trt_runtime.backend import Backend, Form, Roads, Running
-from dlink.trt_runtime.errors import Closed
-from dlink.trt_runtime.windows import Window, cover, square
+from dlink.trt_runtime.errors import Closed, NoProbability
+from dlink.trt_runtime.life import CLOSED
+from dlink.trt_runtime.windows import Window, cover, placed, square
 
 Key: TypeAlias = tuple[Backend, tuple[int, ...] | None, Form, float]  # what tiles of one batch have in common
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One image on its way."""
 
@@ -42,10 +45,10 @@ class Piece:
 
 
 class Pipeline:
-    """One thread begins runs, as many as there are slots, and another one waits for them."""
+    """One thread begins runs, as many as there are slots, and another one waits for them; `ended` is called last."""
 
-    def __init__(self, tile: int, halo: int, slots: int) -> None:
-        self.tile, self.halo = tile, halo
+    def __init__(self, tile: int, halo: int, slots: int, ended: Callable[[], None]) -> None:
+        self.tile, self.halo, self.ended = tile, halo, ended
         self.pieces: deque[Piece] = deque()
         self.more = threading.Condition()
         self.closed = False
@@ -65,7 +68,7 @@ class Pipeline:
         job = Job(image, key, roads, len(windows))
         with self.more:
             if self.closed:
-                raise Closed("this model is closed; open it again")
+                raise Closed(CLOSED)
             self.pieces.extend(Piece(job, window) for window in windows)
             self.more.notify()
         return job.future
@@ -95,6 +98,8 @@ class Pipeline:
             except Exception as e:
                 fail(batch, e)
             self.free.release()
+            del batch, running, under_way  # images and results are their owners'
+        self.ended()
 
     def next_batch(self) -> list[Piece]:
         """Waits until there is one; empty where all is done."""
@@ -117,21 +122,24 @@ class Pipeline:
         return batch
 
     def close(self, cancel: bool = False) -> None:
-        """Finish what was submitted; with `cancel` what has begun alone, and cancel the rest."""
+        """Take nothing more, and end after what was submitted, or with `cancel` after what is in a slot."""
         with self.more:
             self.closed = True
+            dropped = dict.fromkeys(piece.job for piece in self.pieces) if cancel else {}
             if cancel:
-                for piece in self.pieces:
-                    piece.job.future.cancel()
-            self.more.notify()
-        for thread in self.threads:
-            thread.join()
+                self.pieces.clear()
+            self.more.notify_all()
+        for job in dropped:
+            if job.future.cancel():
+                begins(job)  # tells those who wait for several
+            settle(job, error=Closed("this model was closed before the image was done"))
 
 
 def begins(job: Job) -> bool:
     """Whether anyone still waits for an image; then it can't be cancelled any more."""
     if not job.begun:
-        job.begun = job.future.cancelled() or job.future.set_running_or_notify_cancel()
+        job.begun = True
+        job.future.set_running_or_notify_cancel()
     return not job.future.done()
 
 
@@ -141,12 +149,25 @@ def put(batch: list[Piece], found: Roads) -> None:
         job, window = piece.job, piece.window
         job.roads[window.core] = roads[window.inner]
         job.left -= 1
-        if not job.left and not job.future.done():
-            job.future.set_result(job.roads)
+        if not job.left:
+            settle(job)
 
 
 def fail(batch: list[Piece], error: Exception) -> None:
-    """The images of a batch have failed; what else of them waits is left out."""
+    """The images of a batch have failed, or those alone whose tiles are at fault; what else of them waits is left out."""
+    if isinstance(error, NoProbability):
+        for at in error.tiles:
+            settle(batch[at].job, error=placed([piece.window for piece in batch], at))
+        put(batch, error.roads)
+        return
     for piece in batch:
-        if not piece.job.future.done():
-            piece.job.future.set_exception(error)
+        settle(piece.job, error=error)
+
+
+def settle(job: Job, error: Exception | None = None) -> None:
+    """Give an image's future its end, unless it has one."""
+    with suppress(InvalidStateError):
+        if error is None:
+            job.future.set_result(job.roads)
+        else:
+            job.future.set_exception(error)

@@ -1,22 +1,24 @@
 """What an application embeds: an image of any size in, its roads out."""
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlink.trt_runtime.adaptive import DOUBT, Adaptive
 from dlink.trt_runtime.backend import Backend, Form, Probs, Roads, Running, formed
-from dlink.trt_runtime.errors import BadInput, Closed
+from dlink.trt_runtime.errors import BadInput, NoProbability
+from dlink.trt_runtime.life import Life
 from dlink.trt_runtime.pipeline import Pipeline
 from dlink.trt_runtime.spec import Spec
 from dlink.trt_runtime.views import BY_COUNT
-from dlink.trt_runtime.windows import Window, cover, square
+from dlink.trt_runtime.windows import Window, cover, placed, square
 
 HALO = 64  # px; measured, see "Halo" in DESIGN.md
 
@@ -26,7 +28,7 @@ Views: TypeAlias = int | Literal["adaptive"] | None
 
 
 class Segmenter:
-    """A Backend and how it is used on whole images. A context manager; any thread may call.
+    """A Backend and how it is used on whole images. A context manager; any thread may call. life.py says how it ends.
 
     Images are uint8 (H, W, 3) RGB, from 1 x 1 up. Others are refused, since only the caller knows what they mean:
     repeat grey three times, drop alpha, scale 16 bits to 8. `views` is 8, 4 (flips alone), 1, or "adaptive": one first,
@@ -44,9 +46,8 @@ class Segmenter:
             raise BadInput(f"threshold must be in [0, 1), got {self.threshold}")
         cover(1, 1, backend.spec.tile, self.halo)  # refuses a halo that does not fit
         self.adaptive = Adaptive(backend, doubt)
-        self.pipeline: Pipeline | None = None
-        self.lock = threading.Lock()
-        self.closed = False
+        self.life = Life(backend)
+        finalize(self, self.life.close, wait=False).atexit = False  # a process that ends has life.close_all
 
     @property
     def spec(self) -> Spec:
@@ -78,12 +79,12 @@ class Segmenter:
         """
         check_image(image)
         backend, chosen = self.chosen(views)
-        with self.lock:
-            if self.closed:
-                raise Closed("this model is closed; open it again")
-            if self.pipeline is None:
-                self.pipeline = Pipeline(self.spec.tile, self.halo, self.backend.slots)
-            return self.pipeline.submit(backend, image, chosen, "mask", self.threshold)
+        with self.life.use():
+            pipeline = cast(Pipeline, self.life.work(self.pipeline))
+            return pipeline.submit(backend, image, chosen, "mask", self.threshold)
+
+    def pipeline(self, ended: Callable[[], None]) -> Pipeline:
+        return Pipeline(self.spec.tile, self.halo, self.backend.slots, ended)
 
     def segment_device(
         self, image: Any, views: Views = None, form: Form = "mask", out: Any = None, stream: int | None = None
@@ -101,7 +102,8 @@ class Segmenter:
             raise BadInput("segment_device is for plans; this model runs on the CPU, where mask() takes NumPy arrays")
         if views == "adaptive":
             raise BadInput("segment_device takes 8, 4 or 1 views; adaptive ones are for images of the host")
-        return on_gpu(image, views_of(views), form, self.threshold, self.halo, out, stream)
+        with self.life.use():
+            return on_gpu(image, views_of(views), form, self.threshold, self.halo, out, stream)
 
     def pieces(
         self,
@@ -118,11 +120,19 @@ class Segmenter:
         for i in range(0, len(windows), fill):
             batch = windows[i : i + fill]
             tiles = [square(read(w), self.spec.tile) for w in batch]
-            running.append((batch, backend.start(tiles, chosen, form, self.threshold)))
+            with self.life.use(), where(batch):
+                running.append((batch, backend.start(tiles, chosen, form, self.threshold)))
             if len(running) == backend.slots:
-                yield from cores(*running.popleft())
+                yield from self.cores(*running.popleft())
         for done in running:
-            yield from cores(*done)
+            yield from self.cores(*done)
+
+    def cores(self, batch: list[Window], running: Running) -> Iterator[tuple[Window, Roads]]:
+        """What a batch's windows keep, once it is there."""
+        with self.life.use(), where(batch):
+            found = running()
+        for window, roads in zip(batch, found, strict=True):
+            yield window, roads[window.inner]
 
     def chosen(self, views: Views) -> tuple[Backend, Sequence[int] | None]:
         """Who runs a number of views, and which those are; None are the model's own."""
@@ -131,13 +141,8 @@ class Segmenter:
         return self.backend, views_of(views)
 
     def close(self, cancel: bool = False) -> None:
-        """Finish what was submitted, or cancel what has not begun, then free the model. A second call does nothing."""
-        with self.lock:
-            pipeline, self.pipeline, closed, self.closed = self.pipeline, None, self.closed, True
-        if pipeline:
-            pipeline.close(cancel)
-        if not closed:
-            self.backend.close()
+        """Finish what was submitted, or cancel what has not begun, then free the model. Twice is once; see life.py."""
+        self.life.close(cancel)
 
     def __enter__(self) -> "Segmenter":
         return self
@@ -145,7 +150,7 @@ class Segmenter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(cancel=error is not None)
 
 
 def default_halo(spec: Spec) -> int:
@@ -153,9 +158,13 @@ def default_halo(spec: Spec) -> int:
     return min(HALO, spec.tile // 4)
 
 
-def cores(batch: list[Window], running: Running) -> Iterator[tuple[Window, Roads]]:
-    for window, roads in zip(batch, running(), strict=True):
-        yield window, roads[window.inner]
+@contextmanager
+def where(batch: list[Window]) -> Iterator[None]:
+    """Say of a tile at fault where it lies in the image."""
+    try:
+        yield
+    except NoProbability as e:
+        raise placed(batch, e.tiles[0]) from e
 
 
 def views_of(count: int | None) -> Sequence[int] | None:

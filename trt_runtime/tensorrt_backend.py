@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, get_args
-from weakref import WeakSet
 
 import numpy as np
 import pycuda.driver as cuda
@@ -26,6 +25,7 @@ from dlink.trt_runtime.device_arrays import DeviceArray, copy, new_array, read_a
 from dlink.trt_runtime.errors import BadInput, Closed, GpuFailed, NoEngine
 from dlink.trt_runtime.executed import say
 from dlink.trt_runtime.graphs import follow
+from dlink.trt_runtime.life import CLOSED, ENGINES, check_process
 from dlink.trt_runtime.manifest import Manifest
 from dlink.trt_runtime.slot import Kernels, Run, Shape, Slot
 from dlink.trt_runtime.tensorrt_engine import Engine
@@ -33,11 +33,6 @@ from dlink.trt_runtime.views import check_views
 from dlink.trt_runtime.windows import cover
 
 PTX = Path(__file__).with_name("kernels.ptx")  # of kernels.cu, by build_kernels.py
-CLOSED = "this model is closed; open it again"
-OPEN: "WeakSet[PlanBackend]" = WeakSet()
-FORKED: "list[PlanBackend]" = []  # a child's copies of its parent's models: never freed, CUDA is not theirs
-if hasattr(os, "register_at_fork"):  # where there are forks
-    os.register_at_fork(after_in_child=lambda: FORKED.extend(OPEN))
 log = logging.getLogger(__name__)
 
 
@@ -104,7 +99,7 @@ class PlanBackend:
         except BaseException:
             self.close()
             raise
-        OPEN.add(self)
+        ENGINES.add(self)
 
     def load(self, plan: bytes) -> None:
         """The engine, and what it will take."""
@@ -175,8 +170,7 @@ class PlanBackend:
 
     def check(self) -> None:
         """Whether the model can be used, here and now."""
-        if os.getpid() != self.pid:
-            raise Closed("this model was opened in another process, and CUDA does not survive a fork; open it here")
+        check_process(self.pid)
         if self.closed:
             raise Closed(CLOSED)
         if self.fault:

@@ -4,13 +4,14 @@ Every pixel of the image is in exactly one core, so nothing is blended and memor
 pixels of context on every side that is not the image's own edge.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.errors import BadInput, NoProbability
 
 T = TypeVar("T", bound=np.generic)
 
@@ -75,6 +76,12 @@ def cover(height: int, width: int, tile: int, halo: int) -> list[Window]:
     """The windows of an image, row by row."""
     columns = spans(width, tile, halo)
     return [Window(rows, cols) for rows in spans(height, tile, halo) for cols in columns]
+
+
+def placed(windows: Sequence[Window], at: int) -> NoProbability:
+    """The error of one tile of a call, said by where it lies in its image."""
+    rows, cols = windows[at].rows, windows[at].cols
+    return NoProbability(f"the tile at rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop}")
 
 
 def square(image: NDArray[T], tile: int) -> NDArray[T]:

@@ -1,0 +1,271 @@
+"""How a model ends, and what becomes of it when its process ends or forks: each in a process of its own."""
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import CancelledError, as_completed
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlink.trt_runtime import Closed, EngineFailed, HostBackend, Segmenter, Spec
+from dlink.trt_runtime.life import LIVES
+
+ROOT = Path(__file__).parents[1]
+BEGIN = """
+import os, signal, sys, threading, time
+import numpy as np
+from dlink.trt_runtime import Closed, open_model
+from dlink.trt_runtime.life import LIVES
+from dlink.trt_runtime.spec import Spec
+from tests.models import write_blur
+from pathlib import Path
+path = write_blur(Path(sys.argv[1]), Spec(tile=256), 7)
+image = np.full((256, 256, 3), 200, np.uint8)
+long = np.zeros((5120, 5120, 3), np.uint8)  # 900 tiles: minutes
+model = open_model(path)
+"""
+
+
+def run(tmp_path, code, seconds=60):
+    """What a program of its own says and exits with, after BEGIN. One that hangs is a failure."""
+    command = [sys.executable, "-c", BEGIN + code, str(tmp_path / "blur.onnx")]
+    begun = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, cwd=ROOT)
+    return done.returncode, done.stdout.split(), done.stderr, time.monotonic() - begun
+
+
+def test_close_in_a_futures_callback_ends_and_frees(tmp_path):
+    code = """
+future = model.submit(image)
+future.add_done_callback(lambda _: model.close())
+future.result()
+model.close()  # waits for the callback's
+print(len(LIVES))
+"""
+    assert run(tmp_path, code)[:3] == (0, ["0"], "")
+
+
+def test_close_from_del_within_the_models_own_threads_ends(tmp_path):
+    code = """
+class Owner:
+    def __init__(self): self.model, self.me = model, self
+    def __del__(self): self.model.close()
+Owner()
+future = model.submit(image)
+import gc
+future.add_done_callback(lambda _: gc.collect())
+future.result()
+model.close()
+print(len(LIVES))
+"""
+    assert run(tmp_path, code)[:3] == (0, ["0"], "")
+
+
+def test_close_in_a_signals_handler_frees_when_the_call_it_interrupts_has_ended(tmp_path):
+    code = """
+def handler(*_):
+    model.close()
+    print("closed")
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+try:
+    model.mask(long)
+except Closed:
+    print(len(LIVES))
+"""
+    assert run(tmp_path, code)[:3] == (0, ["closed", "0"], "")
+
+
+def test_a_second_close_returns_when_the_engine_is_freed(tmp_path):
+    code = """
+[model.submit(image) for _ in range(8)]
+first = threading.Thread(target=model.close)
+first.start()
+model.close()
+print(len(LIVES), model.backend.net)
+"""
+    assert run(tmp_path, code)[:3] == (0, ["0", "None"], "")
+
+
+def test_close_ends_what_another_thread_is_in_the_middle_of(tmp_path):
+    code = """
+def work():
+    try:
+        model.mask(long)
+    except Closed:
+        print("Closed")
+thread = threading.Thread(target=work)
+thread.start()
+time.sleep(0.3)
+model.close()
+thread.join()
+"""
+    code, said, _, seconds = run(tmp_path, code)
+    assert (code, said) == (0, ["Closed"])
+    assert seconds < 30
+
+
+@pytest.mark.parametrize("begin", ["model.submit(long)", "threading.Thread(target=model.mask, args=(long,), daemon=True).start()"])
+def test_a_process_that_ends_at_work_keeps_its_exit_code(tmp_path, begin):
+    code, _, said, seconds = run(tmp_path, f"{begin}\ntime.sleep(0.3)\nsys.exit(3)")
+    assert code == 3
+    assert "terminate" not in said
+    assert seconds < 30
+
+
+def test_an_error_that_ends_a_process_at_work_is_seen(tmp_path):
+    code, _, said, _ = run(tmp_path, "model.submit(long)\ntime.sleep(0.2)\nraise SystemError('mine')")
+    assert code == 1
+    assert said.splitlines()[-1] == "SystemError: mine"
+
+
+def test_ctrl_c_within_with_does_not_wait_for_the_queue(tmp_path):
+    code = """
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+try:
+    with model:
+        futures = [model.submit(long) for _ in range(60)]
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        futures[-1].result()
+except KeyboardInterrupt:
+    print(sum(f.cancelled() for f in futures), type(futures[0].exception()).__name__, len(LIVES))
+"""
+    code, said, _, seconds = run(tmp_path, code)
+    assert (code, said) == (0, ["59", "Closed", "0"])
+    assert seconds < 30
+
+
+def test_a_forked_child_is_refused_and_ends(tmp_path):
+    code = """
+model.submit(image).result()
+pid = os.fork()
+if not pid:
+    for call in (lambda: model.submit(image), lambda: model.mask(image), lambda: model.backend.probabilities([image])):
+        try:
+            call()
+        except Closed as e:
+            print(str(e).partition(",")[0].replace(" ", "_"), flush=True)
+    model.close()
+    sys.exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), model.mask(image).shape[0])
+"""
+    refused = ["this_model_was_opened_in_another_process"] * 3
+    assert run(tmp_path, code)[:3] == (0, [*refused, "7", "256"], "")
+
+
+def test_dropped_models_are_freed_with_their_threads_and_memory(tmp_path):
+    code = """
+import gc, resource
+def once():
+    open_model(path).submit(image).result()
+def rss():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+for _ in range(3): once()
+model.close()
+def settle():
+    end = time.monotonic() + 20
+    while (LIVES or threading.active_count() > 1) and time.monotonic() < end: time.sleep(0.01)
+settle()
+before = rss()
+for _ in range(20): once()
+settle()
+print(len(LIVES), threading.active_count(), rss() - before < 40)
+"""
+    assert run(tmp_path, code)[:3] == (0, ["0", "1", "True"], "")
+
+
+def test_a_dropped_model_still_finishes_what_was_submitted(tmp_path):
+    code = "future = model.submit(image)\ndel model\nprint(future.result().shape[0])"
+    assert run(tmp_path, code)[:3] == (0, ["256"], "")
+
+
+SIDE = 32
+
+
+def slow(x):
+    time.sleep(0.01)
+    return np.zeros((len(x), SIDE, SIDE), np.float32)
+
+
+def segmenter(net=slow):
+    return Segmenter(HostBackend(net, Spec(tile=SIDE, views=(0,))), halo=0)
+
+
+def image(tiles=1):
+    return np.zeros((SIDE, SIDE * tiles, 3), np.uint8)
+
+
+def test_who_waits_for_several_images_hears_of_cancelled_ones():
+    model = segmenter()
+    futures = [model.submit(image(5)) for _ in range(4)]
+    assert futures[-1].cancel()
+    model.close(cancel=True)
+    assert len(list(as_completed(futures, timeout=10))) == 4
+
+
+def test_cancelling_ends_the_image_under_way_at_its_next_tile():
+    model = segmenter()
+    first, second = model.submit(image(1000)), model.submit(image())
+    time.sleep(0.1)
+    model.close(cancel=True)
+    with pytest.raises(Closed, match="closed before the image was done"):
+        first.result()
+    with pytest.raises(CancelledError):
+        second.result()
+
+
+def test_a_model_is_freed_however_many_threads_close_it():
+    before = len(LIVES)
+    model = segmenter()
+    model.submit(image(3))
+    threads = [threading.Thread(target=model.close) for _ in range(8)]
+    [t.start() for t in threads]
+    [t.join(10) for t in threads]
+    assert not any(t.is_alive() for t in threads)
+    assert (len(LIVES), model.backend.net) == (before, None)
+
+
+def test_a_model_that_is_dropped_without_a_call_is_freed():
+    backend = HostBackend(slow, Spec(tile=SIDE))
+    model = Segmenter(backend)
+    del model
+    gc.collect()
+    assert backend.net is None
+
+
+def test_an_engine_that_fails_is_engine_failed_by_every_way():
+    def net(x):
+        raise RuntimeError("Exception from src/core.cpp:1:\nno memory")
+
+    model = segmenter(net)
+    for call in (model.mask, lambda i: model.submit(i).result()):
+        with pytest.raises(EngineFailed, match="NumPy failed while it ran the network: Exception .* no memory"):
+            call(image())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1.5, -0.5])
+@pytest.mark.parametrize("form", ["mask", "levels", "probabilities", "submit"])
+def test_what_is_no_probability_is_engine_failed_and_names_the_tile(value, form):
+    def net(x):
+        prob = np.full((1, SIDE, SIDE), 0.25, np.float32)
+        if x.max() > 0:
+            prob[0, 3, 4] = value
+        return prob
+
+    model = segmenter(net)
+    picture = image(3)
+    picture[:, 2 * SIDE :] = 255
+    with pytest.raises(EngineFailed, match="the tile at rows 0 to 32, columns 64 to 96: the network gives values that"):
+        found = getattr(model, form)(picture)
+        found.result()
+    assert model.mask(image(2)).max() == 0
+
+
+def test_rounding_outside_0_to_1_is_none_of_that():
+    model = segmenter(lambda x: np.full((1, SIDE, SIDE), 1.001, np.float32))
+    assert model.probabilities(image()).max() == 1
+    assert model.levels(image()).min() == 255
