@@ -30,9 +30,9 @@ def run(folder):
 
     def run(*options, candidate=0.5, reference=0.5, precision="fp32"):
         model = folder / "model.onnx"
-        write_pointwise(model, Spec(tile=SIDE, threshold=candidate, precision=precision, checkpoint_sha256="aa"))
+        write_pointwise(model, Spec(tile=SIDE, threshold=candidate, precision=precision, checkpoint_sha256="a" * 64))
         against = folder / "against.onnx"
-        write_pointwise(against, Spec(tile=SIDE, threshold=reference, checkpoint_sha256="bb"))
+        write_pointwise(against, Spec(tile=SIDE, threshold=reference, checkpoint_sha256="b" * 64))
         return CliRunner().invoke(check, [*map(str, [model, folder, "--against", against]), *options])
 
     return run
@@ -175,7 +175,7 @@ def test_a_checkpoint_is_run_by_pytorch_and_draws_the_roads_of_its_export(folder
 
 
 def test_a_checkpoint_that_the_model_is_not_from_is_noted_and_fails(folder, checkpoint):
-    model = write_pointwise(folder / "model.onnx", Spec(tile=SIDE, checkpoint_sha256="aa"))
+    model = write_pointwise(folder / "model.onnx", Spec(tile=SIDE, checkpoint_sha256="a" * 64))
     result = CliRunner().invoke(check, [*map(str, [model, folder, "--against", checkpoint])])
     assert result.exit_code == 1
     assert f"note: {checkpoint} is another checkpoint than {model} was exported from" in result.stderr

@@ -53,6 +53,28 @@ def test_json_gives_the_spec_back():
         ({"scale": (1.0, 1.0)}, "three numbers each"),
         ({"shift": (0.0, 0.0, float("inf"))}, "three numbers each"),
         ({"gsd_m": 0.0}, "gsd_m must be positive"),
+        ({"gsd_m": float("inf")}, "gsd_m must be positive, up to 1000, got inf"),
+        ({"gsd_m": float("nan")}, "gsd_m must be positive"),
+        ({"threshold": True}, "threshold is 'True', which is no float"),
+        ({"threshold": None}, "threshold is 'None', which is no float"),
+        ({"tile": 64.0}, "tile is '64.0', which is no int"),
+        ({"tile": "64"}, "tile is '64', which is no int"),
+        ({"tile": 1 << 20}, "at most 8192, got 1048576"),
+        ({"views": [0.0]}, "views is '0.0', which is no int"),
+        ({"views": (True,)}, "views is 'True', which is no int"),
+        ({"views": 8}, "views is '8', which is no tuple"),
+        ({"width": None}, "width is 'None', which is no float"),
+        ({"width": 0.0}, "width must be greater than 0, up to 16, got 0"),
+        ({"width": float("inf")}, "width must be greater than 0, up to 16, got inf"),
+        ({"arch": ""}, "arch must be the name of a network"),
+        ({"arch": "a\nb"}, "arch must be the name of a network"),
+        ({"arch": 3}, "arch is '3', which is no str"),
+        ({"scale": (1e38,) * 3}, "prepared pixels must lie within 65504"),
+        ({"shift": (0.0, 0.0, 1e6)}, "prepared pixels must lie within 65504"),
+        ({"scale": (1.0, 0.0, 1.0)}, "scale must not be 0"),
+        ({"scale": 10**400}, "scale is '1"),
+        ({"width": 10**400}, "int too large to convert to float"),
+        ({"checkpoint_sha256": "xyz"}, "checkpoint_sha256 must be 64 hexadecimal digits or empty, got 'xyz'"),
     ],
 )
 def test_a_bad_value_is_refused_at_birth(change, message):
@@ -76,10 +98,24 @@ def test_a_foreign_spec_has_its_message(change, message):
         Spec.from_json(json.dumps(values), "m.onnx")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "3"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "3", "null", "[" * 10_000, '{"format": 1, "gsd_m": Infinity}', '{"gsd_m": NaN}', "9" * 5000]
+)
 def test_what_is_no_json_object_is_refused(text):
-    with pytest.raises(BadModel, match=r"m.onnx: its spec is not JSON|m.onnx: spec of format"):
+    with pytest.raises(BadModel, match=r"m.onnx: its spec is not (JSON|a JSON object)") as e:
         Spec.from_json(text, "m.onnx")
+    assert len(str(e.value)) < 200
+
+
+def test_numbers_beyond_any_float_are_refused():
+    for text in ("1e999", "1" + "0" * 400):
+        with pytest.raises(BadModel, match=r"m.onnx: its spec is (damaged|not JSON): "):
+            Spec.from_json(Spec().to_json().replace('"gsd_m": 0.5', f'"gsd_m": {text}'), "m.onnx")
+
+
+def test_whole_numbers_do_for_floats_and_lists_for_tuples():
+    spec = Spec(gsd_m=1, views=[0, 2])
+    assert (spec.gsd_m, type(spec.gsd_m), spec.views) == (1.0, float, (0, 2))
 
 
 def test_a_file_without_a_spec_says_so():

@@ -13,7 +13,7 @@ from dlink.trt_runtime.spec import ONNX_KEY
 from tests.models import red, write_conv, write_pointwise
 
 SIDE = 32
-SPEC = Spec(tile=SIDE, threshold=0.95, checkpoint_sha256="aa")
+SPEC = Spec(tile=SIDE, threshold=0.95, checkpoint_sha256="a" * 64)
 
 
 @pytest.fixture

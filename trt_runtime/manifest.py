@@ -6,21 +6,19 @@ of a plan and a manifest that were not written together, neither is believed.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
 from dlink.trt_runtime.errors import BadModel, BadPlan
 from dlink.trt_runtime.files import replacing
 from dlink.trt_runtime.spec import Spec
+from dlink.trt_runtime.values import load_json, take
 
 FORMAT = 1
 MOST_BYTES = 1 << 20  # a manifest has a few thousand
 TARGETS = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 PROVEN_BY = ("inspector", "graph")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,14 +166,14 @@ def parse(data: bytes, plan: Path) -> Manifest:
     path = manifest_of(plan)
     mend = f"build the plan again: dlink-build {plan.with_suffix('.onnx')} -o {plan}"
     try:
-        values = json.loads(data)
-    except (ValueError, RecursionError) as e:
-        raise BadPlan(f"{path}: is not JSON: {str(e)[:80]}; {mend}") from e
+        values = load_json(data)
+    except ValueError as e:
+        raise BadPlan(f"{path}: is not JSON: {e}; {mend}") from e
     found = values.get("format") if isinstance(values, dict) else None
     if found != FORMAT or isinstance(found, bool):
         raise BadPlan(f"{path}: no manifest of format {FORMAT}, the one this dlink reads; {mend}")
     try:
-        manifest = take(Manifest, values, path)
+        manifest = take(Manifest, values, {Spec: lambda spec: Spec.of_values(spec, path)})
         refuse_nonsense(manifest)
     except BadModel as e:
         raise BadPlan(f"{e}; {mend}") from e
@@ -209,33 +207,3 @@ def capability_of(text: str) -> tuple[int, int]:
     if not (dot and major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit() and len(text) < 8):
         raise ValueError(f"{text!r} is no compute capability, such as 8.6")
     return int(major), int(minor)
-
-
-def take(kind: type[T], values: Any, path: Path) -> T:
-    """A dataclass from JSON, every value of the type that its field says; TypeError where it is not."""
-    if kind is Spec:
-        return Spec.from_json(json.dumps(values), path)  # type: ignore[return-value]
-    hints = get_type_hints(kind)
-    needed = {f.name for f in fields(kind) if f.default is f.default_factory}  # type: ignore[arg-type] # both MISSING
-    if not isinstance(values, dict) or values.keys() - hints.keys() or needed - values.keys():
-        strange = sorted(set(values) ^ set(hints)) if isinstance(values, dict) else [repr(values)[:40]]
-        raise TypeError(f"{kind.__name__} with unknown or missing parts: {', '.join(strange)[:80]}")
-    return kind(**{name: value_of(hints[name], value, name, path) for name, value in values.items()})
-
-
-def value_of(hint: Any, value: Any, name: str, path: Path) -> Any:
-    """A JSON value as the type of a field: a dataclass, an optional, a tuple, a mapping or a plain one."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin is UnionType:
-        return None if value is None else value_of(inner[0], value, name, path)
-    if origin is tuple and isinstance(value, list):
-        return tuple(value_of(inner[0], v, name, path) for v in value)
-    if origin is not None and origin is not tuple and isinstance(value, dict):
-        return {k: value_of(inner[1], v, name, path) for k, v in value.items()}
-    if is_dataclass(hint) and isinstance(hint, type):
-        return take(hint, value, path)
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise TypeError(f"{name} is {str(value)[:40]!r}")
-    return value

@@ -4,14 +4,16 @@ In an ONNX file it is JSON under the metadata key `dlink.spec`: the fields of `S
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TypeAlias
+from typing import Any, TypeAlias, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlink.trt_runtime.errors import BadInput, BadModel
+from dlink.trt_runtime.values import load_json, value_of
 from dlink.trt_runtime.views import ALL, check_views
 
 ONNX_KEY = "dlink.spec"
@@ -19,6 +21,12 @@ INT8_KEY = "dlink.int8"  # JSON of an INT8 file: how it was made, and "layers", 
 FORMAT = 1
 PRECISIONS = ("fp32", "fp16", "int8")
 RED_GREEN_BLUE = 3
+LONGEST_NAME = 400  # of a network, or of an ensemble's joined
+LARGEST_TILE = 8192  # px; a D-LinkNet's first layer alone takes 4 GB for it
+LARGEST_WIDTH = 16.0
+LARGEST_INPUT = 65504.0  # of a prepared pixel: where float16 ends
+LARGEST_GSD_M = 1000.0
+SHA256 = re.compile("([0-9a-f]{64})?")
 
 Triple: TypeAlias = tuple[float, float, float]
 
@@ -47,19 +55,48 @@ class Spec:
     int8_verdict: str = ""  # what was seen when it was compared with the float network
 
     def __post_init__(self) -> None:
+        self.take_types()
+        if not (0 < len(self.arch) <= LONGEST_NAME and self.arch.isprintable()):
+            raise BadInput(f"arch must be the name of a network, got {self.arch[:40]!r}")
         if self.tile <= 0 or self.tile % 32:
             raise BadInput(f"tile must be a positive multiple of 32, got {self.tile}")
+        if self.tile > LARGEST_TILE:
+            raise BadInput(f"tile must be at most {LARGEST_TILE}, got {self.tile}; larger images are cut into tiles")
+        if not 0 < self.width <= LARGEST_WIDTH:
+            raise BadInput(f"width must be greater than 0, up to {LARGEST_WIDTH:g}, got {self.width:g}")
         if self.channels not in ("RGB", "BGR"):
             raise BadInput(f"channels must be RGB or BGR, got {self.channels!r}")
-        if not len(self.scale) == len(self.shift) == RED_GREEN_BLUE or not np.isfinite([self.scale, self.shift]).all():
-            raise BadInput(f"scale and shift must be three numbers each, got {self.scale} and {self.shift}")
+        self.check_preparation()
         check_views(self.views)
         if not 0 <= self.threshold < 1:
             raise BadInput(f"threshold must be in [0, 1), got {self.threshold}")
         if self.precision not in PRECISIONS:
             raise BadInput(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if not self.gsd_m > 0:
-            raise BadInput(f"gsd_m must be positive, got {self.gsd_m}")
+        if not 0 < self.gsd_m <= LARGEST_GSD_M:
+            raise BadInput(f"gsd_m must be positive, up to {LARGEST_GSD_M:g}, got {self.gsd_m}")
+        for name in ("checkpoint_sha256", "int8_tiles_sha256"):
+            if not SHA256.fullmatch(getattr(self, name)):
+                raise BadInput(f"{name} must be 64 hexadecimal digits or empty, got {getattr(self, name)[:80]!r}")
+
+    def take_types(self) -> None:
+        """Every field in the type that it is declared with: whole numbers as floats, lists as tuples."""
+        hints = get_type_hints(type(self))
+        for name, hint in hints.items():
+            try:
+                object.__setattr__(self, name, value_of(hint, getattr(self, name), name, {}))
+            except (TypeError, OverflowError) as e:
+                raise BadInput(str(e)) from e
+
+    def check_preparation(self) -> None:
+        """Prepared pixels must be numbers that every engine holds, and differ where the pixels do."""
+        if not len(self.scale) == len(self.shift) == RED_GREEN_BLUE or not np.isfinite([self.scale, self.shift]).all():
+            raise BadInput(f"scale and shift must be three numbers each, got {self.scale} and {self.shift}")
+        ends = [abs(255 * scale) + abs(shift) for scale, shift in zip(self.scale, self.shift, strict=True)]
+        if max(ends) > LARGEST_INPUT or 0 in self.scale:
+            raise BadInput(
+                f"scale must not be 0, and prepared pixels must lie within {LARGEST_INPUT:g}, got scale {self.scale} "
+                f"and shift {self.shift}"
+            )
 
     def prepare(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Network input of RGB tiles: uint8 (N, S, S, 3) -> float32 (N, 3, S, S), contiguous."""
@@ -77,17 +114,25 @@ class Spec:
     def from_json(cls, text: str, path: object) -> "Spec":
         """Inverse of `to_json`; `path` is for the message. A key that this version does not know is an error."""
         try:
-            values = dict(json.loads(text))
-        except (ValueError, TypeError) as e:
+            values = load_json(text)
+        except ValueError as e:
             raise BadModel(f"{path}: its spec is not JSON: {e}; export it again") from e
-        if (format := values.pop("format", None)) != FORMAT:
-            raise BadModel(f"{path}: spec of format {format}, this dlink reads {FORMAT}; export it again")
-        if unknown := sorted(values.keys() - {f.name for f in fields(cls)}):
-            raise BadModel(f"{path}: its spec has keys this dlink does not know: {', '.join(unknown)}; update dlink")
+        return cls.of_values(values, path)
+
+    @classmethod
+    def of_values(cls, values: Any, path: object) -> "Spec":
+        """The same from what JSON holds."""
+        if not isinstance(values, dict):
+            raise BadModel(f"{path}: its spec is not a JSON object; export it again")
+        given = dict(values)
+        format = given.pop("format", None)
+        if format != FORMAT or isinstance(format, bool):
+            raise BadModel(f"{path}: spec of format {str(format)[:40]}, this dlink reads {FORMAT}; export it again")
+        if unknown := sorted(given.keys() - {f.name for f in fields(cls)}):
+            raise BadModel(f"{path}: its spec has keys this dlink does not know: {', '.join(unknown)[:80]}; update dlink")
         try:
-            lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-            return cls(**{**values, **lists})
-        except (BadInput, TypeError) as e:
+            return cls(**given)
+        except BadInput as e:
             raise BadModel(f"{path}: its spec is damaged: {e}; export it again") from e
 
     @classmethod
