@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 
 from dlink.trt_runtime.files import replacing
+from dlink.trt_runtime.onnx_bytes import read_onnx, write_sealed
 from dlink.trt_runtime.spec import ONNX_KEY, Spec
 
 DEEPNESS = "seg_thresh"  # where the QGIS plugin Deepness reads the threshold, see export/onnx_file.py
@@ -17,11 +18,11 @@ def write_retuned(model: Path, out: Path, spec: Spec, threshold: float) -> None:
 
     Everything else stays as it is; the graph and its weights are not touched. Whole or not at all.
     """
-    loaded = onnx.load_model(model)
+    loaded = onnx.load_from_string(read_onnx(model).data)
     for entry in loaded.metadata_props:
         if entry.key == ONNX_KEY:
             entry.value = replace(spec, threshold=threshold).to_json()
         elif entry.key == DEEPNESS:
             entry.value = json.dumps(threshold)
     with replacing(out) as part:
-        onnx.save_model(loaded, part)
+        write_sealed(loaded.SerializeToString(), part)

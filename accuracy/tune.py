@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dlink.accuracy.bootstrap import Estimate, Floats, estimate, loss, ratio
 from dlink.accuracy.curves import STEPS, THRESHOLDS, Histograms, best, hits_and_extras, iou_over_thresholds
 from dlink.accuracy.iou import Overlap
-from dlink.trt_runtime.errors import BadInput, CheckFailed
+from dlink.trt_runtime.errors import BadInput, within
 from dlink.trt_runtime.images import ROAD, TileFile, read_tile
 from dlink.trt_runtime.segmenter import Segmenter, as_mask
 
@@ -61,9 +61,8 @@ def tune(
     for done, tile in enumerate(labelled, 1):
         image, label = read_tile(tile)
         assert label is not None, "chosen above"
-        prob = model.probabilities(image, views)
-        if not np.isfinite(prob).all():
-            raise CheckFailed(f"tile {tile.id}: the model's probabilities are not finite numbers; export it again")
+        with within(f"tile {tile.id}"):
+            prob = model.probabilities(image, views)
         histograms.add(prob, label)
         own.add(as_mask(prob, model.threshold) > 0, label)
         report(done, len(labelled), tile.id)

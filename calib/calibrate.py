@@ -20,6 +20,7 @@ from dlink.calib.rescale import rescale
 from dlink.calib.sample import Sample
 from dlink.trt_runtime.errors import CheckFailed
 from dlink.trt_runtime.files import replacing
+from dlink.trt_runtime.onnx_bytes import write_sealed
 from dlink.trt_runtime.spec import INT8_KEY, ONNX_KEY
 
 AUTO = "auto"
@@ -105,7 +106,7 @@ def calibrate(
         model = work.model(method, units)
     stamp(model, graph, result)
     with replacing(out) as part:
-        onnx.save_model(model, part)
+        write_sealed(model.SerializeToString(), part)
     return result
 
 
@@ -139,7 +140,7 @@ class Work:
         model = onnx.ModelProto()
         model.CopyFrom(self.source.model)
         onnx.helper.set_model_props(model, {ONNX_KEY: replace(self.source.spec, precision="fp32").to_json()})
-        onnx.save_model(model, path)
+        write_sealed(model.SerializeToString(), path)
         return path
 
     def model(self, method: str, units: Sequence[Unit]) -> onnx.ModelProto:
@@ -155,7 +156,7 @@ class Work:
         kept = {p.key: p.value for p in model.metadata_props}
         spec = replace(self.source.spec, precision="int8")
         onnx.helper.set_model_props(model, {**kept, ONNX_KEY: spec.to_json()})
-        onnx.save_model(model, path)
+        write_sealed(model.SerializeToString(), path)
         return path
 
     def best_method(self, judge: Judge, tick: Tick) -> str:

@@ -5,6 +5,7 @@ one kind of graph to know, and what it writes is the same whichever file it bega
 """
 
 import copy
+import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from dlink.trt_runtime.errors import BadInput, BadModel
-from dlink.trt_runtime.files import file_sha256
+from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.onnx_bytes import read_onnx
 from dlink.trt_runtime.spec import Spec
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -105,17 +105,12 @@ def layer_name(node: onnx.NodeProto) -> str:
 
 def read_network(path: Path) -> Network:
     """The float32 network of an ONNX file that dlink-export wrote."""
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except DecodeError as e:
-        raise BadModel(f"{path}: not an ONNX model, or a damaged one") from e
-    spec = Spec.of_onnx({p.key: p.value for p in model.metadata_props}, path)
+    file = read_onnx(path)
+    model, spec = onnx.load_from_string(file.data), file.spec
     found = sorted({n.op_type for n in model.graph.node} & set(QUANTISED))
     if found or spec.precision == "int8":
         raise BadInput(f"{path}: quantised already (it has {', '.join(found)}); calibrate the file it was made from")
-    if any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer):
-        raise BadModel(f"{path}: its weights are in another file; write one file with dlink-export")
-    graph = Network(lifted(model), spec, file_sha256(path))
+    graph = Network(lifted(model), spec, hashlib.sha256(file.data).hexdigest())
     if len(graph.convolutions) < 2:
         raise BadInput(f"{path}: {len(graph.convolutions)} convolutions; there is nothing to make INT8")
     return graph

@@ -174,7 +174,7 @@ def write_page(
 def layers_of(model: Path) -> "list[dict[str, object]]":
     """What an INT8 file says of its layers; nothing of others."""
     from dlink.trt_runtime.manifest import parse, read_bytes
-    from dlink.trt_runtime.openvino_backend import load
+    from dlink.trt_runtime.onnx_bytes import read_onnx
     from dlink.trt_runtime.spec import INT8_KEY
 
     if model.suffix == ".plan":
@@ -182,7 +182,7 @@ def layers_of(model: Path) -> "list[dict[str, object]]":
         model = model.parent / manifest.onnx.name
         if not model.exists():
             return []
-    said = load(model)[1].get(INT8_KEY)
+    said = read_onnx(model).metadata.get(INT8_KEY)
     names = ("name", "op", "share", "precision", "why")
     return [{name: row[name] for name in names} for row in json.loads(said)["layers"]] if said else []
 

@@ -8,11 +8,10 @@ from math import prod
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from dlink.trt_runtime.errors import BadInput, BadModel
 from dlink.trt_runtime.manifest import FileMark
+from dlink.trt_runtime.onnx_bytes import read_onnx
 from dlink.trt_runtime.spec import Spec
 
 TYPES = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16", TensorProto.INT8: "int8"}
@@ -61,19 +60,10 @@ def sum_up(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 def read_graph(path: Path) -> Graph:
     """An ONNX file that dlink-export or dlink-calibrate wrote."""
-    data = path.read_bytes()
-    try:
-        model = onnx.load_from_string(data)
-    except DecodeError as e:
-        raise BadModel(f"{path}: not an ONNX model, or a damaged one") from e
-    spec = Spec.of_onnx({p.key: p.value for p in model.metadata_props}, path)
-    if any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer):
-        raise BadModel(f"{path}: its weights are in another file; write one file with dlink-export")
-    ends = (len(model.graph.input), len(model.graph.output))
-    if ends != (1, 1):
-        raise BadInput(f"{path}: has {ends[0]} inputs and {ends[1]} outputs, not one each")
-    mark = FileMark(name=path.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-    return Graph(model, spec, mark, tuple(what_is_asked(model)))
+    file = read_onnx(path)
+    model = onnx.load_from_string(file.data)
+    mark = FileMark(name=path.name, sha256=hashlib.sha256(file.data).hexdigest(), bytes=len(file.data))
+    return Graph(model, file.spec, mark, tuple(what_is_asked(model)))
 
 
 def what_is_asked(model: onnx.ModelProto) -> list[Asked]:

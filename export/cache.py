@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dlink.trt_runtime.files import cache_folder, file_sha256
 
-VERSION = 1  # of what export writes; raise it when the same checkpoint gives another file
+VERSION = 2  # of what export writes; raise it when the same checkpoint gives another file
 
 
 def cached_export(

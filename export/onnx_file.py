@@ -20,6 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dlink.nets.network import RoadNet
 from dlink.nets.pyramid import enlarged
+from dlink.trt_runtime.onnx_bytes import write_sealed
 from dlink.trt_runtime.spec import ONNX_KEY, Spec
 
 OPSET = 17
@@ -83,7 +84,7 @@ def write_onnx(folded: RoadNet, spec: Spec, path: Path) -> None:
     hoist_constants(model.graph)
     model.producer_name = "dlink"
     onnx.helper.set_model_props(model, {ONNX_KEY: spec.to_json(), **deepness(spec)})
-    onnx.save_model(model, path)
+    write_sealed(model.SerializeToString(), path)
 
 
 def hoist_constants(graph: onnx.GraphProto) -> None:

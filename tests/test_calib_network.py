@@ -10,7 +10,7 @@ from dlink.calib.rescale import COMFORT, factors, rescale
 from dlink.nets.zoo import ARCHS
 from dlink.trt_runtime import BadInput, BadModel, Spec
 from tests.calibrated import quantise, ranges_of, run, scenes, small
-from tests.models import write_pointwise
+from tests.models import save, write_pointwise
 from tests.test_export import SIDE
 
 TRANSPOSED = [(3, 1, 1), (4, 1, 0), (2, 0, 0), (5, 2, 1), (6, 2, 0)]  # kernel, padding, output padding; stride 2
@@ -61,7 +61,7 @@ def two_convolutions(tmp_path, op="ConvTranspose"):
     graph = helper.make_graph(nodes, "road", ends[:1], ends[1:], inits)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {"dlink.spec": Spec(tile=64).to_json()})
-    onnx.save_model(model, tmp_path / "two.onnx")
+    save(model, tmp_path / "two.onnx")
     return read_network(tmp_path / "two.onnx")
 
 
@@ -81,13 +81,13 @@ def foreign(tmp_path):
     path = write_pointwise(tmp_path / "foreign.onnx", Spec(tile=64))
     model = onnx.load(path)
     del model.metadata_props[:]
-    onnx.save_model(model, path)
+    save(model, path)
     return path
 
 
 def already_int8(tmp_path):
     model = quantise(small("linknet34", tmp_path / "fp32.onnx"))
-    onnx.save_model(model, tmp_path / "int8.onnx")
+    save(model, tmp_path / "int8.onnx")
     return tmp_path / "int8.onnx"
 
 
@@ -112,7 +112,7 @@ def test_a_transposed_convolution_is_a_convolution_and_depth_to_space(kernel, pa
         "ConvTranspose", ["image", "net.w.weight", "net.w.bias"], ["y"], "/w/ConvTranspose",
         strides=[2, 2], pads=[pad] * 4, output_padding=[more] * 2, kernel_shape=[kernel] * 2,
     )  # fmt: skip
-    pooled = helper.make_node("AveragePool", ["y"], ["s"], "/pool", kernel_shape=[2, 2], strides=[2, 2])
+    pooled = helper.make_node("MaxPool", ["y"], ["s"], "/pool", kernel_shape=[2, 2], strides=[2, 2])
     last = helper.make_node("Conv", ["s", "net.l.weight"], ["road"], "/l/Conv")
     weights = {
         "net.w.weight": rng.normal(size=(3, 5, kernel, kernel)),
@@ -128,11 +128,11 @@ def test_a_transposed_convolution_is_a_convolution_and_depth_to_space(kernel, pa
         opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
     )  # fmt: skip
     helper.set_model_props(model, {"dlink.spec": Spec(tile=32).to_json()})
-    onnx.save_model(model, tmp_path / "t.onnx")
+    save(model, tmp_path / "t.onnx")
     graph = read_network(tmp_path / "t.onnx")
     assert rewritable(graph, graph.convolutions[0])
     made = without_transposed(graph)
-    assert [n.op_type for n in made.model.graph.node] == ["Conv", "DepthToSpace", "AveragePool", "Conv"]
+    assert [n.op_type for n in made.model.graph.node] == ["Conv", "DepthToSpace", "MaxPool", "Conv"]
     onnx.checker.check_model(made.model)
     x = rng.normal(size=(2, 3, 32, 32)).astype(np.float32)
     np.testing.assert_allclose(run(made.model, x), run(graph.model, x), atol=1e-5)

@@ -9,6 +9,7 @@ from dlink.calib.qdq import quantised, weight_scales
 from dlink.nets.zoo import ARCHS
 from dlink.trt_runtime import BadInput, Spec
 from tests.calibrated import quantise, run, scenes, small
+from tests.models import save
 from tests.test_export import SIDE
 
 
@@ -195,5 +196,5 @@ def test_a_graph_without_any_bias_can_be_quantised(tmp_path):
     graph = helper.make_graph(made, "g", ends[:1], ends[1:], inits)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {"dlink.spec": Spec(tile=SIDE).to_json()})
-    onnx.save_model(model, tmp_path / "net.onnx")
+    save(model, tmp_path / "net.onnx")
     onnx.checker.check_model(quantise(tmp_path / "net.onnx"))

@@ -15,6 +15,7 @@ from dlink.trt_runtime import Spec, open_model
 from dlink.trt_runtime.images import write_image
 from dlink.trt_runtime.spec import INT8_KEY
 from tests.calibrated import folder_of
+from tests.models import save
 
 SIDE = 256
 MOST_KEPT = ("--keep", "fp16:encoder[234]*", "--keep", "fp16:d*")  # so that few layers are to be ranked
@@ -170,7 +171,7 @@ def test_ranges_of_another_file_are_refused(home, tmp_path):
     other = tmp_path / "other.onnx"
     model = onnx.load(home / "fp16.onnx")
     model.producer_version = "another"
-    onnx.save_model(model, other)
+    save(model, other)
     done = call(other, home / "tiles", tmp_path / "out.onnx", "--ranges", str(home / "r.json"), code=1)
     assert "ranges of another ONNX file" in done.stderr
 

@@ -12,6 +12,7 @@ from dlink.engine.compare import TOLERANCE, Difference, compare_layers, first_of
 from dlink.engine.graph import read_graph
 from tests.calibrated import folder_of, quantise, scenes, small
 from tests.command import call
+from tests.models import save
 from tests.plans import MANIFEST, mark, write
 
 IMAGE = scenes(1).tiles[0].image if scenes(1).tiles else scenes(2).tiles[0].image
@@ -21,7 +22,7 @@ IMAGE = scenes(1).tiles[0].image if scenes(1).tiles else scenes(2).tiles[0].imag
 def test_openvino_computes_every_layer_as_onnx_runtime_does(precision, tmp_path):
     path = small("dlinknet34", tmp_path / "net.onnx", "fp32" if precision == "int8" else precision)
     if precision == "int8":
-        onnx.save_model(quantise(path), path)
+        save(quantise(path), path)
     found = compare_layers(read_graph(path), IMAGE, None)
     assert len(found) > 100
     assert {"Conv", "ConvTranspose", "Add", "Relu", "MaxPool", "Sigmoid"} <= {d.op for d in found}

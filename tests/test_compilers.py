@@ -21,7 +21,7 @@ from dlink.trt_runtime import BadInput, BadPlan, NoEngine, Spec
 from dlink.trt_runtime.manifest import Options, manifest_of
 from dlink.trt_runtime.plan import made_by, read_plan
 from tests.calibrated import QUIET, quantise, scenes, small
-from tests.models import shared, write_pointwise
+from tests.models import save, shared, write_pointwise
 from tests.test_export import SIDE, trained
 
 pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx (dlink[test] on Linux x86-64)")
@@ -33,7 +33,7 @@ RTX = Options(target="tensorrt-rtx")
 def file_of(arch, precision, folder, deconv="int8"):
     path = small(arch, folder / "net.onnx", "fp32" if precision == "int8" else precision)
     if precision == "int8":
-        onnx.save_model(quantise(path, deconv), path)
+        save(quantise(path, deconv), path)
     return path
 
 
@@ -84,7 +84,7 @@ def plan_of_width(width, precision, folder):
     path = folder / "net.onnx"
     write_onnx(fold_norms(net), spec, path)
     if precision == "int8":
-        onnx.save_model(quantise(path), path)
+        save(quantise(path), path)
     return compile(path).manifest.plan.bytes, sum(p.numel() for p in net.parameters())
 
 
@@ -111,6 +111,7 @@ def test_onnx_runtimes_own_quantisation_is_refused_in_one_line_and_leaves_nothin
     source = small("linknet34", tmp_path / "net.onnx")
     quantize_static(source, tmp_path / "ort.onnx", Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
     model = onnx.load(tmp_path / "ort.onnx")
+    save(model, tmp_path / "ort.onnx")
     assert np.dtype("int32") in {onnx.numpy_helper.to_array(i).dtype for i in model.graph.initializer}
     before = set(tmp_path.iterdir())
     with pytest.raises(NoEngine, match=r"^ort.onnx: TensorRT-RTX [\d.]+ does not build it: .*") as e:
@@ -169,7 +170,7 @@ def test_a_fixed_batch_is_not_stretched(tmp_path):
     path = write_pointwise(tmp_path / "net.onnx", Spec(tile=SIDE))
     model = onnx.load(path)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    onnx.save_model(model, path)
+    save(model, path)
     with pytest.raises(BadInput, match=r"takes 1 views at once and no other number, not 8"):
         compile(path)
     assert compile(path, views=1).manifest.options.batch == 1

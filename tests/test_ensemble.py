@@ -16,6 +16,7 @@ from dlink.nets.zoo import spec_of
 from dlink.trt_runtime import BadInput, Spec, open_model
 from tests.calibrated import folder_of, quantise, run
 from tests.command import call
+from tests.models import save
 from tests.test_export import SIDE, tiles, trained
 
 SLIDES = {
@@ -63,7 +64,7 @@ def test_an_ensemble_is_quantised_and_compiled_like_any_network(name, tmp_path):
     onnx.checker.check_model(model)
     x = spec.prepare(tiles()[0][None])
     assert np.corrcoef(run(model, x).ravel(), run(path, x).ravel())[0, 1] > 0.97
-    onnx.save_model(model, path)
+    save(model, path)
     assert read_graph(path).shares()["int8"] > 0.8
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx (dlink[test] on Linux x86-64)")
     from tests.test_compilers import compile

@@ -93,7 +93,7 @@ def test_the_spec_and_what_deepness_reads_are_in_the_metadata(exported):
     path, spec, _ = exported
     metadata = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     assert Spec.of_onnx(metadata, path) == spec
-    values = {k: json.loads(v) for k, v in metadata.items() if k != "dlink.spec"}
+    values = {k: json.loads(v) for k, v in metadata.items() if not k.startswith("dlink.")}
     assert values["model_type"] == "Segmentor"
     assert values["class_names"] == {"0": "background", "1": "road"}
     assert (values["resolution"], values["tile_size"], values["seg_thresh"]) == (50.0, SIDE, 0.4)

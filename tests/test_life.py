@@ -109,7 +109,9 @@ thread.join()
     assert seconds < 30
 
 
-@pytest.mark.parametrize("begin", ["model.submit(long)", "threading.Thread(target=model.mask, args=(long,), daemon=True).start()"])
+@pytest.mark.parametrize(
+    "begin", ["model.submit(long)", "threading.Thread(target=model.mask, args=(long,), daemon=True).start()"]
+)
 def test_a_process_that_ends_at_work_keeps_its_exit_code(tmp_path, begin):
     code, _, said, seconds = run(tmp_path, f"{begin}\ntime.sleep(0.3)\nsys.exit(3)")
     assert code == 3

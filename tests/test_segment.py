@@ -156,7 +156,7 @@ def test_a_bad_picture_among_others_is_told_and_the_rest_are_done(run, tmp_path,
         (["a.png", "-o", "m.png", "--views", "3"], "views must be 8, 4, 1 or adaptive, got 3"),
         (["a.png", "-o", "m.png", "--halo", "32"], "a halo of 32 px leaves nothing of a 64 px tile"),
         (["a.png", "-o", "m.png", "--threshold", "1"], r"threshold must be in \[0, 1\), got 1"),
-        (["a.png", "-o", "m.png", "--threads", "0"], "threads must be 1 or more, got 0"),
+        (["a.png", "-o", "m.png", "--threads", "0"], "threads must be a whole number from 1 to 1024, got 0"),
     ],
 )
 def test_a_bad_call_is_one_line(run, tmp_path, monkeypatch, image, arguments, message):

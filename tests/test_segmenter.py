@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from dlink.trt_runtime import BadInput, Closed, HostBackend, Segmenter, Spec, open_model
+from dlink.trt_runtime.life import LIVES
 from tests.models import red, write_blur, write_pointwise
 
 
@@ -121,3 +122,58 @@ def test_a_halo_that_does_not_fit_is_refused_at_opening(tmp_path):
     path = write_pointwise(tmp_path / "red.onnx", Spec(tile=64))
     with pytest.raises(BadInput, match="a halo of 32 px leaves nothing of a 64 px tile"):
         open_model(path, halo=32)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"halo": "1"}, "halo must be a whole number from 0 to 4096, got '1'"),
+        ({"halo": 1.5}, "halo must be a whole number from 0 to 4096, got 1.5"),
+        ({"halo": True}, "halo must be a whole number from 0 to 4096, got True"),
+        ({"halo": -1}, "halo must be a whole number from 0 to 4096, got -1"),
+        ({"threads": "2"}, "threads must be a whole number from 1 to 1024, got '2'"),
+        ({"threads": 10**12}, "threads must be a whole number from 1 to 1024, got 1000000000000"),
+        ({"slots": 0}, "slots must be a whole number from 1 to 64, got 0"),
+        ({"slots": None}, "slots must be a whole number from 1 to 64, got None"),
+        ({"threshold": "0.5"}, r"threshold must be in \[0, 1\), got '0.5'"),
+        ({"threshold": True}, r"threshold must be in \[0, 1\), got True"),
+        ({"doubt": "much"}, "doubt must be from 0 to 0.5, got 'much'"),
+        ({"require_verdict": "no"}, "require_verdict must be True or False, got 'no'"),
+        ({"keys": "fleet.pub"}, r"keys must be a sequence of paths, got 'fleet.pub'; write keys=\['fleet.pub'\]"),
+        ({"keys": [3]}, "keys must be a str or a pathlib.Path, got 3"),
+        ({"path": b"red.onnx"}, "path must be a str or a pathlib.Path, got b'red.onnx'"),
+        ({"path": None}, "path must be a str or a pathlib.Path, got None"),
+        ({"path": "none.onnx"}, "none.onnx: no such file; dlink-export writes .onnx files, dlink-build plans"),
+        ({"path": "none.plan"}, "none.plan: no such file; dlink-export writes .onnx files, dlink-build plans"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_by_name(tmp_path, given, message):
+    path = write_pointwise(tmp_path / "red.onnx", Spec(tile=64))
+    with pytest.raises(BadInput, match=message):
+        open_model(**{"path": path, **given})
+
+
+def test_a_folder_is_no_model(tmp_path):
+    (tmp_path / "roads.onnx").mkdir()
+    with pytest.raises(BadInput, match="roads.onnx: a folder; dlink-export writes"):
+        open_model(tmp_path / "roads.onnx")
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    path = write_pointwise(tmp_path / "red.onnx", Spec(tile=64))
+    with open_model(path, halo=np.int64(8), threads=np.int32(1), threshold=np.float32(0.5)) as model:
+        assert model.mask(image(8, 8), np.int64(1)).shape == (8, 8)
+
+
+def test_a_model_that_is_not_opened_after_all_is_freed(tmp_path):
+    path = write_pointwise(tmp_path / "red.onnx", Spec(tile=64))
+    before = len(LIVES)
+    with pytest.raises(BadInput):
+        open_model(path, halo=32)
+    assert len(LIVES) == before
+
+
+@pytest.mark.parametrize("views", [True, "8", 8.0, [8]])
+def test_views_that_are_no_number_are_refused(model, views):
+    with pytest.raises(BadInput, match="views must be 8, 4, 1 or adaptive, got"):
+        model.mask(image(8, 8), views)

@@ -99,7 +99,8 @@ def test_a_foreign_spec_has_its_message(change, message):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[1]", "3", "null", "[" * 10_000, '{"format": 1, "gsd_m": Infinity}', '{"gsd_m": NaN}', "9" * 5000]
+    "text",
+    ["", "{", "[1]", "3", "null", "[" * 10_000, '{"format": 1, "gsd_m": Infinity}', '{"gsd_m": NaN}', "9" * 5000],
 )
 def test_what_is_no_json_object_is_refused(text):
     with pytest.raises(BadModel, match=r"m.onnx: its spec is not (JSON|a JSON object)") as e:

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 from tests.calibrated import quantise, run, scenes, small
 from tests.fake_tensorrt import API
+from tests.models import save
 from tests.test_export import SIDE
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +26,7 @@ def files(tmp_path_factory):
     found = {p: small("dlinknet34", home / f"{p}.onnx", p) for p in ("fp32", "fp16")}
     for name, deconv in (("int8", "int8"), ("int8c", "conv")):
         found[name] = home / f"{name}.onnx"
-        onnx.save_model(quantise(found["fp32"], deconv), found[name])
+        save(quantise(found["fp32"], deconv), found[name])
     return found
 
 

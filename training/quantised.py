@@ -27,6 +27,7 @@ from dlink.calib.sample import Sample
 from dlink.training.loop import poly, set_rate
 from dlink.trt_runtime.errors import BadInput, CheckFailed
 from dlink.trt_runtime.files import replacing
+from dlink.trt_runtime.onnx_bytes import write_sealed
 from dlink.trt_runtime.views import ALL, look
 
 GRADIENT = 1.0  # the largest norm of a step's
@@ -175,7 +176,7 @@ def finetune(
     result = Result(f"{method}, fine-tuned", tuple(units), tuple(scores), len(sample.held), judge.labelled, found)
     stamp(model, graph, result)
     with replacing(out) as part:
-        onnx.save_model(model, part)
+        write_sealed(model.SerializeToString(), part)
     return Tuned(result, tuple(before), tuple(losses))
 
 

@@ -7,7 +7,7 @@ with open_model("roads.onnx") as model:
 """
 
 from collections.abc import Sequence
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 
 from dlink.trt_runtime.adaptive import DOUBT
@@ -70,5 +70,19 @@ def open_model(
         are copied while another one's are computed.
     doubt: above which a tile gets all eight views where views="adaptive".
     """
-    opening = Opening(threads, tuple(map(Path, keys)), require_verdict, slots)
-    return Segmenter(open_backend(Path(path), opening), halo=halo, threshold=threshold, doubt=doubt)
+    if isinstance(keys, str | bytes | PathLike):
+        raise BadInput(f"keys must be a sequence of paths, got {keys!r:.40}; write keys=[{keys!r:.40}]")
+    opening = Opening(threads, tuple(path_of("keys", key) for key in keys), require_verdict, slots)
+    backend = open_backend(path_of("path", path), opening)
+    try:
+        return Segmenter(backend, halo=halo, threshold=threshold, doubt=doubt)
+    except BaseException:
+        backend.close()
+        raise
+
+
+def path_of(name: str, value: object) -> Path:
+    """An argument that must be a path in text."""
+    if not isinstance(value, str | PathLike) or isinstance(fspath(value), bytes):
+        raise BadInput(f"{name} must be a str or a pathlib.Path, got {value!r:.40}")
+    return Path(value)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dlink.trt_runtime.backend import Backend, Form, Probs, Running, Tiles, formed
-from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.spec import Spec
+from dlink.trt_runtime.values import real
 from dlink.trt_runtime.views import ALL
 
 DOUBT = 0.056  # see "Adaptive views" in DESIGN.md
@@ -24,9 +24,8 @@ class Adaptive:
     """A Backend around another one; `views` of a call mean nothing to it."""
 
     def __init__(self, backend: Backend, doubt: float = DOUBT) -> None:
-        if not 0 <= doubt <= MOST:
-            raise BadInput(f"doubt must be from 0 to {MOST}, got {doubt}")
-        self.backend, self.doubt = backend, doubt
+        self.backend = backend
+        self.doubt = real("doubt", doubt, f"from 0 to {MOST}", lambda d: 0 <= d <= MOST)
         self.spec: Spec = backend.spec
         self.max_tiles, self.slots = backend.max_tiles, 1
         self.engine, self.executed = backend.engine, backend.executed

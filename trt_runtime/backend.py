@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dlink.trt_runtime.errors import BadInput, Closed, DlinkError, EngineFailed, NoProbability
 from dlink.trt_runtime.life import CLOSED, ENGINES, check_process
 from dlink.trt_runtime.spec import Spec
+from dlink.trt_runtime.values import whole
 from dlink.trt_runtime.views import TURN, check_views, look, unlook
 
 Tiles: TypeAlias = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]  # each (S, S, 3) RGB
@@ -25,6 +26,7 @@ Form: TypeAlias = Literal["probability", "level", "mask"]  # float32 in [0, 1]; 
 Roads: TypeAlias = NDArray[Any]  # (N, S, S) in the form that was asked for
 Running: TypeAlias = Callable[[], Roads]  # call it for the result; it waits until it is there
 
+MOST_THREADS, MOST_SLOTS = 1024, 64
 SLACK = 2e-3  # outside [0, 1] that is rounding: an ensemble's weights sum to 1 within 1e-3
 
 
@@ -212,6 +214,13 @@ class Opening:
     require_verdict: bool = False
     slots: int = 2
 
+    def __post_init__(self) -> None:
+        if self.threads is not None:
+            whole("threads", self.threads, 1, MOST_THREADS)
+        whole("slots", self.slots, 1, MOST_SLOTS)
+        if not isinstance(self.require_verdict, bool):
+            raise BadInput(f"require_verdict must be True or False, got {self.require_verdict!r:.40}")
+
 
 PLAIN = Opening()
 
@@ -223,7 +232,8 @@ def open_backend(path: Path, opening: Opening = PLAIN) -> Backend:
     """The Backend for a model file: OpenVINO for .onnx, TensorRT for .plan."""
     if path.suffix not in OPENERS:
         raise BadInput(f"{path}: not a model; expected a name ending in {' or '.join(OPENERS)}")
-    if opening.slots < 1:
-        raise BadInput(f"slots must be 1 or more, got {opening.slots}")
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise BadInput(f"{path}: {found}; dlink-export writes .onnx files, dlink-build plans")
     backend: Backend = import_module(OPENERS[path.suffix]).open(path, opening)
     return backend

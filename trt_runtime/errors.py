@@ -17,6 +17,8 @@ A message names the file or option, what was found, and what would do. Anything 
 its traceback. A missing package stays Python's own ModuleNotFoundError.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -76,3 +78,13 @@ class NoProbability(EngineFailed):
 
 class GpuFailed(EngineFailed):
     """CUDA or TensorRT failed while a model ran."""
+
+
+@contextmanager
+def within(what: object) -> Iterator[None]:
+    """Say of an engine's failure in which picture, or by which model, it was."""
+    try:
+        yield
+    except EngineFailed as e:
+        e.args = (f"{what}: {e}",)
+        raise

@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from dlink.trt_runtime.errors import BadModel, BadPlan
 from dlink.trt_runtime.files import replacing

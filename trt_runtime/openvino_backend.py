@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dlink.trt_runtime.backend import PLAIN, HostBackend, Net, Opening, Probs
 from dlink.trt_runtime.errors import BadInput, BadModel
 from dlink.trt_runtime.executed import executed, say
+from dlink.trt_runtime.onnx_bytes import read_onnx
 from dlink.trt_runtime.quiet_openvino import openvino
 from dlink.trt_runtime.spec import Spec
 
@@ -23,44 +24,34 @@ def open(path: Path, opening: Opening = PLAIN) -> HostBackend:
     if opening.keys or opening.require_verdict:
         raise BadInput(f"{path}: signatures and verdicts are of plans; build one with dlink-build")
     model, spec = read(path)
-    compiled = compile(model, spec, opening.threads)
+    try:
+        compiled = compile(model, spec, opening.threads)
+    except RuntimeError as e:
+        raise BadModel(f"{path}: OpenVINO can't run it: {why(e)}; export it again") from e
     shares = executed(compiled)
     used = compiled.get_property("INFERENCE_NUM_THREADS")
     engine = f"OpenVINO {openvino.__version__.partition('-')[0]}, {say(shares)}, {used} threads"
     return HostBackend(network(compiled), spec, engine=engine, executed=shares)
 
 
-def load(path: Path) -> tuple[openvino.Model, dict[str, str]]:
-    """The graph of an ONNX file, and its metadata."""
-    data = path.read_bytes()  # not the path: weights in other files would be followed from there
-    try:
-        model = openvino.Core().read_model(data)
-    except RuntimeError as e:
-        raise BadModel(f"{path}: {why(e)}") from e
-    metadata = model.get_rt_info()["framework"] if model.has_rt_info("framework") else {}
-    return model, {key: str(any.value) for key, any in metadata.items()}
-
-
 def read(path: Path) -> tuple[openvino.Model, Spec]:
-    """The graph of an ONNX file of ours, its tile's size fixed, and its Spec."""
-    model, metadata = load(path)
-    spec = Spec.of_onnx(metadata, path)
-    ends = [str(port.partial_shape) for port in (*model.inputs, *model.outputs)]
-    side = spec.tile
-    if [e.partition(",")[2] for e in ends] != [f"3,{side},{side}]", f"1,{side},{side}]"]:
-        raise BadModel(
-            f"{path}: its ends are {' and '.join(ends)}, its spec wants [?,3,{side},{side}] and [?,1,{side},{side}]; "
-            f"export it again"
-        )
-    model.reshape([1, 3, side, side])
-    return model, spec
+    """The graph of an ONNX file of ours, for one tile at a time, and its Spec."""
+    file = read_onnx(path)
+    side = file.spec.tile
+    try:
+        model = openvino.Core().read_model(
+            file.data
+        )  # not the path: weights in other files would be followed from there
+        model.reshape([1, 3, side, side])
+    except RuntimeError as e:
+        raise BadModel(f"{path}: OpenVINO does not read it: {why(e)}; export it again") from e
+    return model, file.spec
 
 
 def why(e: RuntimeError) -> str:
+    """OpenVINO's own words, without where in its sources they come from."""
     said = [line.strip() for line in str(e).splitlines() if line.strip() and not line.startswith("Exception from")]
-    if any("external data" in line for line in said):
-        return "its weights are in another file; write one file with dlink-export (or onnx.save_model)"
-    return f"not an ONNX model, or a damaged one; OpenVINO says: {said[-1] if said else e}"
+    return said[-1][:200] if said else str(e)[:200]
 
 
 def compile(model: openvino.Model, spec: Spec, threads: int | None) -> openvino.CompiledModel:
@@ -68,8 +59,6 @@ def compile(model: openvino.Model, spec: Spec, threads: int | None) -> openvino.
     if spec.precision == "fp32":
         options["INFERENCE_PRECISION_HINT"] = "f32"
     if threads is not None:
-        if threads < 1:
-            raise BadInput(f"threads must be 1 or more, got {threads}")
         options["INFERENCE_NUM_THREADS"] = threads
     return openvino.compile_model(model, "CPU", options)
 

@@ -154,7 +154,7 @@ def put(batch: list[Piece], found: Roads) -> None:
 
 
 def fail(batch: list[Piece], error: Exception) -> None:
-    """The images of a batch have failed, or those alone whose tiles are at fault; what else of them waits is left out."""
+    """The images of a batch have failed, or those whose tiles are at fault; what else of them waits is left out."""
     if isinstance(error, NoProbability):
         for at in error.tiles:
             settle(batch[at].job, error=placed([piece.window for piece in batch], at))

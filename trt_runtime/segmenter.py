@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from numbers import Integral
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, cast
 from weakref import finalize
@@ -16,11 +17,13 @@ from dlink.trt_runtime.backend import Backend, Form, Probs, Roads, Running, form
 from dlink.trt_runtime.errors import BadInput, NoProbability
 from dlink.trt_runtime.life import Life
 from dlink.trt_runtime.pipeline import Pipeline
-from dlink.trt_runtime.spec import Spec
+from dlink.trt_runtime.spec import LARGEST_TILE, Spec
+from dlink.trt_runtime.values import real, whole
 from dlink.trt_runtime.views import BY_COUNT
 from dlink.trt_runtime.windows import Window, cover, placed, square
 
 HALO = 64  # px; measured, see "Halo" in DESIGN.md
+MOST_HALO = LARGEST_TILE // 2
 
 Image: TypeAlias = NDArray[np.uint8]
 Mask: TypeAlias = NDArray[np.uint8]
@@ -40,10 +43,10 @@ class Segmenter:
         self, backend: Backend, *, halo: int | None = None, threshold: float | None = None, doubt: float = DOUBT
     ) -> None:
         self.backend = backend
-        self.halo = default_halo(backend.spec) if halo is None else halo
-        self.threshold = backend.spec.threshold if threshold is None else threshold
-        if not 0 <= self.threshold < 1:
-            raise BadInput(f"threshold must be in [0, 1), got {self.threshold}")
+        self.halo = default_halo(backend.spec) if halo is None else whole("halo", halo, 0, MOST_HALO)
+        self.threshold = backend.spec.threshold
+        if threshold is not None:
+            self.threshold = real("threshold", threshold, "in [0, 1)", lambda t: 0 <= t < 1)
         cover(1, 1, backend.spec.tile, self.halo)  # refuses a halo that does not fit
         self.adaptive = Adaptive(backend, doubt)
         self.life = Life(backend)
@@ -171,9 +174,9 @@ def views_of(count: int | None) -> Sequence[int] | None:
     """The views that a number of them stands for; None, the model's own, stays None."""
     if count is None:
         return None
-    if count not in BY_COUNT:
+    if isinstance(count, bool) or not isinstance(count, Integral) or count not in BY_COUNT:
         raise BadInput(f"views must be {', '.join(map(str, BY_COUNT))} or adaptive, got {count}")
-    return BY_COUNT[count]
+    return BY_COUNT[int(count)]
 
 
 def as_mask(prob: Probs, threshold: float) -> Mask:

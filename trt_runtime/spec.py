@@ -129,7 +129,8 @@ class Spec:
         if format != FORMAT or isinstance(format, bool):
             raise BadModel(f"{path}: spec of format {str(format)[:40]}, this dlink reads {FORMAT}; export it again")
         if unknown := sorted(given.keys() - {f.name for f in fields(cls)}):
-            raise BadModel(f"{path}: its spec has keys this dlink does not know: {', '.join(unknown)[:80]}; update dlink")
+            names = ", ".join(unknown)[:80]
+            raise BadModel(f"{path}: its spec has keys this dlink does not know: {names}; update dlink")
         try:
             return cls(**given)
         except BadInput as e:

@@ -1,11 +1,16 @@
-"""JSON as frozen dataclasses: every value is of the type that its field says, and nothing is missing or unknown."""
+"""Values at the door: JSON as frozen dataclasses, whose fields say what it must hold, and callers' arguments."""
 
 import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from numbers import Integral, Real
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from dlink.trt_runtime.errors import BadInput
 
 T = TypeVar("T")
 Readers = Mapping[type, Callable[[Any], Any]]  # how some types are read, where the way below is not theirs
@@ -59,3 +64,17 @@ def value_of(hint: Any, value: Any, name: str, readers: Readers) -> Any:
     if type(value) is not hint:
         raise TypeError(f"{name} is {str(value)[:40]!r}, which is no {getattr(hint, '__name__', hint)}")
     return value
+
+
+def whole(name: str, value: Any, least: int, most: int) -> int:
+    """An argument that must be a whole number, NumPy's too; BadInput names it."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or not least <= int(value) <= most:
+        raise BadInput(f"{name} must be a whole number from {least} to {most}, got {value!r:.40}")
+    return int(value)
+
+
+def real(name: str, value: Any, words: str, fits: Callable[[float], bool]) -> float:
+    """An argument that must be a number which fits; BadInput names it and says in `words` which do."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real) or not fits(float(value)):
+        raise BadInput(f"{name} must be {words}, got {value!r:.40}")
+    return float(value)
