@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from dlink.calib.network import CONVOLUTIONS, Network, layer_name
 from dlink.calib.sample import Sample
 from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.quiet_onnxruntime import onnxruntime
 from dlink.trt_runtime.spec import Spec
 from dlink.trt_runtime.views import ALL, look
 

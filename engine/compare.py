@@ -21,6 +21,7 @@ from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 from polygraphy.common import TensorMetadata
 from polygraphy.comparator import Comparator
 
+import dlink.trt_runtime.quiet_onnxruntime  # noqa: F401  # before Polygraphy imports ONNX Runtime
 from dlink.engine.graph import Graph
 from dlink.engine.versions import config_for, find_compiler, graph_for
 from dlink.trt_runtime.manifest import Options

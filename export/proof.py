@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from dlink.export.balance import HALF_MAX, overflow
 from dlink.export.torch_backend import network
 from dlink.nets.network import RoadNet
 from dlink.trt_runtime.errors import CheckFailed
+from dlink.trt_runtime.quiet_onnxruntime import onnxruntime
 from dlink.trt_runtime.spec import Spec
 
 MAX_DIFFERENCE = 1e-4  # of any FP32 probability

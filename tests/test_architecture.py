@@ -67,3 +67,15 @@ for step in STEPS:
     lines = result.stdout.splitlines()
     assert len(lines) == 13
     assert all(line.endswith("[]") for line in lines), lines
+
+
+@pytest.mark.parametrize("library", ["openvino", "onnxruntime"])
+def test_engines_with_telemetry_are_imported_where_it_is_switched_off_alone(library):
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in MAY_IMPORT
+        for path in (ROOT / folder).rglob("*.py")
+        for _, name in imported(path)
+        if name.split(".")[0] == library and "peers" not in path.parts
+    }
+    assert found == {f"trt_runtime/quiet_{library}.py"}
