@@ -215,7 +215,9 @@ def test_other_samples_are_refused_with_what_mends_them(tmp_path, plain, image, 
         segment(write(tmp_path / "a.tif", image, **kind), plain)
 
 
-@pytest.mark.parametrize(("share", "message"), [(0.5, "damaged or cut short; GDAL says: .+"), (0.001, "GDAL says: .+")])
+@pytest.mark.parametrize(
+    ("share", "message"), [(0.5, "cut short, its compressed block .+ lacks .+"), (0.001, "GDAL says: .+")]
+)
 def test_a_truncated_file_leaves_nothing_behind(tmp_path, image, plain, share, message):
     layout = {"compress": "deflate", "tiled": True, "blockxsize": 128, "blockysize": 128}
     path = write(tmp_path / "a.tif", image, crs=ROTATED, **layout)

@@ -112,7 +112,7 @@ def test_an_existing_output_is_replaced(run, tmp_path, image):
         (
             "short.jpg",
             cv2.imencode(".jpg", np.zeros((99, 99, 3), np.uint8))[1].tobytes()[:-60],
-            "no picture, or a damaged",
+            "a JPEG that is cut short",
         ),
         (
             "short.tif",

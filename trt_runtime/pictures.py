@@ -9,11 +9,10 @@ Pixels come as read_image gives them: a JPEG that its EXIF tag turns is turned f
 show it.
 """
 
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -22,16 +21,12 @@ from dlink.trt_runtime.backend import Form, Roads
 from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.images import SUFFIXES, Image, find_images, read_image, write_image
 from dlink.trt_runtime.segmenter import Mask, Segmenter, Views, as_mask
+from dlink.trt_runtime.tiff import directories
 from dlink.trt_runtime.windows import Window, cover
 
 # ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory (OGC 19-008r4) and RPCCoefficient (GDAL's)
 GEO_TAGS = {33550, 33922, 34264, 34735, 50844}
 WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
-# By version, 42 for TIFF and 43 for BigTIFF: where the directory's offset stands, its type, that of the directory's
-# count of tags, and the bytes a tag takes (TIFF 6.0, section 2; https://www.awaresystems.be/imaging/tiff/bigtiff.html)
-TIFF_LAYOUTS = {42: (4, "I", "H", 12), 43: (8, "Q", "Q", 20)}
-BYTE_ORDERS = {b"II": "<", b"MM": ">"}
-MOST_TAGS = 4096  # of a TIFF's directory that are looked at; real ones have some thirty
 LOSSLESS = (".png", ".tif", ".tiff")
 COLOUR = (255, 0, 255)  # of roads in an overlay: magenta, which the ground seldom is
 
@@ -156,32 +151,10 @@ def georeferenced(path: Path) -> bool:
     """
     try:
         with path.open("rb") as file:
-            tags = tiff_tags(file)
+            tags = next(directories(file), {})
     except OSError:
         return False
-    return bool(tags & GEO_TAGS) or (bool(tags) and any(path.with_suffix(s).exists() for s in WORLD_FILES))
-
-
-def tiff_tags(file: BinaryIO) -> set[int]:
-    """The tags of the first directory of a TIFF or BigTIFF; none of another file or a damaged one."""
-    head = file.read(16)
-    if head[:2] not in BYTE_ORDERS:
-        return set()
-    order = BYTE_ORDERS[head[:2]]
-    try:
-        version = struct.unpack_from(order + "H", head, 2)[0]
-        where, offset, count, entry = TIFF_LAYOUTS[version]
-        file.seek(struct.unpack_from(order + offset, head, where)[0])
-        many = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
-    except (
-        struct.error,
-        KeyError,
-        ValueError,
-        OverflowError,
-    ):  # too short, another version, an offset beyond all files
-        return set()
-    entries = file.read(min(many, MOST_TAGS) * entry)
-    return {struct.unpack_from(order + "H", entries, i)[0] for i in range(0, len(entries) - 1, entry)}
+    return bool(tags.keys() & GEO_TAGS) or (bool(tags) and any(path.with_suffix(s).exists() for s in WORLD_FILES))
 
 
 def segment_picture(job: Job, model: Segmenter, how: How, tick: Tick) -> None:
