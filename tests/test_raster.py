@@ -61,7 +61,7 @@ def segment(path, model, probability=False, overlay=None):
     out = path.with_name("out.tif")
     ticks = []
     job = Job(path, out, overlay, geo=True)
-    raster.segment_raster(job, model, How(probability=probability), lambda done, total: ticks.append((done, total)))
+    raster.segment_raster(job, model, How(probability=probability), lambda *tick: ticks.append(tick), print)
     assert ticks[-1][0] == ticks[-1][1] == len(ticks)
     return rasterio.open(out)
 
@@ -279,7 +279,8 @@ def peak():
 
 with open_model(sys.argv[1], threads=1) as model:
     for path in map(Path, sys.argv[2:]):
-        segment_raster(Job(path, path.with_name("out.tif"), None, True), model, How(), lambda done, total: None)
+        job = Job(path, path.with_name("out.tif"), None, True)
+        segment_raster(job, model, How(), lambda done, total: None, lambda words: None)
         print(peak())
 """
 

@@ -18,15 +18,16 @@ PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"  # how they begin
 # A byte after 0xff is a marker but for stuffing (00), fill (ff) and restarts (d0 to d7), which stand between pixels.
 MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 BASELINE, TABLES, SCAN, EOI, BARE = (0xC0, 0xC1), 0xC4, 0xDA, 0xD9, (0x01, 0xD8)  # T.81, table B.1; BARE have no length
+FRAMES, FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}, struct.Struct(">xHH")  # with height and width (B.2.2)
 ZEROS = bytes(128)  # with the tables of T.81, K.3, these are five blocks
 
 
-def check_format(path: Path, data: bytes) -> None:
-    """Raise BadInput for a PNG or a JPEG that is damaged or cut short, as far as its bytes say so."""
+def check_format(path: Path, data: bytes) -> tuple[int, int] | None:
+    """Height and width of a PNG or a JPEG, None of another file; BadInput if its bytes show that it is damaged."""
     if data.startswith(PNG):
         check_png(path, data)
-    elif data.startswith(JPEG):
-        check_jpeg(path, data)
+        return struct.unpack_from(">I", data, 20)[0], struct.unpack_from(">I", data, 16)[0]
+    return check_jpeg(path, data) if data.startswith(JPEG) else None
 
 
 def check_png(path: Path, data: bytes) -> None:
@@ -42,16 +43,18 @@ def check_png(path: Path, data: bytes) -> None:
         at += 12 + length
 
 
-def check_jpeg(path: Path, data: bytes) -> None:
-    at, zeros_mean = len(JPEG), dict[int, int]()
+def check_jpeg(path: Path, data: bytes) -> tuple[int, int] | None:
+    at, shape, zeros_mean = len(JPEG), None, dict[int, int]()
     baseline = lossy = False
     while found := MARKER.search(data, at):
         marker, start = found[1][0], found.start()
         if lossy and data.find(ZEROS, at, start) >= 0:
             raise BadInput(f"{path}: a damaged JPEG, zeros stand where its pixels should; copy it again")
         if marker == EOI:
-            return
+            return shape
         at, body = segment(data, found.end()) if marker not in BARE else (found.end(), b"")
+        if marker in FRAMES and len(body) >= FRAME.size:
+            shape = FRAME.unpack_from(body)
         baseline = baseline or marker in BASELINE
         if marker == TABLES:
             zeros_mean |= meaning_of_zeros(body)

@@ -12,7 +12,7 @@ an LZW or PackBits TIFF, which then hold other pixels that are as valid.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -43,6 +43,7 @@ DAMAGE = re.compile(
 ROAD = 128  # a label is road where it is at least this (DeepGlobe's convention)
 
 Image: TypeAlias = NDArray[np.uint8]
+Begin: TypeAlias = Callable[[int, int], None]  # called with a picture's height and width before it is decoded
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class TileFile:
     label: Path | None
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, begin: Begin | None = None) -> Image:
     """uint8 (H, W, 3) RGB."""
-    pixels = decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    pixels = decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, begin)
     if pixels.dtype != np.uint8:
         raise BadInput(f"{path}: {pixels.dtype} samples; convert it to 8 bits (gdal_translate -ot Byte -scale)")
     for top in range(0, len(pixels), ROWS):  # BGR to RGB in place: a second copy of a large picture is gigabytes
@@ -75,13 +76,16 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
     return decode(path, cv2.IMREAD_GRAYSCALE)
 
 
-def decode(path: Path, flags: int) -> Image:
+def decode(path: Path, flags: int, begin: Begin | None = None) -> Image:
     """Every pixel of a picture as OpenCV gives them, or BadInput. This is the one place where files become pixels."""
     data = path.read_bytes()
     if not data:
         raise BadInput(f"{path}: an empty file, not a picture")
-    check_format(path, data)
-    Checker(path, BytesIO(data)).check()
+    shape = check_format(path, data)
+    tiff = Checker(path, BytesIO(data))
+    if begin and (known := shape or (tiff.blocks and tiff.blocks.shape)):
+        begin(*known)
+    tiff.check()
     try:
         with listening() as said:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -116,7 +120,7 @@ def damage(line: str) -> str:
 
 def write_image(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
     """Write (H, W) or RGB (H, W, 3) in the format that the name says, whole or not at all."""
-    bgr = pixels if pixels.ndim == 2 else pixels[..., ::-1]
+    bgr = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     ok, data = cv2.imencode(path.suffix, np.ascontiguousarray(bgr))
     if not ok:
         raise BadInput(f"{path}: OpenCV can't encode {pixels.dtype} {pixels.shape} as {path.suffix}")

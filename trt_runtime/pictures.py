@@ -11,26 +11,34 @@ show it.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from dlink.trt_runtime.backend import Form, Roads
 from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.images import SUFFIXES, Image, find_images, read_image, write_image
 from dlink.trt_runtime.segmenter import Mask, Segmenter, Views, as_mask
 from dlink.trt_runtime.tiff import directories
-from dlink.trt_runtime.windows import Window, cover
+from dlink.trt_runtime.windows import Span, Window, cover, spans
 
 # ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory (OGC 19-008r4) and RPCCoefficient (GDAL's)
 GEO_TAGS = {33550, 33922, 34264, 34735, 50844}
 WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
 LOSSLESS = (".png", ".tif", ".tiff")
 COLOUR = (255, 0, 255)  # of roads in an overlay: magenta, which the ground seldom is
+TINT = ((np.arange(256)[:, None, None] * 6 + np.array(COLOUR) * 4) // 10).astype(
+    np.uint8
+)  # (256, 1, 3), by a pixel's value
+LARGE = 50_000_000  # pixels from which on reading, writing and painting take seconds each
+STRIPE = 1024  # rows
 
 Tick: TypeAlias = Callable[[int, int], None]  # called with (windows done, all windows)
+Doing: TypeAlias = Callable[[str], None]  # called with what begins now and takes seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,19 +165,44 @@ def georeferenced(path: Path) -> bool:
     return bool(tags.keys() & GEO_TAGS) or (bool(tags) and any(path.with_suffix(s).exists() for s in WORLD_FILES))
 
 
-def segment_picture(job: Job, model: Segmenter, how: How, tick: Tick) -> None:
+def begin(doing: Doing, what: str, height: int, width: int) -> None:
+    """Tell what begins now, where so many pixels make it long."""
+    if height * width >= LARGE:
+        doing(f"{what} {width} x {height} px")
+
+
+def segment_picture(job: Job, model: Segmenter, how: How, tick: Tick, doing: Doing) -> None:
     """Write the mask of a picture, and its overlay if the job has one."""
     try:
-        image = read_image(job.image)
+        image = read_image(job.image, partial(begin, doing, "reading"))
     except OSError as e:  # of this image alone, unlike an output that can't be written
         raise BadInput(f"{job.image}: {e.strerror}") from e
-    roads = np.empty(image.shape[:2], np.float32 if how.probability else np.uint8)
-    for window, core in pieces(model, lambda w: image[w.outer], image.shape[:2], how, tick):
+    shape = image.shape[0], image.shape[1]
+    begin(doing, "finding the roads in", *shape)
+    roads = np.empty(shape, np.float32 if how.probability else np.uint8)
+    for window, core in pieces(model, lambda w: image[w.outer], shape, how, tick):
         roads[window.core] = core
     job.out.parent.mkdir(parents=True, exist_ok=True)
-    write_image(job.out, np.rint(roads * 65535).astype(np.uint16) if how.probability else roads)
+    begin(doing, "writing", *shape)
+    write_image(job.out, levels(roads) if how.probability else roads)
     if job.overlay:
-        write_image(job.overlay, paint(image, mask_of(roads, model, how)))
+        begin(doing, "painting", *shape)
+        for rows in stripes(shape[0]):
+            image[rows.core] = paint(image[rows.core], mask_of(roads[rows.start : rows.stop], model, how), rows.inner)
+        write_image(job.overlay, image)
+
+
+def levels(roads: Roads) -> NDArray[np.uint16]:
+    """Probabilities in 16 bits, 65535 for 1."""
+    out = np.empty(roads.shape, np.uint16)
+    for rows in stripes(len(roads)):
+        out[rows.core] = np.rint(roads[rows.core] * 65535)
+    return out
+
+
+def stripes(height: int) -> list[Span]:
+    """A picture's rows a few at a time, with one more on either side: what is made of a large one is not made twice."""
+    return spans(height, STRIPE, 1)
 
 
 def pieces(
@@ -188,12 +221,13 @@ def mask_of(roads: Roads, model: Segmenter, how: How) -> Mask:
     return as_mask(roads, model.threshold) if how.probability else roads
 
 
-def paint(image: Image, mask: Mask) -> Image:
-    """The image (H, W, 3) with its roads tinted and a line of one pixel along their inside."""
-    road = mask > 0
-    line = road & (cv2.erode(mask, np.ones((3, 3), np.uint8)) == 0)
-    colour = np.array(COLOUR, np.uint16)
+def paint(image: Image, mask: Mask, inner: slice = slice(None)) -> Image:
+    """The image (H, W, 3) with its roads tinted and a line of one pixel along their inside.
+
+    The mask may have more rows around those of the image, which are its `inner` ones.
+    """
+    line = ((mask > 0) & (cv2.erode(mask, np.ones((3, 3), np.uint8)) == 0))[inner]
     out: Image = image.copy()
-    out[road] = (image[road].astype(np.uint16) * 6 + colour * 4) // 10
-    out[line] = colour
+    cv2.copyTo(cv2.LUT(image, TINT), np.ascontiguousarray(mask[inner]), out)
+    out[line] = COLOUR
     return out

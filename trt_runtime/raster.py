@@ -33,7 +33,7 @@ from rasterio.windows import Window as Box
 from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.files import replacing
 from dlink.trt_runtime.images import Image
-from dlink.trt_runtime.pictures import How, Job, Tick, mask_of, paint, pieces
+from dlink.trt_runtime.pictures import Doing, How, Job, Tick, begin, mask_of, paint, pieces
 from dlink.trt_runtime.segmenter import Segmenter
 from dlink.trt_runtime.spec import RED_GREEN_BLUE
 from dlink.trt_runtime.tiff import Checker
@@ -49,7 +49,7 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError)  # rasterio wraps most of the latt
 Valid = NDArray[np.bool_]  # where there is data
 
 
-def segment_raster(job: Job, model: Segmenter, how: How, tick: Tick) -> None:
+def segment_raster(job: Job, model: Segmenter, how: How, tick: Tick, doing: Doing) -> None:
     """Write the road mask of a GeoTIFF, and its overlay if the job has one."""
     kind = {"dtype": "float32", "predictor": 3} if how.probability else {"dtype": "uint8"}
     with ExitStack() as stack:
@@ -68,6 +68,7 @@ def segment_raster(job: Job, model: Segmenter, how: How, tick: Tick) -> None:
             out.put(window, roads[None], valid)
             if over:
                 over.put(window, np.moveaxis(paint(image, mask_of(roads, model, how)), -1, 0), valid)
+        begin(doing, "reading back", *source.shape)
 
 
 @contextmanager
