@@ -82,12 +82,7 @@ def workers(jobs: "list[Job]") -> "dict[bool, Work]":
     return {False: segment_picture, True: segment_raster}
 
 
-def run(
-    jobs: "list[Job]",
-    work: "dict[bool, Callable[[Job, Segmenter, How, Tick, Doing], None]]",
-    model: "Segmenter",
-    how: "How",
-) -> int:
+def run(jobs: "list[Job]", work: "dict[bool, Work]", model: "Segmenter", how: "How") -> int:
     """Do the jobs; how many failed. A single one's error is raised; of many, each is a line on stderr."""
     show = progress("segment")
     alone = len(jobs) == 1

@@ -2,7 +2,7 @@
 
 libjpeg decodes damaged data to something, and libtiff to what was in memory; both tell stderr alone. So for one call
 the process's file descriptor 2 leads to a file. Lines that others wrote meanwhile are passed on afterwards. One
-thread at a time listens, and no process is forked meanwhile, so that none inherits the file.
+thread at a time listens, and os.fork waits for it; a program that another thread starts just then keeps the file.
 """
 
 import os

@@ -31,9 +31,8 @@ GEO_TAGS = {33550, 33922, 34264, 34735, 50844}
 WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
 LOSSLESS = (".png", ".tif", ".tiff")
 COLOUR = (255, 0, 255)  # of roads in an overlay: magenta, which the ground seldom is
-TINT = ((np.arange(256)[:, None, None] * 6 + np.array(COLOUR) * 4) // 10).astype(
-    np.uint8
-)  # (256, 1, 3), by a pixel's value
+# What an overlay makes of each value of a pixel where there is road, (256, 1, 3).
+TINT = ((np.arange(256)[:, None, None] * 6 + np.array(COLOUR) * 4) // 10).astype(np.uint8)
 LARGE = 50_000_000  # pixels from which on reading, writing and painting take seconds each
 STRIPE = 1024  # rows
 

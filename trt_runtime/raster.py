@@ -14,6 +14,7 @@ two, the first as grey. Only bands of 8 bits are taken.
 
 import errno
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -45,6 +46,8 @@ BLOCK = 256  # side of the result's blocks, px
 SIDECARS = (".aux.xml", ".msk", ".ovr")  # what GDAL and its users keep beside a GeoTIFF
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)  # rasterio wraps most of the latter, not all
+
+DECODER = re.compile(r"\b(\w*Decode|JPEGLib):")  # in a warning: it is of pixels, not of tags
 
 Valid = NDArray[np.bool_]  # where there is data
 
@@ -265,9 +268,10 @@ def remove_sidecars(path: Path) -> None:
 
 @contextmanager
 def warned() -> Iterator[list[str]]:
-    """What GDAL warns of while it decodes pixels; rasterio logs it, and GDAL then gives pixels that nobody wrote."""
+    """What GDAL's decoders warn of; rasterio logs it, and the pixels are then others than those that were written."""
     said: list[str] = []
     log, handler = logging.getLogger("rasterio"), logging.Handler(logging.WARNING)
+    handler.addFilter(lambda record: bool(DECODER.search(record.getMessage())))
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     before = log.level
     log.addHandler(handler)
