@@ -12,7 +12,7 @@ from dlink.training.loop import train
 from dlink.training.losses import bce_dice
 from dlink.training.recipe import Recipe
 from dlink.trt_runtime import BadInput, BadModel, Spec
-from dlink.trt_runtime.images import find_tiles, write_image
+from dlink.trt_runtime.images import TileFile, find_tiles, write_image
 
 SMALL = {"width": 0.125, "crop": 64, "batch": 2, "rate": 1e-3}
 
@@ -124,6 +124,18 @@ def test_what_cannot_be_trained_on_is_refused(tiles, tmp_path):
     write_image(tmp_path / "x.png", np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(BadInput, match="no labels; training needs <id>_mask.png"):
         train(find_tiles(tmp_path), tmp_path / "b.th", Recipe(width=0.125, crop=64))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_picture_is_one_line_whoever_loads_it(tiles, tmp_path, workers):
+    path = tmp_path / "a_sat.jpg"
+    path.write_bytes(tiles[0].image.read_bytes()[:-99])
+    bad = [TileFile("a", path, tiles[0].label), *tiles[1:]]
+    with pytest.raises(
+        BadInput, match=r"a_sat.jpg: a JPEG that is cut short or damaged, its end is missing; copy it again$"
+    ) as e:
+        train(bad, tmp_path / "net.th", Recipe(**SMALL, epochs=1), workers=workers)
+    assert "\n" not in str(e.value)
 
 
 def test_a_begun_training_is_not_overwritten_and_resumed_only_as_it_was(tiles, tmp_path):

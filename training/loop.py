@@ -34,7 +34,7 @@ from dlink.nets.checkpoint import (
 )
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import build, spec_of
-from dlink.training.crops import Crops, labelled
+from dlink.training.crops import Crops, Handed, batches, collate, labelled
 from dlink.training.distil import taught
 from dlink.training.encoder import Filled, fill_encoder
 from dlink.training.history import write_history
@@ -199,14 +199,13 @@ def run_epoch(run: Run) -> float:
     generator = torch.Generator().manual_seed(recipe.seed * 100_003 + course.done)
     order = world.share(torch.randperm(len(run.crops), generator=generator).tolist())
     whole = len(order) >= recipe.batch  # a last batch of one would upset the batch norms
-    loader = DataLoader(
-        run.crops, recipe.batch, sampler=order, generator=generator, num_workers=run.workers, drop_last=whole
-    )
+    how: dict[str, Any] = {"sampler": order, "generator": generator, "num_workers": run.workers, "drop_last": whole}
+    loader = DataLoader(Handed(run.crops), recipe.batch, collate_fn=collate, **how)
     run.net.train()
     if run.crops.levels:
         hold_norms(run.net)
     total = 0.0
-    for i, (x, target, which) in enumerate(loader):
+    for i, (x, target, which) in enumerate(batches(loader)):
         rate = course.rate
         if recipe.schedule == "poly":
             rate *= poly((course.done + i / len(loader)) / recipe.epochs)
