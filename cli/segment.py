@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
@@ -12,8 +12,10 @@ from dlink.cli.step import IN_FILE, OUT_PATH, VIEWS, Step, one_line, progress
 from dlink.trt_runtime.errors import BadInput, DlinkError
 
 if TYPE_CHECKING:
-    from dlink.trt_runtime.pictures import How, Job, Tick
+    from dlink.trt_runtime.pictures import Doing, How, Job, Tick
     from dlink.trt_runtime.segmenter import Segmenter, Views
+
+    Work: TypeAlias = Callable[[Job, Segmenter, How, Tick, Doing], None]
 
 
 @click.command(cls=Step)
@@ -66,7 +68,7 @@ def segment(
         raise click.ClickException(f"{failed} of {len(jobs)} images failed; the others are done")
 
 
-def workers(jobs: "list[Job]") -> "dict[bool, Callable[[Job, Segmenter, How, Tick], None]]":
+def workers(jobs: "list[Job]") -> "dict[bool, Work]":
     """What does a picture (False) and what does a GeoTIFF (True)."""
     from dlink.trt_runtime.pictures import segment_picture
 
@@ -80,9 +82,7 @@ def workers(jobs: "list[Job]") -> "dict[bool, Callable[[Job, Segmenter, How, Tic
     return {False: segment_picture, True: segment_raster}
 
 
-def run(
-    jobs: "list[Job]", work: "dict[bool, Callable[[Job, Segmenter, How, Tick], None]]", model: "Segmenter", how: "How"
-) -> int:
+def run(jobs: "list[Job]", work: "dict[bool, Work]", model: "Segmenter", how: "How") -> int:
     """Do the jobs; how many failed. A single one's error is raised; of many, each is a line on stderr."""
     show = progress("segment")
     alone = len(jobs) == 1
@@ -95,8 +95,14 @@ def run(
             else:
                 show(i, len(jobs), f"images, {job.image.name} {done}/{total}")
 
+        def doing(words: str, i: int = i, job: "Job" = job) -> None:
+            if alone:
+                show(0, 0, words, at_once=True)
+            else:
+                show(i, len(jobs), f"images, {job.image.name}: {words}", at_once=True)
+
         try:
-            work[job.geo](job, model, how, tick)
+            work[job.geo](job, model, how, tick, doing)
         except DlinkError as e:
             if alone:
                 raise

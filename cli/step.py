@@ -2,9 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -76,23 +75,29 @@ def one_line(e: BaseException) -> str:
     return " ".join(str(e).split())
 
 
-def progress(title: str) -> Callable[[int, int, str], None]:
+class Show(Protocol):
+    def __call__(self, done: int, total: int, words: str = "", at_once: bool = False) -> None: ...
+
+
+def progress(title: str) -> Show:
     """A line on stderr that says how far a long job is: call it with (done, all, more words).
 
     `all` is 0 where nobody knows it. The line keeps still for the first two seconds, is redrawn at most ten times a
-    second on a terminal, and elsewhere printed anew every half minute.
+    second on a terminal, and elsewhere printed anew every half minute; `at_once` is for what will be silent for long.
     """
-    begun = shown = time.monotonic()
+    begun = shown = counted = time.monotonic()
     terminal = sys.stderr.isatty()
 
-    def show(done: int, total: int, words: str = "") -> None:
-        nonlocal shown
+    def show(done: int, total: int, words: str = "", at_once: bool = False) -> None:
+        nonlocal shown, counted
         now = time.monotonic()
         last = 0 < total <= done and shown > begun
-        if not last and (now - begun < QUIET_FOR or now - shown < (0.1 if terminal else 30)):
+        if not (last or at_once) and (now - begun < QUIET_FOR or now - shown < (0.1 if terminal else 30)):
             return
         shown = now
-        left = (now - begun) / max(done, 1) * (total - done)
+        if not done:
+            counted = now  # what is counted begins now
+        left = (now - counted) / max(done, 1) * (total - done)
         line = f"{title} {words} {now - begun:.0f} s"
         if total:
             line = f"{title} {done}/{total} {words} {now - begun:.0f} s, {left:.0f} s left"

@@ -1,9 +1,12 @@
 """Checkpoints: the authors' `.th` files and what else people keep state_dicts in.
 
 A checkpoint is a state_dict, bare or under `state_dict` (or `model`), its keys with or without DataParallel's
-`module.`, in float32 or float16, as `torch.save` writes it (both of its formats; `.th`, `.pth`, `.pt`, ...) or as
-safetensors. Which network it holds is read from its keys and shapes. Nothing in a checkpoint is ever run: a pickle
-that would do more than make tensors is refused.
+`module.`, in float32, float16, bfloat16 or float64, as `torch.save` writes it (both of its formats; `.th`, `.pth`,
+`.pt`, ...) or as safetensors. Which network it holds is read from its keys and shapes. Nothing in a checkpoint is ever
+run: a pickle that would do more than make tensors is refused.
+
+Memory is taken for a network only once the file is known to hold all of it: shapes are compared with a network without
+memory, and tensors that claim more bytes than the file has are refused.
 """
 
 import logging
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from safetensors.torch import load_file
@@ -33,6 +37,7 @@ HYBRID = "pplinknet34-psp64-hdc"
 ALIKE = 0.4  # share of keys in common from which on a checkpoint is compared key by key
 CONV = 4  # dimensions of a convolution's weight
 SHOWN = 4  # keys named in a message before it says how many more
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,13 @@ def read_checkpoint(path: Path, arch: str | None = None) -> Checkpoint:
     found, width = recognise(state, path)
     arch = arch or (HYBRID if hybrid else found)
     width *= ARCHS[found].planes / arch_of(arch).planes
+    what = f"{path}: as {arch}" + (f" of width {width:g}" if width != 1 else "")
+    try:
+        check_fit(outline(arch, width), state, what)
+    except BadInput as e:  # of the width
+        raise BadModel(f"{what}: {str(e).partition(': ')[2]}; is it another network (--arch)?") from e
     net = build(arch, width)
-    fill(net, state, f"{path}: as {arch}" + (f" of width {width:g}" if width != 1 else ""))
+    fill(net, state, what)
     return Checkpoint(net.eval(), arch, width, file_sha256(path))
 
 
@@ -64,18 +74,68 @@ def read_state(path: Path) -> dict[str, Tensor]:
     for nest in NESTS:
         if isinstance(loaded, dict) and isinstance(loaded.get(nest), dict):
             loaded = loaded[nest]
+    return plain_tensors(loaded, path)
+
+
+def plain_tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
+    """The tensors of a state_dict by their plain names, if it is one and each is plain numbers in memory."""
     if not isinstance(loaded, dict) or not loaded:
         raise BadModel(f"{path}: holds a {type(loaded).__name__}, not a state_dict; save `net.state_dict()`")
     strangers = [str(k) for k, v in loaded.items() if not isinstance(v, Tensor)]
     if strangers:
         raise BadModel(f"{path}: not a state_dict: {named(strangers)} is no tensor; save `net.state_dict()`")
+    if nameless := [repr(k) for k in loaded if not isinstance(k, str)]:
+        raise BadModel(f"{path}: not a state_dict: {named(nameless)} is no name; save `net.state_dict()`")
     plain = {key.removeprefix("module."): value for key, value in loaded.items()}
-    return {key: value for key, value in plain.items() if not key.endswith(COUNTER)}
+    state = {key: value for key, value in plain.items() if not key.endswith(COUNTER)}
+    check_form(state, path)
+    return state
+
+
+def check_form(state: dict[str, Tensor], path: Path) -> None:
+    """Refuse tensors that are not plain numbers in memory, and those that claim more of it than the file has."""
+    for key, value in state.items():
+        if fault := foreign(value):
+            raise BadModel(f"{path}: {key} {fault}")
+    claimed, held = sum(v.nbytes for v in state.values()), path.stat().st_size
+    if claimed > held:
+        most = max(state, key=lambda k: state[k].nbytes)
+        raise BadModel(
+            f"{path}: its tensors claim {claimed} bytes of a file of {held}, {most} {tuple(state[most].shape)} the "
+            f"most; they are views of one another: save {{k: v.clone() for k, v in net.state_dict().items()}}"
+        )
+
+
+def foreign(value: Tensor) -> str:
+    """What keeps a tensor from being plain numbers in memory, and what would mend it; nothing if it is."""
+    if value.is_nested:
+        return "is a nested tensor; save `net.state_dict()` with tensors of one shape each"
+    if value.is_quantized:
+        return f"is quantised ({kind(value)}); save the network of before, or {{k: v.dequantize()}}"
+    if value.layout != torch.strided:
+        return f"is sparse ({str(value.layout).removeprefix('torch.')}); save {{k: v.to_dense()}}"
+    if value.device.type != "cpu":
+        return f"has no values (it is on the device {value.device.type}); save the network once its weights are loaded"
+    return ""
+
+
+def kind(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def check_floats(state: dict[str, Tensor], what: str) -> None:
+    """Refuse weights that are not floating-point numbers of 16 bits or more."""
+    if strange := [k for k, v in state.items() if v.dtype not in FLOATS]:
+        raise BadModel(
+            f"{what}: {kind(state[strange[0]])} in {named(strange)}; weights are float32, float16, bfloat16 or "
+            f"float64: save those that the network was trained with"
+        )
 
 
 def load(path: Path) -> Any:
     """What a file holds, if it holds tensors and plain containers of them."""
     path.open("rb").close()  # what the system has against it is said in its own words
+    check_packing(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -90,6 +150,16 @@ def load(path: Path) -> Any:
             ) from e
         said = "its pickle can't be read" if isinstance(e, pickle.UnpicklingError) else first_line(e)
         raise BadModel(f"{path}: not a checkpoint, or a damaged one; {said}") from e
+
+
+def check_packing(path: Path) -> None:
+    """Refuse a zip that holds more than its bytes: torch.save packs nothing, and unpacking takes any memory."""
+    try:
+        held = sum(record.file_size for record in ZipFile(path).infolist())
+    except (BadZipFile, OSError, ValueError):  # another format, or a damaged file
+        return
+    if held > path.stat().st_size:
+        raise BadModel(f"{path}: a compressed zip of {held} bytes; load it and save `net.state_dict()` by torch.save")
 
 
 def recognise(state: dict[str, Tensor], path: Path) -> tuple[str, float]:
@@ -109,8 +179,7 @@ def recognise(state: dict[str, Tensor], path: Path) -> tuple[str, float]:
 @cache
 def keys_of(arch: str) -> frozenset[str]:
     """The keys of a network's state_dict, without norms' counters."""
-    with torch.device("meta"):
-        net = build(arch, ARCHS[arch].step / ARCHS[arch].planes)
+    net = outline(arch, ARCHS[arch].step / ARCHS[arch].planes)
     return frozenset(k for k in net.state_dict() if not k.endswith(COUNTER))
 
 
@@ -126,8 +195,14 @@ def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.replace("psp.", "dblock.", 1) if key.startswith("psp.") else key: v for key, v in used.items()}
 
 
-def fill(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
-    """Put the tensors into the network. Every tensor must have its place and every place its tensor."""
+def outline(arch: str, width: float) -> RoadNet:
+    """A network that has shapes and takes no memory."""
+    with torch.device("meta"):
+        return build(arch, width)
+
+
+def check_fit(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
+    """Every tensor must have its place in the network and every place its tensor."""
     wanted = {k: v for k, v in net.state_dict().items() if not k.endswith(COUNTER)}
     missing = [k for k in wanted if k not in state]
     unexpected = [k for k in state if k not in wanted]
@@ -140,13 +215,26 @@ def fill(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
     if any(keys for _, keys in problems):
         said = "; ".join(f"{len(keys)} {word}: {named(keys)}" for word, keys in problems if keys)
         raise BadModel(f"{what}: {said}; is it another network (--arch)?")
+    check_floats(state, what)
+
+
+def fill(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
+    """Put tensors that fit into the network."""
+    check_finite(state, what)
+    net.load_state_dict(state, strict=False)  # each becomes float32 as it is copied
+
+
+def check_finite(state: dict[str, Tensor], what: str) -> None:
+    """Refuse weights that are not finite in float32, but for variances that float16 could not hold."""
     dead = [k for k, v in state.items() if k.endswith("running_var") and torch.isposinf(v).any()]
-    broken = [k for k, v in state.items() if k not in dead and not torch.isfinite(v).all()]
-    if broken:
-        raise BadModel(f"{what}: not finite: {named(broken)}; the training diverged, take an earlier checkpoint")
+    rest = {k: v for k, v in state.items() if k not in dead}
+    advice = "the training diverged, take an earlier checkpoint"
+    if broken := [k for k, v in rest.items() if not torch.isfinite(v).all()]:
+        raise BadModel(f"{what}: not finite: {named(broken)}; {advice}")
+    if large := [k for k, v in rest.items() if v.dtype == torch.float64 and not torch.isfinite(v.float()).all()]:
+        raise BadModel(f"{what}: too large for float32: {named(large)}; {advice}")
     if dead:  # a variance beyond float16's 65504, lost when the file was rounded: PyTorch gives the norm's bias there
         log.warning("%s: infinite variance in %s: constant there, as in PyTorch", what, named(dead))
-    net.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
 
 
 def write_checkpoint(net: nn.Module, path: Path, *, half: bool = False) -> None:

@@ -40,6 +40,8 @@ def dilated(depth: int) -> Callable[[int], DilatedCentre]:
 BLOCKS34, BLOCKS101 = (3, 4, 6, 3), (3, 4, 23, 3)
 BASIC, PSP = partial(LinkNet, BasicBlock, BLOCKS34), partial(LinkNet, BasicBlock, BLOCKS34, centre=PyramidPool)
 
+WIDEST = 16  # times as many channels as published: a D-LinkNet34 of this takes 32 GB
+
 # Of networks with the same keys the first is taken for a checkpoint's, and --arch names another.
 ARCHS = {
     "dlinknet34": Arch(partial(BASIC, centre=dilated(4))),
@@ -68,6 +70,8 @@ def build(arch: str, width: float = 1.0) -> RoadNet:
     planes = a.planes * width
     if planes < a.step or planes % a.step:
         raise BadInput(f"--width {width}: must be a multiple of {a.step / a.planes}, so that channels come out whole")
+    if width > WIDEST:
+        raise BadInput(f"--width {width:g}: must be at most {WIDEST}, its memory grows with the square")
     return a.make(int(planes))
 
 

@@ -1,11 +1,13 @@
 import pickle
+import re
 import warnings
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from dlink.nets.checkpoint import read_checkpoint, write_checkpoint
+from dlink.nets.checkpoint import outline, read_checkpoint, write_checkpoint
 from dlink.nets.zoo import ARCHS, build
 from dlink.trt_runtime.errors import BadInput, BadModel
 from tests.models import shared
@@ -156,6 +158,109 @@ def test_a_checkpoint_that_does_not_fit_names_the_keys(tmp_path, net, edit, mess
     with pytest.raises(BadModel, match=message) as e:
         read_checkpoint(change(tmp_path, net, edit))
     assert "\n" not in str(e.value)
+
+
+KEY = "encoder1.0.conv1.weight"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda w: w.to(torch.float8_e4m3fn),
+            "float8_e4m3fn in KEY; weights are float32, .* that the network was trained",
+        ),
+        (
+            lambda w: w.to(torch.float8_e5m2),
+            "float8_e5m2 in KEY; weights are float32, float16, bfloat16 or float64: save",
+        ),
+        (lambda w: w.to(torch.complex64), "complex64 in KEY; weights are float32"),
+        (lambda w: w.to(torch.int8), "int8 in KEY; weights are float32"),
+        (lambda w: w.to(torch.int64), "int64 in KEY; weights are float32"),
+        (lambda w: w.to(torch.bool), "bool in KEY; weights are float32"),
+        (lambda w: w.double() * 1e300, "too large for float32: KEY; the training diverged, take an earlier checkpoint"),
+        (
+            lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8),
+            r"KEY is quantised \(qint8\); save the network of",
+        ),
+        (lambda w: w.to_sparse(), r"KEY is sparse \(sparse_coo\); save {k: v.to_dense\(\)}"),
+        (lambda w: w.flatten(1).to_sparse_csr(), r"KEY is sparse \(sparse_csr\); save {k: v.to_dense\(\)}"),
+        (lambda w: w.flatten(1).to_sparse_bsr((2, 2)), r"KEY is sparse \(sparse_bsr\); save"),
+        (lambda w: w.to("meta"), r"KEY has no values \(it is on the device meta\); save the network once its weights"),
+        (lambda w: torch.nested.nested_tensor([w[0], w[1, :2]]), "KEY is a nested tensor; save `net.state_dict"),
+        (
+            lambda w: torch.zeros(1).expand(10**6, 10**6),
+            r"its tensors claim 4\d{12} bytes of a file of \d+, KEY \(1000000, 1000000\) the most; .* save {k: v.clone",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # PyTorch calls most of these a prototype, in beta or deprecated
+def test_tensors_of_other_kinds_are_refused_by_name(tmp_path, net, make, message):
+    path = change(tmp_path, net, lambda s: s.update({KEY: make(s[KEY])}))
+    with pytest.raises(BadModel, match=r"net.th: .*" + message.replace("KEY", KEY)) as e:
+        read_checkpoint(path)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "int8", "bool", "complex64"])
+def test_safetensors_of_other_kinds_are_refused_by_name(tmp_path, net, dtype):
+    path = tmp_path / "net.safetensors"
+    save_file({**net.state_dict(), KEY: net.state_dict()[KEY].to(getattr(torch, dtype))}, path)
+    with pytest.raises(BadModel, match=f"net.safetensors: as dlinknet34 of width 0.125: {dtype} in {KEY}; weights are"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ["net.th", "net.safetensors"])
+def test_other_floats_are_read_as_float32(tmp_path, net, name, dtype):
+    state = {k: v.to(dtype) for k, v in net.state_dict().items() if v.is_floating_point()}
+    (save_file if name.endswith("safetensors") else torch.save)(state, tmp_path / name)
+    read = read_checkpoint(tmp_path / name).net
+    assert read.firstconv.weight.dtype == torch.float32
+    assert torch.equal(read.firstconv.weight, net.firstconv.weight.to(dtype).float())
+
+
+@pytest.mark.parametrize("key", [3, ("a", 1)])
+def test_keys_that_are_no_names_are_refused(tmp_path, net, key):
+    path = change(tmp_path, net, lambda s: s.update({key: torch.zeros(1)}))
+    with pytest.raises(
+        BadModel, match=rf"net.th: not a state_dict: {re.escape(repr(key))} is no name; save `net.state_dict\(\)`"
+    ):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        (1280, "as dlinknet34 of width 20: must be at most 16, its memory grows with the square; is it another"),
+        (
+            10,
+            "as dlinknet34 of width 0.15625: must be a multiple of 0.125, so that channels come out whole; is",
+        ),
+        (1024, r"as dlinknet34 of width 16: 2\d\d misshapen: firstbn.weight \(8,\) for \(1024,\)"),
+    ],
+)
+def test_a_width_that_the_file_does_not_hold_takes_no_memory(tmp_path, net, channels, message):
+    first = torch.zeros(channels, 3, 7, 7, dtype=torch.float16)
+    path = change(tmp_path, net, lambda s: s.update({"firstconv.weight": first}))
+    with pytest.raises(BadModel, match="net.th: " + message):
+        read_checkpoint(path)
+
+
+def test_a_whole_network_of_views_of_one_number_takes_no_memory(tmp_path):
+    claims = {k: torch.zeros(()).expand(v.shape) for k, v in outline("dlinknet34", 16).state_dict().items()}
+    torch.save(claims, tmp_path / "net.th")
+    with pytest.raises(BadModel, match="its tensors claim 318.* bytes of a file of .*they are views of one another"):
+        read_checkpoint(tmp_path / "net.th")
+
+
+def test_a_compressed_zip_is_refused_before_it_is_unpacked(tmp_path, net):
+    torch.save(net.state_dict(), tmp_path / "plain.th")
+    with ZipFile(tmp_path / "plain.th") as plain, ZipFile(tmp_path / "net.th", "w", ZIP_DEFLATED) as packed:
+        for record in plain.infolist():
+            packed.writestr(record.filename, plain.read(record))
+    with pytest.raises(BadModel, match=r"net.th: a compressed zip of \d+ bytes; load it and save"):
+        read_checkpoint(tmp_path / "net.th")
 
 
 def test_encoders_of_no_known_network_are_refused(tmp_path, net):

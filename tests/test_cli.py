@@ -75,6 +75,22 @@ def test_short_work_shows_no_progress(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_what_will_be_silent_for_long_is_said_at_once(capsys):
+    show = progress("work")
+    show(0, 0, "reading 9 x 9 px", at_once=True)
+    assert capsys.readouterr().err == "work reading 9 x 9 px 0 s\n"
+
+
+def test_the_time_left_counts_from_where_the_count_began(capsys, monkeypatch):
+    times = iter([0.0, 100.0, 110.0, 140.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    show = progress("work")
+    show(0, 0, "reading", at_once=True)
+    show(1, 3, "windows")
+    show(2, 3, "windows")
+    assert capsys.readouterr().err.splitlines() == ["work reading 100 s", "work 2/3 windows 140 s, 20 s left"]
+
+
 def test_export_writes_a_file_that_opens(tmp_path):
     path = tmp_path / "roads.onnx"
     result = CliRunner().invoke(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from dlink.trt_runtime import BadInput, Spec, open_model
+from dlink.trt_runtime import BadInput, Spec, open_model, pictures
 from dlink.trt_runtime.images import read_image, write_image
 from dlink.trt_runtime.pictures import COLOUR, How, Job, find_jobs, find_pictures, georeferenced, paint, segment_picture
 from tests.models import red, write_pointwise
@@ -39,9 +39,9 @@ def touch(folder, *names):
     return folder
 
 
-def segment(path, out, model, how=NOTHING, overlay=None):
-    ticks = []
-    segment_picture(Job(path, out, overlay, geo=False), model, how, lambda *tick: ticks.append(tick))
+def segment(path, out, model, how=NOTHING, overlay=None, said=None):
+    ticks, said = [], [] if said is None else said
+    segment_picture(Job(path, out, overlay, geo=False), model, how, lambda *tick: ticks.append(tick), said.append)
     return ticks
 
 
@@ -51,6 +51,31 @@ def test_a_mask_is_one_channel_of_0_and_255(tmp_path, image, model):
     mask = cv2.imread(str(tmp_path / "m.png"), cv2.IMREAD_UNCHANGED)
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, np.where(red(image) > 0.5, 255, 0))
+
+
+def test_what_takes_long_in_a_large_picture_is_said_before_it_begins(tmp_path, image, model, monkeypatch):
+    write_image(tmp_path / "a.png", image)
+    said = []
+    segment(tmp_path / "a.png", tmp_path / "m.png", model, overlay=tmp_path / "o.png", said=said)
+    assert said == []
+    monkeypatch.setattr(pictures, "LARGE", image.shape[0] * image.shape[1])
+    for name in ("a.png", "a.jpg", "a.tif"):
+        write_image(tmp_path / name, image)
+        segment(tmp_path / name, tmp_path / "m.png", model, overlay=tmp_path / "o.png", said=said)
+        assert said == [f"{what} 150 x 100 px" for what in ("reading", "finding the roads in", "writing", "painting")]
+        said.clear()
+
+
+@pytest.mark.parametrize("probability", [False, True])
+def test_a_large_picture_is_painted_in_stripes_and_looks_the_same(tmp_path, image, model, monkeypatch, probability):
+    write_image(tmp_path / "a.png", image)
+    outs = []
+    for name, rows in (("whole", 1024), ("stripes", 16)):
+        monkeypatch.setattr(pictures, "STRIPE", rows)
+        out, overlay = tmp_path / f"{name}.png", tmp_path / f"{name}_overlay.png"
+        segment(tmp_path / "a.png", out, model, How(probability=probability), overlay)
+        outs.append((out.read_bytes(), overlay.read_bytes()))
+    assert outs[0] == outs[1]
 
 
 def test_probabilities_are_16_bits(tmp_path, image, model):

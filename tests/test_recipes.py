@@ -27,7 +27,7 @@ from dlink.training.loop import train
 from dlink.training.recipe import Course, Recipe
 from dlink.training.validate import segmenter, validate
 from dlink.training.world import World
-from dlink.trt_runtime import BadInput, CheckFailed, Spec, views
+from dlink.trt_runtime import BadInput, BadModel, CheckFailed, Spec, views
 from dlink.trt_runtime.images import find_tiles, read_image
 
 SMALL = {"width": 0.125, "crop": 64, "batch": 2, "rate": 1e-3}
@@ -122,6 +122,23 @@ def test_what_does_not_fill_the_encoder_is_refused(tmp_path):
         fill_encoder(net, tmp_path / "short.pth")
     with pytest.raises(BadInput, match=r"UNet has no encoder"):
         fill_encoder(build("unet", 0.125), tmp_path / "short.pth")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda w: w.to(torch.complex64), "complex64 in conv1.weight; weights are float32"),
+        (lambda w: w.to(torch.bool), "bool in conv1.weight"),
+        (lambda w: w.to_sparse(), r"conv1.weight is sparse \(sparse_coo\)"),
+        (lambda w: w * torch.nan, "not finite: conv1.weight"),
+    ],
+)
+def test_an_encoder_of_other_kinds_is_refused_by_name(tmp_path, make, message):
+    net = build("dlinknet34", 0.125)
+    state = classifier(net)
+    torch.save({**state, "conv1.weight": make(state["conv1.weight"])}, tmp_path / "resnet.pth")
+    with pytest.raises(BadModel, match="resnet.pth: " + message):
+        fill_encoder(net, tmp_path / "resnet.pth")
 
 
 def test_training_begins_from_the_encoder_that_is_given(tiles, tmp_path):

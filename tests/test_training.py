@@ -11,8 +11,8 @@ from dlink.training.crops import Crops
 from dlink.training.loop import train
 from dlink.training.losses import bce_dice
 from dlink.training.recipe import Recipe
-from dlink.trt_runtime import BadInput, Spec
-from dlink.trt_runtime.images import find_tiles, write_image
+from dlink.trt_runtime import BadInput, BadModel, Spec
+from dlink.trt_runtime.images import TileFile, find_tiles, write_image
 
 SMALL = {"width": 0.125, "crop": 64, "batch": 2, "rate": 1e-3}
 
@@ -126,6 +126,18 @@ def test_what_cannot_be_trained_on_is_refused(tiles, tmp_path):
         train(find_tiles(tmp_path), tmp_path / "b.th", Recipe(width=0.125, crop=64))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_picture_is_one_line_whoever_loads_it(tiles, tmp_path, workers):
+    path = tmp_path / "a_sat.jpg"
+    path.write_bytes(tiles[0].image.read_bytes()[:-99])
+    bad = [TileFile("a", path, tiles[0].label), *tiles[1:]]
+    with pytest.raises(
+        BadInput, match=r"a_sat.jpg: a JPEG that is cut short or damaged, its end is missing; copy it again$"
+    ) as e:
+        train(bad, tmp_path / "net.th", Recipe(**SMALL, epochs=1), workers=workers)
+    assert "\n" not in str(e.value)
+
+
 def test_a_begun_training_is_not_overwritten_and_resumed_only_as_it_was(tiles, tmp_path):
     with pytest.raises(BadInput, match="nothing to resume; leave --resume out"):
         train(tiles, tmp_path / "net.th", Recipe(**SMALL, epochs=1), resume=True)
@@ -134,6 +146,51 @@ def test_a_begun_training_is_not_overwritten_and_resumed_only_as_it_was(tiles, t
         train(tiles, tmp_path / "net.th", Recipe(**SMALL, epochs=1))
     with pytest.raises(BadInput, match="was begun with .*'seed': 0.*; resume with the same"):
         train(tiles, tmp_path / "net.th", Recipe(**SMALL, epochs=1, seed=1), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda s: s.pop("course"), "not the state of a training; --resume goes on from what dlink-train wrote"),
+        (lambda s: s.update(net=7), "not the state of a training"),
+        (lambda s: s.update(course={}), "a damaged state of a training; begin anew; 'ious'"),
+        (
+            lambda s: s["optimiser"].update(param_groups=[]),
+            "a damaged state of a training; begin anew; loaded state dict",
+        ),
+        (lambda s: s["net"].pop("firstbn.bias"), "1 missing: firstbn.bias; is it another network"),
+        (lambda s: change(s, lambda w: w.to(torch.complex64)), "complex64 in firstconv.weight; weights are float32"),
+        (lambda s: change(s, lambda w: w.to_sparse()), r"firstconv.weight is sparse \(sparse_coo\)"),
+        (
+            lambda s: change(s, lambda w: torch.zeros(1).expand(10**6, 10**6)),
+            "its tensors claim 4.* bytes of a file of",
+        ),
+    ],
+)
+def test_a_state_that_no_training_wrote_is_refused(tiles, tmp_path, begun, edit, message):
+    state = torch.load(begun, weights_only=True)
+    edit(state)
+    torch.save(state, tmp_path / "net.state")
+    with pytest.raises(BadModel, match="net.state: .*" + message):
+        train(tiles, tmp_path / "net.th", Recipe(**SMALL, epochs=1), resume=True)
+
+
+def change(state, make):
+    state["best"]["firstconv.weight"] = make(state["best"]["firstconv.weight"])
+
+
+@pytest.fixture(scope="module")
+def begun(tiles, tmp_path_factory):
+    """The state file of a training."""
+    out = tmp_path_factory.mktemp("begun") / "net.th"
+    train(tiles, out, Recipe(**SMALL, epochs=1))
+    return out.with_suffix(".state")
+
+
+def test_a_state_that_is_no_checkpoint_is_one_line(tiles, tmp_path):
+    (tmp_path / "net.state").write_bytes(b"hello")
+    with pytest.raises(BadModel, match="net.state: not a checkpoint, or a damaged one"):
+        train(tiles, tmp_path / "net.th", Recipe(**SMALL, epochs=1), resume=True)
 
 
 @pytest.mark.parametrize(

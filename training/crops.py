@@ -1,16 +1,18 @@
 """Tiles on disk -> prepared random crops, the same for a seed, an epoch and a tile whoever loads them."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from dlink.training.augment import Pair, augment, turn
-from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.errors import BadInput, DlinkError
 from dlink.trt_runtime.images import TileFile, read_grey, read_image, read_tile
 from dlink.trt_runtime.spec import Spec
 
@@ -51,6 +53,35 @@ class Crops(Dataset[tuple[Tensor, Tensor, int]]):
         image, label = read_tile(tile)
         assert label is not None  # `labelled` saw to it
         return image, label.astype(np.uint8) * 255
+
+
+@dataclass
+class Handed(Dataset[Any]):
+    """Crops for a loader: an error is handed over as it is, since a loader's process makes a traceback of its line."""
+
+    crops: Crops
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.crops[index]
+        except (DlinkError, OSError) as e:
+            return e
+
+
+def collate(items: list[Any]) -> Any:
+    """A batch, or the first error among what would have been one."""
+    return next((item for item in items if isinstance(item, Exception)), None) or default_collate(items)
+
+
+def batches(loader: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """What a loader of Handed gives, its errors raised."""
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch[0], batch[1], batch[2]
 
 
 def as_target(levels: NDArray[np.uint8]) -> Tensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dlink.nets.checkpoint import COUNTER, read_state
+from dlink.nets.checkpoint import COUNTER, check_finite, check_floats, read_state
 from dlink.trt_runtime.errors import BadInput
 
 RESNET = ((r"^conv1\.", "firstconv."), (r"^bn1\.", "firstbn."), (r"^layer(\d)\.", r"encoder\1."))
@@ -53,11 +53,13 @@ def fill_encoder(net: nn.Module, path: Path) -> Filled:
             f"{path}: {named[k][0]} is {tuple(named[k][1].shape)}, {k} wants {tuple(wanted[k].shape)}; "
             f"such weights are for --width 1"
         )
+    taken = dict(named.values())
+    check_floats(taken, str(path))
+    check_finite(taken, str(path))
     with torch.no_grad():
         for key, (_, value) in named.items():
             wanted[key].copy_(value)
-    used = {theirs for theirs, _ in named.values()}
-    return Filled(len(named), len(wanted), tuple(k for k in state if k not in used))
+    return Filled(len(named), len(wanted), tuple(k for k in state if k not in taken))
 
 
 def is_encoder(net: nn.Module, key: str) -> bool:

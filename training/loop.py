@@ -23,10 +23,18 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
 
-from dlink.nets.checkpoint import keys_of, read_checkpoint, write_checkpoint
+from dlink.nets.checkpoint import (
+    check_fit,
+    first_line,
+    keys_of,
+    load,
+    plain_tensors,
+    read_checkpoint,
+    write_checkpoint,
+)
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import build, spec_of
-from dlink.training.crops import Crops, labelled
+from dlink.training.crops import Crops, Handed, batches, collate, labelled
 from dlink.training.distil import taught
 from dlink.training.encoder import Filled, fill_encoder
 from dlink.training.history import write_history
@@ -34,12 +42,13 @@ from dlink.training.losses import LOSSES
 from dlink.training.recipe import Course, Recipe, Step
 from dlink.training.validate import validate
 from dlink.training.world import World, joined
-from dlink.trt_runtime.errors import BadInput, CheckFailed
+from dlink.trt_runtime.errors import BadInput, BadModel, CheckFailed
 from dlink.trt_runtime.files import replacing
 from dlink.trt_runtime.images import TileFile
 
 Weights: TypeAlias = dict[str, Tensor]
 
+STATE = {"recipe", "course", "net", "best", "optimiser", "scaler"}  # what a state file holds, see state_of
 RELOAD_AFTER, STOP_AFTER, DIVISOR, LEAST_RATE = 3, 6, 5.0, 5e-7  # the authors' train.py
 POLY_POWER = 0.9  # PP-LinkNet
 
@@ -190,14 +199,13 @@ def run_epoch(run: Run) -> float:
     generator = torch.Generator().manual_seed(recipe.seed * 100_003 + course.done)
     order = world.share(torch.randperm(len(run.crops), generator=generator).tolist())
     whole = len(order) >= recipe.batch  # a last batch of one would upset the batch norms
-    loader = DataLoader(
-        run.crops, recipe.batch, sampler=order, generator=generator, num_workers=run.workers, drop_last=whole
-    )
+    how: dict[str, Any] = {"sampler": order, "generator": generator, "num_workers": run.workers, "drop_last": whole}
+    loader = DataLoader(Handed(run.crops), recipe.batch, collate_fn=collate, **how)
     run.net.train()
     if run.crops.levels:
         hold_norms(run.net)
     total = 0.0
-    for i, (x, target, which) in enumerate(loader):
+    for i, (x, target, which) in enumerate(batches(loader)):
         rate = course.rate
         if recipe.schedule == "poly":
             rate *= poly((course.done + i / len(loader)) / recipe.epochs)
@@ -287,15 +295,21 @@ def restore(path: Path, run: Run) -> Weights:
     """Load a state file into a run; the best weights so far."""
     if not path.exists():
         raise BadInput(f"{path}: nothing to resume; leave --resume out to begin")
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    state = load(path)
+    if not isinstance(state, dict) or state.keys() != STATE or not all(isinstance(v, dict) for v in state.values()):
+        raise BadModel(f"{path}: not the state of a training; --resume goes on from what dlink-train wrote beside OUT")
     ours = asdict(run.recipe)
     theirs = {k: v for k, v in state["recipe"].items() if ours.get(k) != v}
     if theirs or state["recipe"].keys() != ours.keys():
         raise BadInput(f"{path}: was begun with {theirs or 'another version'}; resume with the same, or begin anew")
-    run.net.load_state_dict(state["net"])
-    run.optimiser.load_state_dict(state["optimiser"])
-    run.scaler.load_state_dict(state["scaler"])
-    course = state["course"]
-    run.course = Course(**{**course, "ious": [tuple(pair) for pair in course["ious"]]})
     best: Weights = state["best"]
+    for weights in (state["net"], best):
+        check_fit(run.net, plain_tensors(weights, path), str(path))
+    try:
+        run.net.load_state_dict(state["net"])
+        run.optimiser.load_state_dict(state["optimiser"])
+        run.scaler.load_state_dict(state["scaler"])
+        run.course = Course(**{**state["course"], "ious": [tuple(pair) for pair in state["course"]["ious"]]})
+    except (KeyError, RuntimeError, TypeError, ValueError) as e:
+        raise BadModel(f"{path}: a damaged state of a training; begin anew; {first_line(e)}") from e
     return best

@@ -5,13 +5,19 @@ without any `_sat` names is taken as plain images without labels.
 
 What is read becomes uint8 (H, W, 3) RGB: grey is repeated, alpha is dropped, EXIF orientation is applied, as cv2.imread
 does. Pictures of more than 8 bits are refused: how to squeeze them is the user's to say.
+
+A damaged picture is refused: by its checksums (formats.py, tiff.py), and by what OpenCV's libraries complain of while
+they give pixels all the same. What can't be known: a bit of an uncompressed TIFF, and most single bits of a JPEG or of
+an LZW or PackBits TIFF, which then hold other pixels that are as valid.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -19,12 +25,25 @@ from numpy.typing import NDArray
 
 from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.files import replacing
+from dlink.trt_runtime.formats import check_format
+from dlink.trt_runtime.overheard import overheard
+from dlink.trt_runtime.tiff import Checker
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-PNG, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"  # a PNG's first and last bytes (PNG specification, 5.2 and 11.2)
+ROWS = 256  # that change their order of colours at once
+LOG_ALL = 5  # OpenCV's LOG_LEVEL_DEBUG
+LOGGED = re.compile(r"\[ ?[A-Z]+:\d+@|OpenCV TIFF: |> |\s*$")  # how lines of OpenCV's log begin
+# Of the warnings of libjpeg (its jerror.h) those that touch pixels; libpng's errors; of libtiff's words, in OpenCV 5's
+# form and 4's, errors and what its decoders warn of, but nothing of tags.
+DAMAGE = re.compile(
+    r"^(Corrupt JPEG data: (?!bad ICC).*|Premature end of JPEG.*|Inconsistent progression.*)"
+    r"|^libpng error: (.*)|TIFF_Error (.*)|TIFF_Warning ((?:(?!OJPEG)\w*Decode|JPEGLib)\b.*)"
+    r"|^OpenCV TIFF: (?!TIFF(?:Read\w*Dir|Fetch|Advance)|OJPEG)\w*: Warning, (.*)"
+)
 ROAD = 128  # a label is road where it is at least this (DeepGlobe's convention)
 
 Image: TypeAlias = NDArray[np.uint8]
+Begin: TypeAlias = Callable[[int, int], None]  # called with a picture's height and width before it is decoded
 
 
 @dataclass(frozen=True)
@@ -36,12 +55,15 @@ class TileFile:
     label: Path | None
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, begin: Begin | None = None) -> Image:
     """uint8 (H, W, 3) RGB."""
-    bgr = decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    if bgr.dtype != np.uint8:
-        raise BadInput(f"{path}: {bgr.dtype} samples; convert it to 8 bits (gdal_translate -ot Byte -scale)")
-    return np.ascontiguousarray(bgr[..., ::-1])
+    pixels = decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, begin)
+    if pixels.dtype != np.uint8:
+        raise BadInput(f"{path}: {pixels.dtype} samples; convert it to 8 bits (gdal_translate -ot Byte -scale)")
+    for top in range(0, len(pixels), ROWS):  # BGR to RGB in place: a second copy of a large picture is gigabytes
+        rows = pixels[top : top + ROWS]
+        rows[:] = cv2.cvtColor(rows, cv2.COLOR_BGR2RGB)
+    return pixels
 
 
 def read_label(path: Path) -> NDArray[np.bool_]:
@@ -54,35 +76,51 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
     return decode(path, cv2.IMREAD_GRAYSCALE)
 
 
-def decode(path: Path, flags: int) -> Image:
+def decode(path: Path, flags: int, begin: Begin | None = None) -> Image:
+    """Every pixel of a picture as OpenCV gives them, or BadInput. This is the one place where files become pixels."""
     data = path.read_bytes()
     if not data:
         raise BadInput(f"{path}: an empty file, not a picture")
-    if data.startswith(PNG) and PNG_END not in data:  # libpng would print lines of its own
-        raise BadInput(f"{path}: a PNG that is cut short; copy it again")
+    shape = check_format(path, data)
+    tiff = Checker(path, BytesIO(data))
+    if begin and (known := shape or (tiff.blocks and tiff.blocks.shape)):
+        begin(*known)
+    tiff.check()
     try:
-        with quiet_opencv():
+        with listening() as said:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as e:  # a header that claims more pixels than OpenCV takes
         raise BadInput(f"{path}: can't be decoded as a picture; OpenCV says: {e.err or e}") from e
+    reason = next(filter(None, map(damage, said)), "")
     if pixels is None:
-        raise BadInput(f"{path}: no picture, or a damaged one; PNG, JPEG and TIFF of 1 to 4 bands are read")
+        why = f"; OpenCV says: {reason}" if reason else ""
+        raise BadInput(f"{path}: no picture, or a damaged one; PNG, JPEG and TIFF of 1 to 4 bands are read{why}")
+    if reason:
+        raise BadInput(f"{path}: damaged, {reason}; copy it again, or save it anew to take what is left as it is")
     return pixels  # type: ignore[return-value]
 
 
 @contextmanager
-def quiet_opencv() -> Iterator[None]:
-    """OpenCV logs to stderr what it also returns: what it says of a damaged file is in our own line."""
-    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(before)
+def listening() -> Iterator[list[str]]:
+    """Lines in which OpenCV's libraries complain: libjpeg to stderr, libtiff to OpenCV's log, if all is logged."""
+    log: Any = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2  # OpenCV 5, OpenCV 4
+    with overheard(lambda line: bool(LOGGED.match(line) or damage(line))) as said:
+        before = log.setLogLevel(LOG_ALL)
+        try:
+            yield said
+        finally:
+            log.setLogLevel(before)
+
+
+def damage(line: str) -> str:
+    """What a line says of damaged pixels; nothing where it says anything else."""
+    found = DAMAGE.search(line)
+    return next(filter(None, found.groups()), "").rstrip(". ") if found else ""
 
 
 def write_image(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
     """Write (H, W) or RGB (H, W, 3) in the format that the name says, whole or not at all."""
-    bgr = pixels if pixels.ndim == 2 else pixels[..., ::-1]
+    bgr = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     ok, data = cv2.imencode(path.suffix, np.ascontiguousarray(bgr))
     if not ok:
         raise BadInput(f"{path}: OpenCV can't encode {pixels.dtype} {pixels.shape} as {path.suffix}")

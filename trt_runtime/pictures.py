@@ -9,33 +9,35 @@ Pixels come as read_image gives them: a JPEG that its EXIF tag turns is turned f
 show it.
 """
 
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from dlink.trt_runtime.backend import Form, Roads
 from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.images import SUFFIXES, Image, find_images, read_image, write_image
 from dlink.trt_runtime.segmenter import Mask, Segmenter, Views, as_mask
-from dlink.trt_runtime.windows import Window, cover
+from dlink.trt_runtime.tiff import directories
+from dlink.trt_runtime.windows import Span, Window, cover, spans
 
 # ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory (OGC 19-008r4) and RPCCoefficient (GDAL's)
 GEO_TAGS = {33550, 33922, 34264, 34735, 50844}
 WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
-# By version, 42 for TIFF and 43 for BigTIFF: where the directory's offset stands, its type, that of the directory's
-# count of tags, and the bytes a tag takes (TIFF 6.0, section 2; https://www.awaresystems.be/imaging/tiff/bigtiff.html)
-TIFF_LAYOUTS = {42: (4, "I", "H", 12), 43: (8, "Q", "Q", 20)}
-BYTE_ORDERS = {b"II": "<", b"MM": ">"}
-MOST_TAGS = 4096  # of a TIFF's directory that are looked at; real ones have some thirty
 LOSSLESS = (".png", ".tif", ".tiff")
 COLOUR = (255, 0, 255)  # of roads in an overlay: magenta, which the ground seldom is
+# What an overlay makes of each value of a pixel where there is road, (256, 1, 3).
+TINT = ((np.arange(256)[:, None, None] * 6 + np.array(COLOUR) * 4) // 10).astype(np.uint8)
+LARGE = 50_000_000  # pixels from which on reading, writing and painting take seconds each
+STRIPE = 1024  # rows
 
 Tick: TypeAlias = Callable[[int, int], None]  # called with (windows done, all windows)
+Doing: TypeAlias = Callable[[str], None]  # called with what begins now and takes seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,47 +158,50 @@ def georeferenced(path: Path) -> bool:
     """
     try:
         with path.open("rb") as file:
-            tags = tiff_tags(file)
+            tags = next(directories(file), {})
     except OSError:
         return False
-    return bool(tags & GEO_TAGS) or (bool(tags) and any(path.with_suffix(s).exists() for s in WORLD_FILES))
+    return bool(tags.keys() & GEO_TAGS) or (bool(tags) and any(path.with_suffix(s).exists() for s in WORLD_FILES))
 
 
-def tiff_tags(file: BinaryIO) -> set[int]:
-    """The tags of the first directory of a TIFF or BigTIFF; none of another file or a damaged one."""
-    head = file.read(16)
-    if head[:2] not in BYTE_ORDERS:
-        return set()
-    order = BYTE_ORDERS[head[:2]]
-    try:
-        version = struct.unpack_from(order + "H", head, 2)[0]
-        where, offset, count, entry = TIFF_LAYOUTS[version]
-        file.seek(struct.unpack_from(order + offset, head, where)[0])
-        many = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
-    except (
-        struct.error,
-        KeyError,
-        ValueError,
-        OverflowError,
-    ):  # too short, another version, an offset beyond all files
-        return set()
-    entries = file.read(min(many, MOST_TAGS) * entry)
-    return {struct.unpack_from(order + "H", entries, i)[0] for i in range(0, len(entries) - 1, entry)}
+def begin(doing: Doing, what: str, height: int, width: int) -> None:
+    """Tell what begins now, where so many pixels make it long."""
+    if height * width >= LARGE:
+        doing(f"{what} {width} x {height} px")
 
 
-def segment_picture(job: Job, model: Segmenter, how: How, tick: Tick) -> None:
+def segment_picture(job: Job, model: Segmenter, how: How, tick: Tick, doing: Doing) -> None:
     """Write the mask of a picture, and its overlay if the job has one."""
     try:
-        image = read_image(job.image)
+        image = read_image(job.image, partial(begin, doing, "reading"))
     except OSError as e:  # of this image alone, unlike an output that can't be written
         raise BadInput(f"{job.image}: {e.strerror}") from e
-    roads = np.empty(image.shape[:2], np.float32 if how.probability else np.uint8)
-    for window, core in pieces(model, lambda w: image[w.outer], image.shape[:2], how, tick):
+    shape = image.shape[0], image.shape[1]
+    begin(doing, "finding the roads in", *shape)
+    roads = np.empty(shape, np.float32 if how.probability else np.uint8)
+    for window, core in pieces(model, lambda w: image[w.outer], shape, how, tick):
         roads[window.core] = core
     job.out.parent.mkdir(parents=True, exist_ok=True)
-    write_image(job.out, np.rint(roads * 65535).astype(np.uint16) if how.probability else roads)
+    begin(doing, "writing", *shape)
+    write_image(job.out, levels(roads) if how.probability else roads)
     if job.overlay:
-        write_image(job.overlay, paint(image, mask_of(roads, model, how)))
+        begin(doing, "painting", *shape)
+        for rows in stripes(shape[0]):
+            image[rows.core] = paint(image[rows.core], mask_of(roads[rows.start : rows.stop], model, how), rows.inner)
+        write_image(job.overlay, image)
+
+
+def levels(roads: Roads) -> NDArray[np.uint16]:
+    """Probabilities in 16 bits, 65535 for 1."""
+    out = np.empty(roads.shape, np.uint16)
+    for rows in stripes(len(roads)):
+        out[rows.core] = np.rint(roads[rows.core] * 65535)
+    return out
+
+
+def stripes(height: int) -> list[Span]:
+    """A picture's rows a few at a time, with one more on either side: what is made of a large one is not made twice."""
+    return spans(height, STRIPE, 1)
 
 
 def pieces(
@@ -215,12 +220,13 @@ def mask_of(roads: Roads, model: Segmenter, how: How) -> Mask:
     return as_mask(roads, model.threshold) if how.probability else roads
 
 
-def paint(image: Image, mask: Mask) -> Image:
-    """The image (H, W, 3) with its roads tinted and a line of one pixel along their inside."""
-    road = mask > 0
-    line = road & (cv2.erode(mask, np.ones((3, 3), np.uint8)) == 0)
-    colour = np.array(COLOUR, np.uint16)
+def paint(image: Image, mask: Mask, inner: slice = slice(None)) -> Image:
+    """The image (H, W, 3) with its roads tinted and a line of one pixel along their inside.
+
+    The mask may have more rows around those of the image, which are its `inner` ones.
+    """
+    line = ((mask > 0) & (cv2.erode(mask, np.ones((3, 3), np.uint8)) == 0))[inner]
     out: Image = image.copy()
-    out[road] = (image[road].astype(np.uint16) * 6 + colour * 4) // 10
-    out[line] = colour
+    cv2.copyTo(cv2.LUT(image, TINT), np.ascontiguousarray(mask[inner]), out)
+    out[line] = COLOUR
     return out

@@ -13,6 +13,8 @@ two, the first as grey. Only bands of 8 bits are taken.
 """
 
 import errno
+import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,9 +34,10 @@ from rasterio.windows import Window as Box
 from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.files import replacing
 from dlink.trt_runtime.images import Image
-from dlink.trt_runtime.pictures import How, Job, Tick, mask_of, paint, pieces
+from dlink.trt_runtime.pictures import Doing, How, Job, Tick, begin, mask_of, paint, pieces
 from dlink.trt_runtime.segmenter import Segmenter
 from dlink.trt_runtime.spec import RED_GREEN_BLUE
+from dlink.trt_runtime.tiff import Checker
 from dlink.trt_runtime.windows import Span, Window
 
 CACHE = 24 << 20  # bytes that GDAL may keep of decoded blocks
@@ -44,10 +47,12 @@ SIDECARS = (".aux.xml", ".msk", ".ovr")  # what GDAL and its users keep beside a
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)  # rasterio wraps most of the latter, not all
 
+DECODER = re.compile(r"\b(\w*Decode|JPEGLib):")  # in a warning: it is of pixels, not of tags
+
 Valid = NDArray[np.bool_]  # where there is data
 
 
-def segment_raster(job: Job, model: Segmenter, how: How, tick: Tick) -> None:
+def segment_raster(job: Job, model: Segmenter, how: How, tick: Tick, doing: Doing) -> None:
     """Write the road mask of a GeoTIFF, and its overlay if the job has one."""
     kind = {"dtype": "float32", "predictor": 3} if how.probability else {"dtype": "uint8"}
     with ExitStack() as stack:
@@ -66,6 +71,7 @@ def segment_raster(job: Job, model: Segmenter, how: How, tick: Tick) -> None:
             out.put(window, roads[None], valid)
             if over:
                 over.put(window, np.moveaxis(paint(image, mask_of(roads, model, how)), -1, 0), valid)
+        begin(doing, "reading back", *source.shape)
 
 
 @contextmanager
@@ -74,7 +80,7 @@ def opened(path: Path, tile: int) -> Iterator["Source"]:
     with ExitStack() as stack:
         try:
             dataset = stack.enter_context(rasterio.open(path, driver="GTiff"))
-            source = Source(path, dataset, tile)
+            source = Source(path, dataset, tile, Checker(path, stack.enter_context(path.open("rb"))))
             placed = dataset.crs or dataset.gcps[0] or dataset.rpcs or not dataset.transform.is_identity
         except (*GDAL_ERRORS, UnicodeDecodeError) as e:  # the latter from names in damaged tags
             raise BadInput(f"{path}: can't be opened as a GeoTIFF; GDAL says: {why(e)}") from e
@@ -104,8 +110,9 @@ class Source:
     from side to side for every window. `cores` holds what was in each window's core until it is popped.
     """
 
-    def __init__(self, path: Path, dataset: Any, tile: int) -> None:
+    def __init__(self, path: Path, dataset: Any, tile: int, checker: Checker) -> None:
         self.path = path
+        self.checker = checker
         self.dataset = dataset
         self.bands = colour_bands(path, dataset)
         self.masked = any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums)
@@ -130,11 +137,15 @@ class Source:
         top, left = window.rows.start, window.cols.start
         right = min(left + self.columns, self.dataset.width)
         box = Box(left, top, right - left, window.rows.stop - top)
+        self.checker.check(slice(top, window.rows.stop), slice(left, right))
         try:
-            pixels = self.dataset.read(self.bands, window=box)
-            valid = self.dataset.dataset_mask(window=box) > 0 if self.masked else None
+            with warned() as said:
+                pixels = self.dataset.read(self.bands, window=box)
+                valid = self.dataset.dataset_mask(window=box) > 0 if self.masked else None
         except GDAL_ERRORS as e:
             raise BadInput(f"{self.path}: damaged or cut short; GDAL says: {why(e)}") from e
+        if said:
+            raise BadInput(f"{self.path}: damaged; GDAL says: {said[0]}; copy it again")
         return Stretch(top, left, right, pixels, valid)
 
 
@@ -253,6 +264,23 @@ def sidecar(path: Path, suffix: str) -> Path:
 def remove_sidecars(path: Path) -> None:
     for suffix in SIDECARS:
         sidecar(path, suffix).unlink(missing_ok=True)
+
+
+@contextmanager
+def warned() -> Iterator[list[str]]:
+    """What GDAL's decoders warn of; rasterio logs it, and the pixels are then others than those that were written."""
+    said: list[str] = []
+    log, handler = logging.getLogger("rasterio"), logging.Handler(logging.WARNING)
+    handler.addFilter(lambda record: bool(DECODER.search(record.getMessage())))
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING)
+    try:
+        yield said
+    finally:
+        log.setLevel(before)
+        log.removeHandler(handler)
 
 
 def why(e: BaseException) -> str:
