@@ -9,7 +9,7 @@ import click
 
 from dlink.cli.plans import open_here, plan_options
 from dlink.cli.step import IN_FILE, OUT_PATH, VIEWS, Step, one_line, progress
-from dlink.trt_runtime.errors import BadInput, DlinkError
+from dlink.trt_runtime.errors import BadInput, DlinkError, within
 
 if TYPE_CHECKING:
     from dlink.trt_runtime.pictures import Doing, How, Job, Tick
@@ -102,7 +102,8 @@ def run(jobs: "list[Job]", work: "dict[bool, Work]", model: "Segmenter", how: "H
                 show(i, len(jobs), f"images, {job.image.name}: {words}", at_once=True)
 
         try:
-            work[job.geo](job, model, how, tick, doing)
+            with within(job.image):
+                work[job.geo](job, model, how, tick, doing)
         except DlinkError as e:
             if alone:
                 raise

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from dlink.cli.segment import segment
 from dlink.trt_runtime import Spec
 from dlink.trt_runtime.images import write_image
-from tests.models import red, write_pointwise
+from tests.models import red, write_conv, write_pointwise
 
 PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(2, 0, 5, 0, -2, 9)}
 
@@ -224,3 +224,17 @@ def test_a_full_disk_leaves_the_old_output_and_nothing_else(model, tmp_path, ima
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith(f"Error: {out}: ")
     assert [p.read_text() for p in out.parent.iterdir()] == ["old"]
+
+
+def test_a_network_that_gives_no_probabilities_is_one_line_with_the_picture_and_the_tile(tmp_path, image):
+    model = write_conv(tmp_path / "nan.onnx", Spec(tile=64), np.full((1, 1), np.nan))
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        write_image(tmp_path / "in" / f"{name}.png", image)
+    result = CliRunner().invoke(segment, [*map(str, [model, tmp_path / "in", "-o", tmp_path / "out"])])
+    errors = [line for line in result.stderr.splitlines() if "the network gives values that are no prob" in line]
+    assert result.exit_code == 1
+    assert [line.partition(" to 64, columns 0 to 64: ")[0] for line in errors] == [
+        f"Error: {tmp_path}/in/{name}.png: the tile at rows 0" for name in "ab"
+    ]
+    assert not [p for p in tmp_path.rglob("out/*") if p.is_file()]
