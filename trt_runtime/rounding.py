@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 NOISE = 1e-5
 WORTH_SAYING = 0.001  # share of undecided pixels from which on a result says so, though no side differed
 
-# The least size that a difference of tensors is said as a share of: of a tensor that is zero throughout, as a ReLU's may
-# be, rounding's 1e-8 would be infinitely much. All other layers' outputs were seen to have root mean squares from 0.006
-# (made-up weights) or 0.3 (the embedded network) up.
+# The least size that a difference of tensors is said as a share of: of a tensor that is zero throughout, as a ReLU's
+# may be, rounding's 1e-8 would be infinitely much. All other layers' outputs were seen to have root mean squares from
+# 0.006 (made-up weights) or 0.3 (the embedded network) up.
 SMALL = 1e-3
 
 Sides: TypeAlias = NDArray[np.bool_]  # True: road
