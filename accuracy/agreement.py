@@ -7,6 +7,7 @@
         "agreement": 0.9912,                            IoU between the two masks, pooled; null: no road in either
         "worst": 0.942, "worst_tile": "017",            the tile whose masks agree least
         "max_difference": 0.31,                         of a pixel's probability, the largest of all
+        "near": {"pixels": 14680064, "undecided": 0, "settled": 0},  what rounding could decide, see rounding.py
         "candidate": {"pooled": 0.7108, "mean": 0.69},  IoU against the labels; null without labels
         "reference": {"pooled": 0.7106, "mean": 0.69},
         "drop": {"pooled": -0.0002, "mean": 0.0},       reference - candidate; null without labels
@@ -20,7 +21,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,10 +30,10 @@ from dlink.accuracy.gates import MAX_IOU_DROP, MIN_AGREEMENT, Limits
 from dlink.accuracy.iou import IoU, Overlap
 from dlink.accuracy.pixels import Mask
 from dlink.accuracy.roads import Judge, Roads, RoadTally, apls_drop, broken_rise
-from dlink.trt_runtime.backend import Probs
 from dlink.trt_runtime.errors import BadInput, CheckFailed
 from dlink.trt_runtime.images import Image, TileFile, read_tile
-from dlink.trt_runtime.segmenter import Segmenter, as_mask
+from dlink.trt_runtime.rounding import Near, Pair, settle
+from dlink.trt_runtime.segmenter import Segmenter
 
 __all__ = ["BOTH", "MAX_IOU_DROP", "MIN_AGREEMENT", "Agreement", "Each", "Limits", "Setting", "Tally", "compare"]
 
@@ -62,6 +63,7 @@ class Setting:
     reference: IoU | None
     candidate_roads: Roads | None = None  # the same, beyond IoU
     reference_roads: Roads | None = None
+    near: Near = field(default_factory=Near)  # pixels that rounding could decide
     estimates: Mapping[str, Estimate] = field(default_factory=dict)  # what gates look at, by their names
     each: tuple[Each, ...] = field(default=(), repr=False)  # not in JSON
 
@@ -89,6 +91,7 @@ class Setting:
         roads = {"candidate": self.candidate_roads, "reference": self.reference_roads}
         values["roads"] = {k: asdict(v) for k, v in roads.items() if v} or None
         values["estimates"] = {name: asdict(found) for name, found in self.estimates.items()}
+        values["near"] = asdict(self.near)
         return {k: asdict(v) if isinstance(v, IoU) else v for k, v in values.items()}
 
 
@@ -105,9 +108,6 @@ class Agreement:
         """Plain values, ready for json.dumps."""
         settings = [s.to_json() for s in self.settings]
         return {"tiles": self.tiles, "labelled": self.labelled, "label_road": self.label_road, "settings": settings}
-
-
-Pair: TypeAlias = Sequence[tuple[Probs, float]]  # the candidate's and the reference's probabilities and thresholds
 
 
 class Evidence(Protocol):
@@ -128,6 +128,7 @@ class Tally:
     reference: RoadTally = field(default_factory=RoadTally)
     each: list[Each] = field(default_factory=list)
     max_difference: float = 0.0
+    near: Near = field(default_factory=Near)
 
     def add(self, id: str, pair: Pair, label: Mask | None, judge: Judge | None) -> Each:
         """Count one tile, the probabilities (H, W)."""
@@ -137,7 +138,8 @@ class Tally:
             whose = "reference" if np.isfinite(a).all() else "candidate"
             raise CheckFailed(f"tile {id}: the {whose}'s probabilities are not finite numbers; export it again")
         self.max_difference = max(self.max_difference, difference)
-        candidate, reference = (as_mask(prob, threshold) > 0 for prob, threshold in pair)
+        candidate, reference, near = settle(pair)
+        self.near += near
         each = Each(id, self.masks.add(candidate, reference))
         if label is not None:
             ious = self.candidate.add(candidate, label, judge), self.reference.add(reference, label, judge)
@@ -154,6 +156,7 @@ class Tally:
             worst=worst.agreement,
             worst_tile=worst.id,
             max_difference=self.max_difference,
+            near=self.near,
             candidate=self.candidate.pixels.overlap.iou(),
             reference=self.reference.pixels.overlap.iou(),
             candidate_roads=self.candidate.figures(),

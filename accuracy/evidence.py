@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.accuracy.agreement import Each, Pair
+from dlink.accuracy.agreement import Each
 from dlink.accuracy.curves import Histograms
 from dlink.accuracy.pixels import Mask
 from dlink.trt_runtime.images import Image
-from dlink.trt_runtime.segmenter import as_mask
+from dlink.trt_runtime.rounding import Pair, settle
 
 KEPT = 4  # tiles of each kind
 SIDE = 512  # px, of the longer side of a picture; larger tiles are shrunk
@@ -78,7 +78,7 @@ class Evidence:
 
 def show(each: Each, image: Image, label: Mask | None, pair: Pair) -> Shown:
     """The pictures of a tile: image, label, both masks, and what the candidate's has right, missed and made up."""
-    candidate, reference = (as_mask(prob, threshold) > 0 for prob, threshold in pair)
+    candidate, reference, _ = settle(pair)
     pictures = [picture("image", image, "jpeg", JPEG)]
     if label is not None:
         pictures.append(mask_picture("label", label))

@@ -198,6 +198,7 @@ class Verdict:
         {"same": true,                                   every limit is held
          "why": [],                                      why not, in words
          "doubts": ["held, but 14 tiles cannot rule out an IoU drop of 0.012 with 8 views"],
+         "notes": [],                                    where rounding decides, see trt_runtime/rounding.py
          "limits": {"max_iou_drop": 0.005, "min_agreement": 0.99},
          "gates": [{"gate": "iou", "views": 8, "limit": 0.005, "held": true, "value": 0.0002, "low": -0.004,
                     "high": 0.012, "tiles": 14, "words": "held, but 14 tiles ..."}, ...],
@@ -221,11 +222,17 @@ class Verdict:
         """What these tiles cannot rule out although every limit is held."""
         return [outcome.doubt for outcome in self.outcomes if outcome.doubt]
 
+    @property
+    def notes(self) -> list[str]:
+        """How far rounding decides, where it does."""
+        return [f"{with_views(s.views)} {s.near.words}" for s in self.found.settings if s.near.words]
+
     def to_json(self) -> dict[str, Any]:
         return {
             "same": not self.why,
             "why": self.why,
             "doubts": self.doubts,
+            "notes": self.notes,
             "limits": self.limits.to_json(),
             "gates": [outcome.to_json() for outcome in self.outcomes],
             "agreement": self.found.to_json(),

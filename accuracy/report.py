@@ -126,7 +126,7 @@ def head(verdict: Verdict, about: About) -> str:
     found = verdict.found
     labels = f"{found.labelled:,} with labels" if found.labelled else "no labels, so the masks' agreement alone"
     kind, sign = ("bad", "✕") if verdict.why else ("good", "✓")
-    said = "".join(f"<li>{escape(words)}</li>" for words in (*verdict.why, *verdict.doubts))
+    said = "".join(f"<li>{escape(words)}</li>" for words in (*verdict.why, *verdict.doubts, *verdict.notes))
     return (
         f'<header class="{kind}"><h1><span aria-hidden="true">{sign}</span> {state(verdict)}</h1>'
         f"<p><strong>{escape(about.model)}</strong> against <strong>{escape(about.reference)}</strong></p>"

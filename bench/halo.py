@@ -17,6 +17,7 @@ from dlink.export.torch_backend import network
 from dlink.nets.checkpoint import read_checkpoint
 from dlink.trt_runtime.backend import HostBackend
 from dlink.trt_runtime.images import find_tiles, read_tile
+from dlink.trt_runtime.rounding import settle
 from dlink.trt_runtime.segmenter import Segmenter
 from dlink.trt_runtime.spec import Spec
 from dlink.trt_runtime.windows import spans
@@ -53,7 +54,7 @@ def main(checkpoint: Path, tiles: Path, tile: int, halos: str) -> None:
         seams, agree, labels, off, worst, area = Overlap(), Overlap(), Overlap(), 0.0, 0.0, 0
         for (image, label), reference in zip(pictures, wholes, strict=True):
             prob = reference if halo is None else model.probabilities(image, 1)
-            mask, other = prob > model.threshold, reference > model.threshold
+            mask, other, _ = settle([(prob, model.threshold), (reference, model.threshold)])
             agree.add(mask, other)
             if label is not None:
                 labels.add(mask, label)

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from dlink.trt_runtime.spec import INT8_KEY, ONNX_KEY
 
 AUTO = "auto"
 USEFUL = 0.5  # of what could run in int8: with less the FP16 file is about as fast, and simpler
+AS_GOOD = 1e-4  # of IoU or of an error's share: what is nearer than that is a tie, since rounding may decide it
 RANKED_ON = 4  # tiles: there are some seventy candidates to run on each
 
 
@@ -160,12 +161,12 @@ class Work:
         return path
 
     def best_method(self, judge: Judge, tick: Tick) -> str:
-        """The method whose masks agree best with the float network's; one view."""
+        """The method whose masks agree best with the float network's; one view. Of ties the first of METHODS."""
         found = {}
         for done, method in enumerate(METHODS, 1):
             found[method] = judge.score(self.write(method, self.units), views=(1,))[0].agreement
             tick(done, len(METHODS), f"{method} agrees {found[method]:.4f}")
-        return max(found, key=lambda method: found[method])
+        return first_of_the_best(found)
 
     def held(self, judge: Judge, method: str, tick: Tick) -> tuple[list[Unit], list[Score]]:
         """The placement, with as few layers reverted as hold the limits."""
@@ -195,7 +196,7 @@ class Work:
     def costs(self, judge: Judge, method: str, units: Sequence[Unit], tick: Tick) -> list[tuple[int, float]]:
         """Units in int8 by what each costs, the worst first: how much of the squared error goes when it alone is FP16.
 
-        With one view, in which errors show more, on RANKED_ON tiles.
+        With one view, in which errors show more, on RANKED_ON tiles. Of ties the first in the network's order.
         """
         judge = judge.some(RANKED_ON)
         whole = judge.score(self.write(method, units), views=(1,))[0].error ** 2
@@ -206,4 +207,14 @@ class Work:
             error = judge.score(self.write(method, without), views=(1,))[0].error ** 2
             found.append((at, (whole - error) / whole if whole else 0.0))
             tick(done, len(int8), f"ranked; {units[at].name}")
-        return sorted(found, key=lambda cost: -cost[1])
+        return worst_first(found)
+
+
+def first_of_the_best(found: Mapping[str, float]) -> str:
+    """The name of the highest value, and of values that are AS_GOOD the first."""
+    return next(name for name, value in found.items() if value >= max(found.values()) - AS_GOOD)
+
+
+def worst_first(costs: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """(unit, cost) by their costs in steps of AS_GOOD; of the same step in their own order."""
+    return sorted(costs, key=lambda cost: -round(cost[1] / AS_GOOD))

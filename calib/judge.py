@@ -5,7 +5,7 @@ Both run in OpenVINO, by the very runtime that will run the file: the float netw
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from dlink.calib.sample import Tile
 from dlink.trt_runtime import openvino_backend
 from dlink.trt_runtime.backend import Probs
 from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.rounding import Near, Sides, settle
 from dlink.trt_runtime.views import BY_COUNT
 
 VIEWS = (1, 8)
@@ -38,6 +39,7 @@ class Score:
     broken_rise: float | None  # how many more links a km of the labels' roads are broken
     agreement: float  # IoU between the two masks; 1 where neither has any road
     error: float  # root mean square difference of probabilities
+    near: Near = field(default_factory=Near)  # pixels that rounding could decide
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Judge:
         backend.close()
         self.looks = [None if tile.label is None else judge(tile.label, self.spec.gsd_m) for tile in tiles]
         self.graphs = {
-            views: [self.graph(i, p) for i, p in enumerate(probs)] for views, probs in self.reference.items()
+            views: [self.graph(i, p > self.spec.threshold) for i, p in enumerate(probs)]
+            for views, probs in self.reference.items()
         }
         if not any((probs > self.spec.threshold).any() for probs in self.reference[1]):
             raise BadInput(
@@ -88,10 +91,10 @@ class Judge:
         other.graphs = {views: [found[i] for i in at] for views, found in self.graphs.items()}
         return other
 
-    def graph(self, tile: int, prob: Probs) -> tuple[float, ...]:
+    def graph(self, tile: int, mask: Sides) -> tuple[float, ...]:
         """A tile's roads as a graph: APLS, links broken and bridged, the label's km, 1; nothing without a label."""
         look = self.looks[tile]
-        return () if look is None else (*look(prob > self.spec.threshold), 1)
+        return () if look is None else (*look(mask), 1)
 
     def score(self, candidate: Path, views: Sequence[int] = VIEWS) -> list[Score]:
         """Run a candidate on the tiles, with each number of views; graphs are looked at where that is all."""
@@ -104,15 +107,16 @@ class Judge:
         return scores
 
     def compare(self, views: int, probs: list[Probs], graphs: bool) -> Score:
-        masks, squares, columns, traced = Overlap(), 0.0, [], []
+        masks, near, squares, columns, traced = Overlap(), Near(), 0.0, [], []
         for i, (tile, prob, other) in enumerate(zip(self.tiles, probs, self.reference[views], strict=True)):
-            a, b = prob > self.spec.threshold, other > self.spec.threshold
+            a, b, undecided = settle([(prob, self.spec.threshold), (other, self.spec.threshold)])
+            near += undecided
             masks.add(a, b)
             squares += float(np.mean((prob - other) ** 2, dtype=np.float64))
             if tile.label is not None:
                 columns.append([*overlap(b, tile.label), *overlap(a, tile.label)])
                 if graphs:
-                    traced.append([*self.graphs[views][i], *self.graph(i, prob)])
+                    traced.append([*self.graphs[views][i], *self.graph(i, a)])
         agreement = masks.iou()
         drop = estimate(np.array(columns), loss) if columns else None
         both, either = (sum(column[k] for column in columns) for k in (2, 3))
@@ -125,6 +129,7 @@ class Judge:
             broken_rise=figure_of(traced, broken_rise),
             agreement=1.0 if agreement is None or agreement.pooled is None else agreement.pooled,
             error=float(np.sqrt(squares / len(self.tiles))),
+            near=near,
         )
 
 
@@ -147,7 +152,8 @@ def say(scores: Sequence[Score]) -> str:
         between = f" ({s.drop_interval[0]:.4f} to {s.drop_interval[1]:.4f})" if s.drop_interval else ""
         drop = "" if s.drop is None else f"IoU drop {s.drop:.4f}{between}, "
         drop += "" if s.apls_drop is None else f"APLS drop {s.apls_drop:.4f}, "
-        parts.append(f"{drop}masks agree {s.agreement:.4f} with {s.views} view{'s' if s.views > 1 else ''}")
+        near = f" ({s.near.words})" if s.near.words else ""
+        parts.append(f"{drop}masks agree {s.agreement:.4f} with {s.views} view{'s' if s.views > 1 else ''}{near}")
     return "; ".join(parts)
 
 

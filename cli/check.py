@@ -239,9 +239,9 @@ def say(verdict: "Verdict") -> str:
             for gate in GATES.values()
             if gate.labels and (limit := getattr(limits, gate.field)) is not None
         )
-    last = "; ".join([held + ")", *verdict.doubts])
+    last = "; ".join([held + ")", *verdict.doubts, *verdict.notes])
     if verdict.why:
-        last = f"NOT the same roads: {'; '.join(verdict.why)}"
+        last = f"NOT the same roads: {'; '.join([*verdict.why, *verdict.notes])}"
     return "\n".join(
         [f"{found.tiles} tiles, {labels}", *mask_rows(found), *road_rows(found), "", *gate_rows(verdict), last]
     )

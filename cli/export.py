@@ -80,6 +80,8 @@ def export(
         f"on {proof.tiles} tiles, {proof.road:.1%} road, probabilities differ from PyTorch's by at most "
         f"{proof.difference:.2g}, masks agree at IoU {proof.agreement:.4f}"
     )
+    if proof.near.words:
+        click.echo(f"note: {proof.near.words}", err=True)
     if proof.road < FEW:
         click.echo("note: next to no road was found on these tiles; --tiles with roads prove more", err=True)
 

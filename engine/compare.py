@@ -25,6 +25,7 @@ import dlink.trt_runtime.quiet_onnxruntime  # noqa: F401  # before Polygraphy im
 from dlink.engine.graph import Graph
 from dlink.engine.versions import config_for, find_compiler, graph_for
 from dlink.trt_runtime.manifest import Options
+from dlink.trt_runtime.rounding import SMALL
 
 BETWEEN = ("Cast", "QuantizeLinear", "DequantizeLinear", "Constant", "Identity")  # no layers of their own
 TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.2}  # OpenVINO: 1e-6, 0.016 in bfloat16, 0.12
@@ -64,12 +65,12 @@ def differences(
 
 
 def relative(reference: Any, found: Any) -> float:
-    """0 where both are the same; infinity where one of them is not a number."""
+    """0 where both are the same; infinity where one of them is not a number. Less than SMALL is no size of its own."""
     a, b = (np.asarray(v, np.float64) for v in (reference, found))
     off, size = float(np.sqrt(np.mean((a - b) ** 2))), float(np.sqrt(np.mean(a**2)))
     if not np.isfinite(off):
         return float("inf")
-    return off / size if size else float(off > 0)
+    return off / max(size, SMALL)
 
 
 def first_off(found: Sequence[Difference], tolerance: float) -> Difference | None:

@@ -6,7 +6,7 @@ own activations.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from dlink.export.torch_backend import network
 from dlink.nets.network import RoadNet
 from dlink.trt_runtime.errors import CheckFailed
 from dlink.trt_runtime.quiet_onnxruntime import onnxruntime
+from dlink.trt_runtime.rounding import SMALL, Near, settle
 from dlink.trt_runtime.spec import Spec
 
 MAX_DIFFERENCE = 1e-4  # of any FP32 probability
@@ -36,6 +37,7 @@ class Proof:
     difference: float = 0.0
     agreement: float = 1.0
     road: float = 0.0  # share of the tiles that PyTorch takes for road
+    near: Near = field(default_factory=Near)  # pixels that rounding could decide
 
 
 def prove(path: Path, net: RoadNet, folded: RoadNet, spec: Spec, tiles: Iterable[NDArray[np.uint8]]) -> Proof:
@@ -57,8 +59,9 @@ def prove(path: Path, net: RoadNet, folded: RoadNet, spec: Spec, tiles: Iterable
         proof.tiles += 1
     a, b = np.concatenate(ours), np.concatenate(theirs)
     proof.difference = float(np.abs(a - b).max())
-    proof.agreement = iou(a > spec.threshold, b > spec.threshold)
-    proof.road = float((b > spec.threshold).mean())
+    mine, other, proof.near = settle([(a, spec.threshold), (b, spec.threshold)])
+    proof.agreement = iou(mine, other)
+    proof.road = float(other.mean())
     if wrong := broken(proof, spec.precision):
         raise CheckFailed(f"{what(spec)}: {wrong} is needed; {blame(path, folded, spec, x)}")
     return proof
@@ -117,7 +120,7 @@ def blame(path: Path, folded: RoadNet, spec: Spec, x: NDArray[np.float32]) -> st
     got = session(model.SerializeToString()).run(convs, {"image": x})
     for (name, y), mine in zip(outputs(folded, x), got, strict=True):
         theirs = y.numpy()
-        off = float(np.abs(mine.astype(np.float32) - theirs).max()) / max(float(np.abs(theirs).max()), 1e-30)
+        off = float(np.abs(mine.astype(np.float32) - theirs).max()) / max(float(np.abs(theirs).max()), SMALL)
         if not off <= LAYER_TOLERANCE[spec.precision]:
             return f"first at layer {name}: off by {off:.2g} of its largest value"
     return "no single layer is far off: small differences add up"

@@ -13,6 +13,7 @@ from dlink.nets.embedded import EMBEDDED, GSD_M
 from dlink.scenes import with_roads
 from dlink.trt_runtime import Spec, open_model
 from dlink.trt_runtime.images import write_image
+from dlink.trt_runtime.saturation import saturates
 from dlink.trt_runtime.spec import INT8_KEY
 from tests.calibrated import folder_of
 from tests.models import save
@@ -49,7 +50,11 @@ def test_an_int8_file_draws_the_roads_of_the_float_one(home):
     assert "same roads" in done.output
 
 
-def test_openvino_really_runs_int8(home):
+def test_openvino_really_runs_int8_where_that_is_right(home):
+    if saturates():
+        with open_model(home / "int8.onnx") as model:
+            assert "int8" not in model.backend.executed
+        return
     with open_model(home / "int8.onnx") as model:
         assert model.backend.executed["int8"] >= 0.95
         assert "int8 99 %" in model.backend.engine

