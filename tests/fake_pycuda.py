@@ -259,6 +259,11 @@ def memcpy_dtod_async(dest, src, size, stream=None):
     put(stream.handle, lambda: np.copyto(find(int(dest), size), find(int(src), size)))
 
 
+def memset_d32_async(dest, data, count, stream=None):
+    called("fill")
+    put(stream.handle, lambda: find(int(dest), 4 * count).view(np.uint32).fill(data))
+
+
 class Memcpy2D:
     def set_src_device(self, address):
         self.src = address

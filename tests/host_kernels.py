@@ -16,7 +16,7 @@ FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", 
 ONE_AT_A_TIME = threading.Lock()  # the shim's threads and indices are its own, not a caller's
 INTEGER, FLOAT, POINTER = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
 SPREAD = (POINTER, POINTER, INTEGER, ctypes.c_uint, INTEGER, *[FLOAT] * 6)
-GATHER = (POINTER, POINTER, INTEGER, ctypes.c_uint, INTEGER, INTEGER, FLOAT, POINTER, POINTER, POINTER)
+GATHER = (POINTER, POINTER, INTEGER, ctypes.c_uint, INTEGER, INTEGER, FLOAT, *[POINTER] * 4)
 
 
 @cache

@@ -8,10 +8,11 @@ import weakref
 import numpy as np
 import pytest
 
-from dlink.trt_runtime import BadInput, Closed, DlinkError, GpuFailed, open_model
+from dlink.trt_runtime import BadInput, Closed, DlinkError, EngineFailed, GpuFailed, open_model
 from tests import fake_pycuda
 from tests.fake_machine import SIDE
 from tests.fake_pycuda import HELD, LOG, STATE, Queue
+from tests.test_tensorrt_backend import BLACK, NAN_OF_BLACK, WHITE, infinite
 
 
 class OnGpu:
@@ -95,7 +96,8 @@ def test_nothing_goes_through_the_host(model):
     model.segment_device(given)
     LOG.clear()
     model.segment_device(given)
-    assert not {"upload", "download"} & set(LOG)
+    assert "upload" not in LOG
+    assert LOG.count("download") == 1  # whether tiles are at fault
 
 
 def test_dlpack_is_taken_as_well(model):
@@ -307,3 +309,28 @@ def test_a_model_on_the_cpu_and_a_closed_one_are_refused(gpu):
     model.close()
     with pytest.raises(Closed):
         model.segment_device(OnGpu(picture()))
+
+
+def test_what_is_no_probability_is_said_here_or_where_a_stream_is_given_at_the_next_call(machine):
+    gpu = machine(spec=NAN_OF_BLACK, network=infinite)
+    black, white = (OnGpu(np.full((SIDE, 3 * SIDE, 3), value, np.uint8)) for value in (0, 255))
+    half = OnGpu(np.hstack([WHITE, BLACK, WHITE]))  # the last of its tiles is sound
+    words = "an image on the GPU: the network gives values that are no probabilities"
+    with open_model(gpu.plan, halo=0) as model:
+        for image in (black, half):
+            with pytest.raises(EngineFailed, match=words):
+                model.segment_device(image)
+        assert (read(model.segment_device(white)) == 255).all()
+        theirs = 7
+        HELD["stream"][theirs] = Queue()
+        model.segment_device(black, stream=theirs)
+        HELD["stream"][theirs].run()
+        found = []
+        for _ in range(3):  # the slot's next turn finds it
+            try:
+                model.segment_device(white)
+            except EngineFailed as e:
+                found.append(str(e))
+        assert len(found) == 1
+    HELD["stream"].pop(theirs)
+    [image.free() for image in (black, white, half)]

@@ -11,6 +11,7 @@ import pytest
 
 from dlink.trt_runtime import DlinkError, HostBackend, NoEngine, Spec
 from dlink.trt_runtime import build_kernels as build
+from dlink.trt_runtime.backend import SLACK
 from dlink.trt_runtime.views import ALL, TURN, look, unlook
 from tests.host_kernels import SOURCE, launch
 
@@ -57,19 +58,21 @@ def spread(tiles, views, dtype=np.float32, spec=SPEC, source=None):
     return batch.array
 
 
-def gather(batch, views, forms=("prob", "level", "mask"), threshold=0.5, count=None, first=True, total=None):
+def gather(
+    batch, views, forms=("prob", "level", "mask"), threshold=0.5, count=None, first=True, total=None, faults=None
+):
     """Mean, steps and mask of a batch; `total` is read and written where the views come in several batches."""
     side = batch.shape[-1]
     tiles = len(batch) // len(views)
     given = Guarded(batch.shape, batch.dtype, batch)
     kinds = {"prob": np.float32, "level": np.uint8, "mask": np.uint8}
     outs = {form: Guarded((tiles, side, side), kinds[form], 7) for form in forms}
-    addresses = [outs[form].address if form in outs else 0 for form in kinds]
+    addresses = [outs[form].address if form in outs else 0 for form in kinds] + [faults.address if faults else 0]
     count = len(views) if count is None else count
     sums = total.address if total else 0
     name = f"gather_{batch.dtype.name}"
     launch(name, grid(side, tiles), given.address, sums, side, bits(views), first, count, threshold, *addresses)
-    for each in (given, *outs.values(), *([total] if total else [])):
+    for each in (given, *outs.values(), *filter(None, (total, faults))):
         assert each.address
     return [out.array for out in outs.values()]
 
@@ -154,6 +157,28 @@ def test_views_may_come_in_several_batches(parts):
         last = i == len(parts) - 1
         found = gather(batch[list(part)], part, count=8 if last else 0, first=i == 0, total=total)
     np.testing.assert_allclose(found[0], gather(batch, ALL)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("views", [(0,), (1,), ALL], ids=str)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 20.0, -20.0])
+def test_a_tile_of_what_is_no_probability_is_at_fault_and_no_other(views, value):
+    batch = probabilities(3 * len(views), 40).reshape(3, len(views), 40, 40)
+    batch[1, -1, 7, 39] = value
+    faults = Guarded((3,), np.uint32, 0)
+    prob, *_ = gather(batch.reshape(-1, 40, 40), views, faults=faults)
+    assert faults.array.tolist() == [0, 1, 0]
+    assert ((prob >= 0) & (prob <= 1)).all()
+    np.testing.assert_array_equal(prob[[0, 2]], gather(batch[[0, 2]].reshape(-1, 40, 40), views)[0])
+
+
+def test_rounding_outside_0_to_1_is_no_fault_and_is_cut_off():
+    faults = Guarded((1,), np.uint32, 0)
+    prob, level, _ = gather(np.array([[[1.0015, -0.0015]]], np.float32).repeat(2, 1), (0,), faults=faults)
+    assert (faults.array.item(), prob.max(), prob.min(), level.max(), level.min()) == (0, 1, 0, 255, 0)
+
+
+def test_what_counts_as_rounding_is_the_backends():
+    assert float(re.search(r"#define SLACK ([\d.e-]+)f", TEXT)[1]) == SLACK
 
 
 def test_these_tests_would_see_a_barrier_that_is_missing():

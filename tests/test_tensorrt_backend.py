@@ -16,7 +16,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dlink.trt_runtime import BadInput, BadPlan, Closed, DlinkError, GpuFailed, Mismatch, NoEngine, open_model
+from dlink.trt_runtime import (
+    BadInput,
+    BadPlan,
+    Closed,
+    DlinkError,
+    EngineFailed,
+    GpuFailed,
+    Mismatch,
+    NoEngine,
+    NoProbability,
+    open_model,
+)
 from dlink.trt_runtime.backend import Opening, open_backend
 from dlink.trt_runtime.manifest import Options, manifest_of
 from dlink.trt_runtime.views import ALL
@@ -25,7 +36,7 @@ from tests.command import call
 from tests.fake_machine import SIDE, SPEC, expected, tiles
 from tests.fake_pycuda import HELD, LOG, STATE
 from tests.fake_tensorrt import API
-from tests.models import write_pointwise
+from tests.models import write_conv, write_pointwise
 from tests.plans import HERE, MANIFEST, write
 
 VERSIONS = [*API, "rtx"]
@@ -99,10 +110,10 @@ def test_a_damaged_plan_is_not_loaded(gpu):
 
 def test_a_shape_is_run_plainly_once_and_then_as_one_graph(gpu):
     backend = open_backend(gpu.plan, Opening(slots=1))
-    once = ["push", "upload", "spread", "execute", "gather", "download"]
+    once = ["push", "fill", "upload", "spread", "execute", "gather", "download", "download"]  # roads, faults
     LOG.clear()
     backend.probabilities(tiles())
-    work = [name for name in LOG if name in once]
+    work = [name for name in LOG[: LOG.index("synchronize")] if name in once]
     assert work == [*once, *once[1:], "push"]  # run, captured, waited for
     assert LOG.index("cuStreamBeginCapture_v2") < LOG.index("cuStreamEndCapture") < LOG.index("synchronize")
     LOG.clear()
@@ -485,3 +496,35 @@ def test_a_check_is_written_into_the_manifest_bound_to_the_plan(machine, tmp_pat
     assert verdict.words.startswith("NOT the same roads")
     assert manifest_of(gpu.plan).exists()
     assert MANIFEST.verdict is None
+
+
+WHITE, BLACK = np.full((SIDE, SIDE, 3), 255, np.uint8), np.zeros((SIDE, SIDE, 3), np.uint8)
+NAN_OF_BLACK = replace(SPEC, views=(0,), shift=(0.0, 0.0, 0.0))  # 0 times infinity; 1 of white
+
+
+def infinite(path, spec):
+    return write_conv(path, spec, np.full((1, 1), np.inf))
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "rtx"])
+@pytest.mark.parametrize("form", ["mask", "levels", "probabilities"])
+def test_what_is_no_probability_is_engine_failed_and_names_the_tile(machine, version, form):
+    gpu = machine(version, Options(max_tiles=2), NAN_OF_BLACK, infinite)
+    with open_model(gpu.plan, halo=0) as model:
+        for _ in range(2):  # plainly, and as a graph
+            with pytest.raises(
+                EngineFailed, match="the tile at rows 0 to 64, columns 0 to 64: the network gives values"
+            ):
+                getattr(model, form)(np.hstack([BLACK] * 3))
+    assert fake_pycuda.nothing_is_held()
+
+
+def test_a_tile_at_fault_leaves_the_others_of_its_batch(machine):
+    gpu = machine(options=Options(max_tiles=4, views=1), spec=NAN_OF_BLACK, network=infinite)
+    backend = open_backend(gpu.plan)
+    with pytest.raises(NoProbability) as e:
+        backend.start([WHITE, BLACK, WHITE], form="mask")()
+    assert (e.value.tiles, e.value.roads[[0, 2]].min()) == ((1,), 255)
+    del e
+    assert backend.start([WHITE] * 4, form="mask")().min() == 255
+    backend.close()

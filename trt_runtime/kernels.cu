@@ -14,6 +14,7 @@
 #define FLIP_V 2
 #define FLIP_H 4
 #define CHANNELS 3
+#define SLACK 2e-3f  // backend.py's: outside [0, 1] that is rounding
 
 typedef unsigned char byte;
 
@@ -72,10 +73,11 @@ __device__ void spread(const byte *tiles, In *batch, int side, unsigned views, i
 
 // Probabilities (N * views, side, side) -> their mean over `count` views, in whichever of the forms has an address:
 // float32 in [0, 1], uint8 in 255 steps, or 255 where it is greater than the threshold. Where a tile's views do not fit
-// one batch, `total` takes their sum from batch to batch: `first` begins it, and the last one has a `count`.
+// one batch, `total` takes their sum from batch to batch: `first` begins it, and the last one has a `count`. A mean that
+// is no probability, not a number among them, makes its tile's `faults` 1; they are 0 before.
 template <typename Out>
 __device__ void gather(const Out *batch, float *total, int side, unsigned views, int first, int count,
-                       float threshold, float *prob, byte *level, byte *mask) {
+                       float threshold, float *prob, byte *level, byte *mask, unsigned *faults) {
     __shared__ float turned[EDGE][EDGE + 1];
     const int left = blockIdx.x * EDGE, top = blockIdx.y * EDGE, tx = threadIdx.x;
     const size_t area = (size_t)side * side;
@@ -112,7 +114,8 @@ __device__ void gather(const Out *batch, float *total, int side, unsigned views,
             total[at] = sum;
             continue;
         }
-        const float mean = sum / (float)count;
+        const float found = sum / (float)count, mean = found > 0 ? found < 1 ? found : 1 : 0;
+        if (faults && !(found >= -SLACK && found <= 1 + SLACK)) faults[blockIdx.z] = 1;
         if (prob) prob[at] = mean;
         if (level) level[at] = (byte)(mean * 255.0f + 0.5f);
         if (mask) mask[at] = mean > threshold ? 255 : 0;
@@ -129,8 +132,8 @@ __device__ void gather(const Out *batch, float *total, int side, unsigned views,
 
 #define GATHER(NAME, OUT)                                                                                 \
     KERNEL NAME(const OUT *batch, float *total, int side, unsigned views, int first, int count,           \
-                float threshold, float *prob, byte *level, byte *mask) {                                  \
-        gather(batch, total, side, views, first, count, threshold, prob, level, mask);                    \
+                float threshold, float *prob, byte *level, byte *mask, unsigned *faults) {                \
+        gather(batch, total, side, views, first, count, threshold, prob, level, mask, faults);            \
     }
 
 SPREAD(spread_float32, float)

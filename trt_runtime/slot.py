@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dlink.trt_runtime.backend import Form, Roads, Tiles
 from dlink.trt_runtime.cuda import DriverError
-from dlink.trt_runtime.errors import GpuFailed
+from dlink.trt_runtime.errors import EngineFailed, GpuFailed, NoProbability
 from dlink.trt_runtime.graphs import Graph, capture
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class Run:
     def __init__(self, slot: "Slot", shape: Shape, held: object = None) -> None:
         self.slot, self.shape, self.held = slot, shape, held  # what must live until it is done
         self.roads: Roads | None = None
-        self.error: GpuFailed | None = None
+        self.error: EngineFailed | None = None
+        self.unattended = False  # nobody waits for it: what fails is said at the model's next call
 
     def __call__(self) -> Roads:
         self.slot.collect(self)
@@ -80,10 +81,12 @@ class Slot:
         self.stream = cuda.Stream()
         self.tiles: NDArray[np.uint8] = self.pinned((batch, side, side, 3))
         self.roads: NDArray[np.uint8] = self.pinned((batch * side * side * 4,))
+        self.faults: NDArray[np.uint32] = self.pinned((batch * 4,)).view(np.uint32)  # not 0: of this tile
         if net.shared_memory:  # of CPU and GPU: nothing to copy
-            self.tiles_at, self.roads_at = (memory.get_device_pointer() for memory in self.held[-2:])
+            self.tiles_at, self.roads_at, self.faults_at = (memory.get_device_pointer() for memory in self.held[-3:])
         else:
-            self.tiles_at, self.roads_at = (self.memory(a.nbytes) for a in (self.tiles, self.roads))
+            ends = (self.tiles, self.roads, self.faults)
+            self.tiles_at, self.roads_at, self.faults_at = (self.memory(a.nbytes) for a in ends)
         self.batch = self.memory(net.memory.batch)
         self.answers = self.memory(net.memory.answers)
         self.total = self.memory(side * side * 4)
@@ -164,6 +167,8 @@ class Slot:
         """The run's work in order; none of it waits."""
         net, count = self.net, shape.tiles
         copies = shape.copies and not net.shared_memory
+        if shape.copies:
+            self.clear_faults()
         if copies:
             cuda.memcpy_htod_async(self.tiles_at, self.tiles[:count], self.stream)
         parts = shape.parts(net.max_tiles)
@@ -175,9 +180,20 @@ class Slot:
             last = len(shape.views) if i == len(parts) - 1 else 0
             outs = [self.roads_at if shape.form == form else 0 for form in ("probability", "level", "mask")]
             numbers = (i == 0, last, shape.threshold)
-            net.kernels.gather(self.stream, count, self.answers, self.total, part, numbers, outs)
+            net.kernels.gather(self.stream, count, self.answers, self.total, part, numbers, outs, self.faults_at)
         if copies:
             cuda.memcpy_dtoh_async(self.read(shape), self.roads_at, self.stream)
+        if shape.copies:
+            self.fetch_faults()
+
+    def clear_faults(self) -> None:
+        """Put it on the stream that no tile is at fault."""
+        cuda.memset_d32_async(self.faults_at, 0, len(self.faults), self.stream)
+
+    def fetch_faults(self) -> None:
+        """Put it on the stream that `faults` become the host's."""
+        if not self.net.shared_memory:
+            cuda.memcpy_dtoh_async(self.faults, self.faults_at, self.stream)
 
     def read(self, shape: Shape) -> Roads:
         """The host's buffer as the run's result."""
@@ -197,9 +213,21 @@ class Slot:
                     self.stream.synchronize()
                 if current.shape.copies:
                     current.roads = self.read(current.shape).copy()
-            except GpuFailed as e:
+                self.check(current)
+            except EngineFailed as e:
                 current.error = e
+                if current.unattended and isinstance(e, NoProbability):
+                    self.net.missed = e.with_traceback(None)  # whose frames hold arrays
             self.run = current.held = None
+
+    def check(self, run: Run) -> None:
+        """NoProbability where the kernels found tiles at fault."""
+        bad = tuple(np.flatnonzero(self.faults).tolist())
+        if bad and run.roads is None:
+            raise NoProbability("an image on the GPU")
+        if bad:
+            places = ", ".join(str(i + 1) for i in bad)
+            raise NoProbability(f"tile {places} of {run.shape.tiles}", bad, run.roads)
 
     def close(self) -> None:
         """Free everything, in an order that a context's graphs go before it."""
@@ -219,7 +247,7 @@ class Kernels:
         self.net = net
         self.module = cuda.module_from_buffer(ptx)
         self.spread_function = self.module.get_function(f"spread_{net.loaded.types[0].name}").prepare("PPiIiffffff")
-        self.gather_function = self.module.get_function(f"gather_{net.loaded.types[1].name}").prepare("PPiIiifPPP")
+        self.gather_function = self.module.get_function(f"gather_{net.loaded.types[1].name}").prepare("PPiIiifPPPP")
 
     def grid(self, tiles: int) -> tuple[int, int, int]:
         blocks = -(-self.net.spec.tile // BLOCK[0])
@@ -232,11 +260,11 @@ class Kernels:
 
     def gather(
         self, stream: Any, tiles: int, answers: int, total: int, views: Sequence[int], numbers: tuple[bool, int, float],
-        outs: Sequence[int],
+        outs: Sequence[int], faults: int = 0,
     ) -> None:  # fmt: skip
         sizes = (self.net.spec.tile, bits(views))
         self.gather_function.prepared_async_call(
-            self.grid(tiles), BLOCK, stream, answers, total, *sizes, *numbers, *outs
+            self.grid(tiles), BLOCK, stream, answers, total, *sizes, *numbers, *outs, faults
         )
 
 

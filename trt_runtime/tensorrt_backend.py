@@ -10,7 +10,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -22,7 +22,7 @@ import pycuda.driver as cuda
 from dlink.trt_runtime.backend import Form, Probs, Running, Tiles, check_tiles
 from dlink.trt_runtime.cuda import DriverError, Gpu
 from dlink.trt_runtime.device_arrays import DeviceArray, copy, new_array, read_array
-from dlink.trt_runtime.errors import BadInput, Closed, GpuFailed, NoEngine
+from dlink.trt_runtime.errors import BadInput, Closed, GpuFailed, NoEngine, NoProbability
 from dlink.trt_runtime.executed import say
 from dlink.trt_runtime.graphs import follow
 from dlink.trt_runtime.life import CLOSED, ENGINES, check_process
@@ -80,6 +80,7 @@ class PlanBackend:
         self.engine = f"{manifest.title}, {say(dict(self.executed))}, {gpu.name}"
         self.lock = threading.Lock()
         self.pid, self.closed, self.fault = os.getpid(), False, ""
+        self.missed: NoProbability | None = None  # of a run that nobody waited for
         self.at_work: list[Slot] = []
         try:
             cuda.init()
@@ -116,7 +117,7 @@ class PlanBackend:
             tiles=0 if self.shared_memory else batch * area * 3,
             batch=batch * area * 3 * self.loaded.types[0].itemsize,
             answers=batch * area * self.loaded.types[1].itemsize,
-            roads=area * 4 + (0 if self.shared_memory else batch * area * 4),
+            roads=area * 4 + (0 if self.shared_memory else batch * (area * 4 + 4)),
             slots=self.slots,
         )
 
@@ -178,6 +179,9 @@ class PlanBackend:
                 f"{self.path}: the GPU has failed before: {self.fault}; open the model again, if need be in "
                 f"a new process"
             )
+        if self.missed:
+            missed, self.missed = self.missed, None
+            raise missed
 
     def chosen(self, views: Sequence[int] | None) -> tuple[int, ...]:
         """Views in the order of the batch."""
@@ -239,6 +243,7 @@ class PlanBackend:
             for other in {source.stream, target.stream, stream}:
                 if other is not None:
                     follow(slot.stream.handle, other)
+            slot.clear_faults()
             for i in range(0, len(windows), fill):
                 batch = windows[i : i + fill]
                 tiles = DeviceArray(slot.tiles_at, (len(batch) * side, side, 3), "|u1", side * 3)
@@ -250,6 +255,8 @@ class PlanBackend:
                     rows, cols = window.inner
                     inner = slice(at * side + rows.start, at * side + rows.stop), cols
                     copy(roads, inner, target, (window.rows.lo, window.cols.lo), slot.stream)
+            slot.fetch_faults()
+            run.unattended = stream is not None
             if stream is not None:
                 follow(stream, slot.stream.handle)
         if stream is None:
@@ -291,8 +298,7 @@ class PlanBackend:
             if self.gpu is None:
                 return
             for slot in self.at_work:
-                with suppress(GpuFailed):
-                    slot.collect()
+                slot.collect()
             self.closed = True
             try:
                 with self.current():
