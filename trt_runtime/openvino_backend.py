@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from dlink.trt_runtime.backend import PLAIN, HostBackend, Net, Opening, Probs
 from dlink.trt_runtime.errors import BadInput, BadModel
-from dlink.trt_runtime.executed import executed, say
+from dlink.trt_runtime.executed import executed
+from dlink.trt_runtime.precision import say
 from dlink.trt_runtime.spec import Spec
 
 
