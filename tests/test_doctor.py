@@ -14,7 +14,8 @@ import pytest
 
 from dlink.trt_runtime import doctor
 from dlink.trt_runtime.cuda import Gpu, Gpus, look_for_gpus
-from dlink.trt_runtime.doctor import NEEDS, Machine, Tried, attempt, examine, look_at_cpu
+from dlink.trt_runtime.doctor import Machine, Tried, attempt, examine, look_at_cpu
+from dlink.trt_runtime.extras import EXTRAS, NEEDS
 
 ROOT = Path(__file__).parents[1]
 MACHINE = Machine(
@@ -44,6 +45,7 @@ HERE = {
     "polygraphy": "0.53.6",
     "cryptography": "50.0.2",
     "osmium": "4.3.2",
+    "osmnx": "2.1.1",
 }
 FINE = Tried()
 ABSENT = Tried(fault="ModuleNotFoundError: No module named 'it'")
@@ -105,13 +107,6 @@ def test_what_is_too_old_says_how_new_it_must_be():
     assert (row.state, row.fault, row.mend) == ("too old", "dlink needs 1.21", "pip install -U 'onnx>=1.21'")
 
 
-def test_the_lowest_versions_are_those_of_pyproject():
-    text = (ROOT / "pyproject.toml").read_text()
-    for need in NEEDS:
-        said = set(re.findall(rf'"{need.distributions[0]}>=([\d.]+)"', text))
-        assert said == ({need.least} if need.name != "TensorRT" else set()), need.name
-
-
 @pytest.mark.parametrize("numpy", ["1.26.4", "2.0.0"])
 def test_numpy_2_beside_tensorrt_8_is_too_new(numpy):
     row = rows_of({**HERE, "numpy": numpy})["numpy"]
@@ -164,16 +159,27 @@ def test_with_everything_everything_can_be_done():
 @pytest.mark.parametrize(
     ("lost", "unable", "words"),
     [
-        ("safetensors", "export a checkpoint", "safetensors missing"),
+        ("onnx", "export a checkpoint", "ONNX missing"),
+        ("onnxruntime", "make INT8 files", "ONNX Runtime missing"),
+        ("shapely", "score roads", "shapely missing"),
+        ("safetensors", "train a network", "safetensors missing"),
+        ("rasterio", "read GeoTIFF", "rasterio missing"),
         ("osmium", "draw OpenStreetMap", "osmium missing"),
         ("polygraphy", "build TensorRT plans", "Polygraphy missing"),
         ("cryptography", "sign plans", "cryptography missing"),
     ],
 )
 def test_an_ability_says_what_it_lacks(lost, unable, words):
-    abilities = abilities_of(without(lost))
-    assert [name for name, a in abilities.items() if not a.can] == [unable]
-    assert abilities[unable].words == words
+    found = abilities_of(without(lost))[unable]
+    assert (found.can, found.words) == (False, words)
+
+
+def test_the_abilities_are_those_of_the_extras():
+    assert list(abilities_of(HERE)) == list(dict.fromkeys(extra.can for extra in EXTRAS.values() if extra.can))
+
+
+def test_what_can_be_done_does_not_hang_on_what_is_fetched_alone():
+    assert abilities_of(without("osmnx"))["draw OpenStreetMap"].can
 
 
 def test_without_tensorrt_no_plan_is_built_or_run():
