@@ -14,6 +14,7 @@ test: check
 check: .venv/test
 	mkdir -p build/types/dlink
 	for p in $(PACKAGES); do ln -sfn ../../../$$p build/types/dlink/$$p; done
+	ln -sf ../../../package/__init__.py build/types/dlink/__init__.py
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -4,6 +4,7 @@ Their libraries are links to those that are installed here, with their metadata,
 them. dlink is linked too, or a wheel of it.
 """
 
+import shutil
 import subprocess
 import sys
 import venv
@@ -21,6 +22,7 @@ else:
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FOLDERS = PROJECT["tool"]["setuptools"]["package-dir"]
 
 
 def environment(folder: Path, extras: Iterable[str], besides: Iterable[str] = (), wheel: Path | None = None) -> Path:
@@ -34,9 +36,23 @@ def environment(folder: Path, extras: Iterable[str], besides: Iterable[str] = ()
     if wheel:
         subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, packages], check=True)
     else:
-        for package, source in PROJECT["tool"]["setuptools"]["package-dir"].items():
-            link(packages / package.replace(".", "/"), ROOT / source)
+        for package, source in FOLDERS.items():
+            for file in (ROOT / source).iterdir():
+                link(packages / package.replace(".", "/") / file.name, file)
     return folder / "bin" / "python"
+
+
+def build_wheel(folder: Path, *options: str) -> Path:
+    """A wheel of the checkout as it is. Built from a copy: setuptools takes up what an older build left."""
+    source = folder / "source"
+    for name in FOLDERS.values():
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, *options, source]
+    subprocess.run(command, check=True)
+    [wheel] = folder.glob("dlink-*.whl")
+    return wheel
 
 
 def distributions(wanted: Iterable[str]) -> list[metadata.Distribution]:

@@ -43,6 +43,7 @@ def test_imports_point_at_the_runtime(folder):
 @pytest.mark.parametrize(
     "code",
     [
+        "import dlink",
         "import dlink.trt_runtime",
         "from dlink.cli.main import dlink; dlink(['--help'], standalone_mode=False)",
     ],

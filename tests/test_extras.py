@@ -136,7 +136,9 @@ def test_a_plan_opens_where_its_extra_is_alone(extra, version, tmp_path):
 def test_the_core_alone_has_help_and_the_doctor(python_of, tmp_path):
     assert run(python_of(""), tmp_path, "--help").returncode == 0
     said = json.loads(run(python_of(""), tmp_path, "doctor --json").stdout)
-    assert {row["name"] for row in said["rows"] if row["state"] == "found"} == {"Python", "numpy"}
+    states = {row["name"]: row["state"] for row in said["rows"]}
+    assert {name for name, state in states.items() if state == "found"} == {"Python", "numpy"}
+    assert {states[need.name] for need in NEEDS if need.name != "numpy"} == {"missing"}
     assert not any(ability["can"] for ability in said["abilities"])
 
 
