@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Step)
 @click.argument("model", type=IN_FILE)
-@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("images", type=click.Path(readable=False, path_type=Path), nargs=-1, required=True)
 @click.option(
     "-o", "--output", "out", type=OUT_PATH, required=True, help="A file (.png, .tif) for one image, or a folder."
 )
@@ -97,7 +97,7 @@ def run(
 
         try:
             work[job.geo](job, model, how, tick)
-        except DlinkError as e:
+        except (DlinkError, OSError) as e:
             if alone:
                 raise
             failed += 1

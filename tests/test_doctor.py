@@ -270,7 +270,7 @@ int cuDeviceTotalMem_v2(size_t *bytes, int device) {{ *bytes = (size_t)(device -
 def driver(tmp_path):
     """Compile a driver whose cuInit returns a code, with cuda.h's signatures."""
     if not (cc := shutil.which("cc")):
-        pytest.skip("needs a C compiler to make a stand-in for NVIDIA's driver")
+        pytest.skip("needs a C compiler: apt-get install gcc")
 
     def compiled(code):
         library = tmp_path / f"driver{code}.so"
@@ -302,7 +302,7 @@ def test_no_driver_is_an_absence_and_a_foreign_file_is_a_fault(tmp_path):
 def test_a_library_that_is_no_driver_is_a_fault():
     libc = ctypes.util.find_library("c")
     if not libc:
-        pytest.skip("needs a C library that is found by name")
+        pytest.skip("needs a C library: one that is found by its name")
     assert "cuDriverGetVersion" in look_for_gpus(libc).fault
 
 
