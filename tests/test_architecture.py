@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SLOW
+
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "trt_runtime": {"trt_runtime"},
@@ -68,3 +70,7 @@ for step in STEPS:
     lines = result.stdout.splitlines()
     assert len(lines) == 13
     assert all(line.endswith("[]") for line in lines), lines
+
+
+def test_the_slow_modules_are_there():
+    assert {path.stem for path in ROOT.glob("tests/**/test_*.py")} >= SLOW
