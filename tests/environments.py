@@ -56,12 +56,12 @@ def build_wheel(folder: Path, *options: str) -> Path:
 
 
 def distributions(wanted: Iterable[str]) -> list[metadata.Distribution]:
-    """What pip would install for these requirements. One that is not here is left out where no wheel of it exists."""
+    """What pip would install for these requirements, but for pycuda, of which there are no wheels."""
     todo, found = [Requirement(line) for line in wanted], {}
     while todo:
         requirement = todo.pop()
         key = (canonicalize_name(requirement.name), *sorted(requirement.extras))
-        if key in found or key[0] == "pycuda":  # of its own, see tests/fake_pycuda.py
+        if key in found or key[0] == "pycuda":
             continue
         found[key] = metadata.distribution(requirement.name)
         todo += needed(found[key], requirement.extras)
