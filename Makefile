@@ -3,20 +3,29 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := accuracy bench calib cli engine export nets scenes training trt_runtime
 
-.PHONY: demo test check weights clean
+.PHONY: demo test check lint installs weights clean
 
 demo: .venv/demo
 	$(BIN)/dlink-demo
 
-test: check
+test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --numprocesses 2 --dist loadfile
 
-check: .venv/test
+# For the daily loop: all but the modules that are slow.
+check: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+
+lint: .venv/test
 	mkdir -p build/types/dlink
 	for p in $(PACKAGES); do ln -sfn ../../../$$p build/types/dlink/$$p; done
+	ln -sf ../../../package/__init__.py build/types/dlink/__init__.py
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Each extra of README's table, in an environment of its own: some minutes, and a package index.
+installs: .venv/test
+	$(BIN)/python -m tests.installs
 
 # A checkpoint like the embedded one, from nothing: two hours and a half on two cores. See nets/weights/README.md.
 RECIPE := --width 0.25 --crop 384 --batch 8 --schedule poly --amp

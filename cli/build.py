@@ -158,7 +158,7 @@ def tell(result: "Result", out: Path, explain: bool, as_json: bool) -> None:
 
 def describe(plan: Path, manifest: "Manifest") -> str:
     """What a plan is, in two or three lines."""
-    from dlink.trt_runtime.executed import say
+    from dlink.trt_runtime.precision import say
 
     on = manifest.runs_on
     where = ", ".join(on.capabilities) + (" and newer" if on.newer_gpus else "")

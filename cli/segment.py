@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Step)
 @click.argument("model", type=IN_FILE)
-@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("images", type=click.Path(readable=False, path_type=Path), nargs=-1, required=True)
 @click.option(
     "-o", "--output", "out", type=OUT_PATH, required=True, help="A file (.png, .tif) for one image, or a folder."
 )

@@ -9,25 +9,6 @@ import click
 
 from dlink.trt_runtime.errors import CheckFailed, DlinkError
 
-EXTRAS = {  # what to install when an import fails
-    "torch": "export",
-    "onnx": "export",
-    "onnxruntime": "export",
-    "safetensors": "export",
-    "openvino": "cpu",
-    "cv2": "cpu",
-    "rasterio": "geo",
-    "osmium": "osm",
-    "osmnx": "osm",
-    "scipy": "accuracy",
-    "shapely": "accuracy",
-    "skimage": "accuracy",
-    "polygraphy": "build",
-    "cryptography": "sign",
-    "tensorrt": "trt",
-    "tensorrt_rtx": "rtx",
-    "pycuda": "trt",
-}
 QUIET_FOR = 2.0  # seconds before a progress line appears
 
 IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -63,10 +44,12 @@ class Step(click.Command):
         except MemoryError as e:
             raise click.ClickException(f"not enough memory: {one_line(e)}") from e
         except ModuleNotFoundError as e:
+            from dlink.trt_runtime.extras import how_to_get
+
             package = (e.name or "").partition(".")[0]
-            if package not in EXTRAS:
+            if not (line := how_to_get(package, self.name or "")):
                 raise
-            raise click.ClickException(f"this needs {package}: pip install 'dlink[{EXTRAS[package]}]'") from e
+            raise click.ClickException(f"this needs {package}: {line}") from e
 
 
 def one_line(e: BaseException) -> str:

@@ -77,8 +77,8 @@ def find_compiler(target: str) -> Compiler:
                 f"TensorRT builds on the GPU that the plan is for, and there is none here: {gpus.fault}; "
                 "build there, or for a GeForce RTX with --target tensorrt-rtx"
             )
+    trt = import_module(MODULES[target])  # before Polygraphy does, whose error would be its own
     choose_for_polygraphy(target)
-    trt = import_module(MODULES[target])
     compiler = Compiler(target, trt)
     if compiler.number < OLDEST[target]:
         raise NoEngine(f"{compiler.title}: too old; dlink builds with {'.'.join(map(str, OLDEST[target]))} or newer")

@@ -1,5 +1,45 @@
-"""Fixtures that several modules share."""
+"""Fixtures that several modules share, which modules are slow, and what is said of the tests that were skipped."""
+
+import pytest
 
 from tests.fake_machine import gpu, machine
+from tests.skips import pytest_sessionfinish, pytest_terminal_summary
 
-__all__ = ["gpu", "machine"]
+__all__ = ["gpu", "machine", "pytest_sessionfinish", "pytest_terminal_summary"]
+
+SLOW = {  # modules that take over five seconds on one core: `make check` leaves them to `make test`
+    "test_balance",
+    "test_bench",
+    "test_build",
+    "test_calib_network",
+    "test_calib_qdq",
+    "test_calib_ranges",
+    "test_calibrate",
+    "test_check",
+    "test_checkpoint",
+    "test_cli",
+    "test_compare_layers",
+    "test_compilers",
+    "test_device_arrays",
+    "test_ensemble",
+    "test_export",
+    "test_extras",
+    "test_gpu",
+    "test_manifest",
+    "test_plan",
+    "test_plans",
+    "test_quantised",
+    "test_raster",
+    "test_recipes",
+    "test_report",
+    "test_scenes",
+    "test_tensorrt_backend",
+    "test_training",
+    "test_versions",
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)

@@ -21,8 +21,7 @@ ONE = Options(max_tiles=1)
 MODULES = ("slot", "device_arrays", "tensorrt_backend")  # what imports pycuda
 
 
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
+def machines(tmp_path, monkeypatch):
     """A function that puts a plan of a small network on a machine whose GPU, CUDA and TensorRT take it."""
     pycuda, cuda = type(sys)("pycuda"), fake_pycuda.make()
     pycuda.driver = cuda
@@ -50,6 +49,9 @@ def machine(tmp_path, monkeypatch):
     yield made
     for name in MODULES:
         sys.modules.pop(f"dlink.trt_runtime.{name}", None)
+
+
+machine = pytest.fixture(machines, name="machine")
 
 
 @pytest.fixture

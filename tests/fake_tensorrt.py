@@ -50,7 +50,7 @@ def make(version):
 
 def rtx_table():
     """What the installed TensorRT-RTX has; skips the test where there is none."""
-    rtx = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
+    rtx = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx: pip install 'dlink[test]' on Linux x86-64")
     shown = lambda kind: [n + "()" * callable(getattr(kind, n)) for n in dir(kind) if not n.startswith("_")]  # noqa: E731
     return {"classes": {name: shown(kind) for name, kind in vars(rtx).items() if isinstance(kind, type)}}
 

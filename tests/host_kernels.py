@@ -23,7 +23,7 @@ GATHER = (POINTER, POINTER, INTEGER, ctypes.c_uint, INTEGER, INTEGER, FLOAT, *[P
 def compiled(source: str) -> ctypes.CDLL:
     """A text of kernels.cu as a library; skips the test where there is no g++ that knows float16."""
     if not shutil.which("g++"):
-        pytest.skip("needs g++, which is not here")
+        pytest.skip("needs g++: apt-get install g++")
     with tempfile.TemporaryDirectory() as folder:
         kernels, library = Path(folder, "kernels.cu"), Path(folder, "kernels.so")
         kernels.write_text(source)
@@ -37,7 +37,7 @@ def compiled(source: str) -> ctypes.CDLL:
         ]
         done = subprocess.run(command, capture_output=True, text=True)
         if "_Float16" in done.stderr:
-            pytest.skip("needs a g++ that knows _Float16 (12 on x86)")
+            pytest.skip("needs g++: one that knows _Float16 (12 on x86)")
         assert done.returncode == 0, done.stderr
         return ctypes.CDLL(str(library))
 

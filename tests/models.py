@@ -18,7 +18,7 @@ def shared(name: str) -> Path:
     """A path beside the checkout that holds data we may not ship; skips the test where it is missing."""
     path = SHARED / name
     if not path.exists():
-        pytest.skip(f"needs ../shared/{name}, which is not here")
+        pytest.skip(f"needs ../shared: {name}, which is not ours to ship")
     return path
 
 

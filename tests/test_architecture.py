@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SLOW
+
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "trt_runtime": {"trt_runtime"},
@@ -43,6 +45,7 @@ def test_imports_point_at_the_runtime(folder):
 @pytest.mark.parametrize(
     "code",
     [
+        "import dlink",
         "import dlink.trt_runtime",
         "from dlink.cli.main import dlink; dlink(['--help'], standalone_mode=False)",
     ],
@@ -79,3 +82,7 @@ def test_engines_with_telemetry_are_imported_where_it_is_switched_off_alone(libr
         if name.split(".")[0] == library and "peers" not in path.parts
     }
     assert found == {f"trt_runtime/quiet_{library}.py"}
+
+
+def test_the_slow_modules_are_there():
+    assert {path.stem for path in ROOT.glob("tests/**/test_*.py")} >= SLOW

@@ -18,9 +18,9 @@ from tests.models import write_pointwise
 from tests.plans import checked, write
 from tests.test_export import SIDE
 
-pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx (dlink[test] on Linux x86-64)")
+pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx: pip install 'dlink[test]' on Linux x86-64")
 
-NO_GPU = pytest.mark.skipif(bool(look_here().gpus.found), reason="this machine has a GPU")
+NO_GPU = pytest.mark.skipif(bool(look_here().gpus.found), reason="needs a machine without a GPU")
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,8 @@ from tests.calibrated import QUIET, quantise, scenes, small
 from tests.models import save, shared, write_pointwise
 from tests.test_export import SIDE, trained
 
-pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx (dlink[test] on Linux x86-64)")
-pytest.importorskip("polygraphy", reason="needs polygraphy (dlink[build])")
+pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx: pip install 'dlink[test]' on Linux x86-64")
+pytest.importorskip("polygraphy", reason="needs polygraphy: pip install 'dlink[test]'")
 
 RTX = Options(target="tensorrt-rtx")
 

@@ -66,7 +66,7 @@ def test_an_ensemble_is_quantised_and_compiled_like_any_network(name, tmp_path):
     assert np.corrcoef(run(model, x).ravel(), run(path, x).ravel())[0, 1] > 0.97
     save(model, path)
     assert read_graph(path).shares()["int8"] > 0.8
-    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx (dlink[test] on Linux x86-64)")
+    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx: pip install 'dlink[test]' on Linux x86-64")
     from tests.test_compilers import compile
 
     assert compile(path).manifest.spec.arch == "+".join(archs)

@@ -89,10 +89,9 @@ def test_the_graph_is_what_the_format_says(exported):
     assert {i.data_type for i in model.graph.initializer} == {half}
 
 
+@pytest.mark.parametrize("exported", ["fp16"], indirect=True)
 def test_fp16_is_between_the_casts_and_the_sigmoid_is_not(exported):
-    path, spec, _ = exported
-    if spec.precision == "fp32":
-        pytest.skip("about the FP16 graph")
+    path, _, _ = exported
     graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
     types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output)}
     float32 = [n.op_type for n in graph.node for out in n.output if types[out] == onnx.TensorProto.FLOAT]

@@ -36,7 +36,7 @@ def files(tmp_path):
     return [str(write_pointwise(tmp_path / name, Spec(tile=32))) for name in ("a.onnx", "b.onnx")]
 
 
-@pytest.mark.skipif(bool(look_here().gpus.found), reason="this machine has a GPU")
+@pytest.mark.skipif(bool(look_here().gpus.found), reason="needs a machine without a GPU")
 def test_without_a_gpu_it_says_so_in_one_line(files, tmp_path):
     done = subprocess.run(["bash", ROOT / "bench" / "gpu.sh", tmp_path], capture_output=True, text=True)
     assert done.returncode == 1

@@ -195,7 +195,7 @@ def test_nvrtc_makes_the_same_file_again():
     try:
         made = build.build(TEXT)
     except NoEngine as e:
-        pytest.skip(str(e))
+        pytest.skip(f"needs NVRTC: {e}")
     assert made == build.PTX.read_text()
     assert made.splitlines()[1] == ".version 7.4"
 
@@ -204,7 +204,7 @@ def test_nvrtc_says_what_it_does_not_compile():
     try:
         build.library()
     except NoEngine as e:
-        pytest.skip(str(e))
+        pytest.skip(f"needs NVRTC: {e}")
     with pytest.raises(
         DlinkError, match=r"NVRTC does not compile kernels.cu: kernels.cu\(\d+\): error: .*\n  nonsense"
     ):
@@ -232,7 +232,7 @@ ASSEMBLERS = {
 def test_ptxas_takes_the_kernels_without_spilling(version, sm, tmp_path):
     program = ASSEMBLERS[version][0]
     if program is None:
-        pytest.skip("needs NVIDIA's assembler: pip install 'dlink[test]'")
+        pytest.skip("needs NVIDIA's assembler: pip install 'dlink[test]' on Linux")
     command = [program, "-arch", f"sm_{sm}", "-v", "-Werror", "--warn-on-spills", build.PTX, "-o", tmp_path / "cubin"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -291,9 +291,9 @@ def overpass():
     return {"version": 0.6, "elements": [*elements, *ways]}
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="osmnx needs Python 3.11")
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="needs osmnx: Python 3.11 or newer")
 def test_roads_are_fetched_by_osmnx(tiles, tmp_path, monkeypatch):
-    osmnx = pytest.importorskip("osmnx", reason="needs osmnx (dlink[osm])")
+    osmnx = pytest.importorskip("osmnx", reason="needs osmnx: pip install 'dlink[test]'")
     asked = []
 
     class Server(BaseHTTPRequestHandler):

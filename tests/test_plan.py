@@ -152,7 +152,7 @@ def test_signatures_and_verdicts_are_not_asked_of_onnx_files(tmp_path):
 
 def test_opening_a_plan_here_says_in_one_line_why_not(tmp_path):
     if look_here().gpus.found:
-        pytest.skip("this machine has a GPU")
+        pytest.skip("needs a machine without a GPU")
     with pytest.raises(NoEngine, match=r"^\S+roads.plan: a plan needs an NVIDIA GPU, and there is none here: .*$"):
         open_model(write(tmp_path))
 

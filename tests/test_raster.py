@@ -285,7 +285,7 @@ with open_model(sys.argv[1], threads=1) as model:
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measures memory as Linux tells it")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux: it tells the memory of a process")
 def test_memory_does_not_grow_with_the_scene(tmp_path):
     model = write_pointwise(tmp_path / "red.onnx", Spec(tile=1024, views=(0,)))
     scenes = [tmp_path / "tile.tif", tmp_path / "scene.tif"]

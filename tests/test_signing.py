@@ -12,7 +12,7 @@ from dlink.trt_runtime.plan import read_plan
 from tests.command import call
 from tests.plans import checked, write
 
-signing = pytest.importorskip("dlink.trt_runtime.signing", reason="needs cryptography (dlink[sign])")
+signing = pytest.importorskip("dlink.trt_runtime.signing", reason="needs cryptography: pip install 'dlink[test]'")
 
 
 @pytest.fixture
@@ -103,11 +103,11 @@ def test_dlink_sign_makes_keys_and_signs(tmp_path):
 def test_openssls_keys_are_taken_encrypted_or_not(tmp_path):
     openssl = shutil.which("openssl")
     if not openssl:
-        pytest.skip("needs openssl")
+        pytest.skip("needs openssl: apt-get install openssl")
     path, key = write(tmp_path), tmp_path / "key"
     made = subprocess.run([openssl, "genpkey", "-algorithm", "ed25519", "-out", key], capture_output=True)
     if made.returncode:
-        pytest.skip("this openssl has no Ed25519")
+        pytest.skip("needs openssl: 1.1.1 or newer, with Ed25519")
     subprocess.run([openssl, "pkey", "-in", key, "-pubout", "-out", tmp_path / "pub"], check=True)
     secret = tmp_path / "secret"
     subprocess.run([openssl, "pkey", "-in", key, "-aes256", "-passout", "pass:road", "-out", secret], check=True)

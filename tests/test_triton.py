@@ -11,7 +11,9 @@ from dlink.trt_runtime import BadInput, Spec
 from tests.models import write_pointwise
 from tests.plans import PLAN, write
 
-config_of = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs tritonclient[grpc] (dlink[test])")
+config_of = pytest.importorskip(
+    "tritonclient.grpc.model_config_pb2", reason="needs tritonclient: pip install 'dlink[test]' on Linux"
+)
 
 
 def parsed(path):

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from dlink.trt_runtime.cuda import LIBRARY, Gpus, look_for_gpus
-from dlink.trt_runtime.plan import DISTRIBUTIONS, numbers
+from dlink.trt_runtime.extras import EXTRAS, NEEDS, Need, how_to_get
+from dlink.trt_runtime.plan import numbers
 
 State: TypeAlias = Literal["found", "missing", "too old", "too new", "broken"]
 Versions: TypeAlias = Callable[[str], str | None]  # of a distribution; None where it is not installed
@@ -24,7 +25,6 @@ Tries: TypeAlias = "Callable[[str], Tried]"  # of a module
 
 PYTHONS = ((3, 10), (3, 13))  # the first and last that dlink is tested with
 TRY_FOR = 20.0  # seconds for one import; a cold disk of a small computer needs several
-NVIDIA_INDEX = "pip install tensorrt (from NVIDIA's own package index, see its installation guide)"
 JETPACK = "sudo apt install nvidia-jetpack (a virtualenv sees it if made with --system-site-packages)"
 
 PACKAGE_OF = {  # the Debian or Ubuntu package of a library that an import may miss
@@ -45,111 +45,6 @@ FEATURES = {  # what /proc/cpuinfo calls the instructions that make reduced prec
     "asimddp": "int8",
     "i8mm": "int8",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Need:
-    """A library that dlink can use, and how to get it."""
-
-    name: str
-    distributions: tuple[str, ...]  # any of these
-    least: str = ""  # the lowest version that will do, pyproject.toml's
-    use: str
-    get: str
-    module: str = ""  # tried in a process of its own, where that is quick and safe
-
-
-NEEDS = (
-    Need(name="numpy", distributions=("numpy",), least="1.24", use="everything", get="pip install numpy"),
-    Need(
-        name="OpenVINO",
-        distributions=("openvino",),
-        least="2024.6",
-        use="run models on the CPU",
-        get="pip install 'dlink[cpu]'",
-        module="openvino",
-    ),
-    Need(
-        name="OpenCV",
-        distributions=(
-            "opencv-python-headless",
-            "opencv-python",
-            "opencv-contrib-python-headless",
-            "opencv-contrib-python",
-        ),
-        least="4.8",
-        use="read and write pictures",
-        get="pip install 'dlink[cpu]'",
-        module="cv2",
-    ),
-    # Below 2.10 a crafted checkpoint could get past torch.load(weights_only=True).
-    Need(
-        name="PyTorch", distributions=("torch",), least="2.10", use="export, train", get="pip install 'dlink[export]'"
-    ),
-    Need(name="ONNX", distributions=("onnx",), least="1.21", use="export, INT8", get="pip install 'dlink[export]'"),
-    Need(
-        name="ONNX Runtime",
-        distributions=("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
-        least="1.20",
-        use="export, INT8",
-        get="pip install 'dlink[export]'",
-    ),
-    Need(
-        name="safetensors",
-        distributions=("safetensors",),
-        least="0.5",
-        use="export, train",
-        get="pip install 'dlink[export]'",
-    ),
-    *(
-        Need(name=name, distributions=(name,), least=least, use="scores, INT8", get="pip install 'dlink[accuracy]'")
-        for name, least in (("scipy", "1.11"), ("scikit-image", "0.22"), ("shapely", "2.0"))
-    ),
-    Need(name="rasterio", distributions=("rasterio",), least="1.3", use="GeoTIFF", get="pip install 'dlink[geo]'"),
-    Need(
-        name="osmium",
-        distributions=("osmium",),
-        least="4.0",
-        use="masks from OpenStreetMap",
-        get="pip install 'dlink[osm]'",
-    ),
-    Need(
-        name="Polygraphy",
-        distributions=("polygraphy",),
-        least="0.53.6",
-        use="build plans",
-        get="pip install 'dlink[build]'",
-    ),
-    Need(
-        name="cryptography",
-        distributions=("cryptography",),
-        least="43",
-        use="sign plans",
-        get="pip install 'dlink[sign]'",
-    ),
-    Need(
-        name="TensorRT",
-        distributions=DISTRIBUTIONS["tensorrt"],
-        least="8.5",
-        use="plans for NVIDIA GPUs",
-        get=NVIDIA_INDEX,
-    ),
-    Need(
-        name="TensorRT-RTX",
-        distributions=DISTRIBUTIONS["tensorrt-rtx"],
-        least="1.7",
-        use="plans for GeForce RTX",
-        get="pip install 'dlink[rtx]'",
-    ),
-    Need(
-        name="pycuda",
-        distributions=("pycuda",),
-        least="2024.1",
-        use="run plans",
-        get="pip install 'dlink[trt]' (compiled there: needs a C++ compiler and the CUDA toolkit)",
-        module="pycuda.driver",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -288,11 +183,11 @@ def library_row(need: Need, machine: Machine, versions: Versions, tried: Tries) 
     """A library without distribution metadata, such as the OpenCV of a Jetson, is found by its import."""
     found = [(name, version) for name in need.distributions if (version := versions(name))]
     distribution, version = found[0] if found else (need.distributions[0], "")
-    result = tried(need.module) if need.module else Tried()
+    result = tried(need.tried) if need.tried else Tried()
     fault = result.fault
     version = version or result.version
-    get = JETPACK if need.name == "TensorRT" and machine.jetson else need.get
-    if not found and (not need.module or fault.startswith("ModuleNotFoundError")):
+    get = JETPACK if need.name == "TensorRT" and machine.jetson else how_to_get(need.package)
+    if not found and (not need.tried or fault.startswith("ModuleNotFoundError")):
         return Row(need.name, "missing", "", need.use, mend=get)
     if fault:
         return Row(need.name, "broken", version, need.use, fault, cure(fault, need, machine))
@@ -309,7 +204,7 @@ def cure(fault: str, need: Need, machine: Machine) -> str:
         return driver_line(machine)
     if lacking and lacking[1] in PACKAGE_OF:
         line = f"sudo apt install {PACKAGE_OF[lacking[1]]}"
-        return line + (", or pip install opencv-python-headless in its place" if need.module == "cv2" else "")
+        return line + (", or pip install opencv-python-headless in its place" if need.package == "cv2" else "")
     return f"pip install --force-reinstall {need.distributions[0]}"
 
 
@@ -329,7 +224,7 @@ def gpu_rows(machine: Machine) -> list[Row]:
 
 
 def abilities(rows: Mapping[str, Row], machine: Machine) -> list[Ability]:
-    """What can be done here, in the order of the work."""
+    """What can be done here: what each extra is for."""
 
     def lacks(*names: str) -> str:
         return ", ".join(f"{name} {rows[name].state}" for name in names if rows[name].state != "found")
@@ -337,21 +232,15 @@ def abilities(rows: Mapping[str, Row], machine: Machine) -> list[Ability]:
     def ability(name: str, lacking: str, words: str = "") -> Ability:
         return Ability(name, not lacking, lacking or words)
 
-    compiler = "TensorRT" if lacks("TensorRT-RTX") else "TensorRT-RTX"
-    target = () if compiler == "TensorRT-RTX" else ("GPU", "driver")  # TensorRT-RTX builds without
+    rtx = not lacks("TensorRT-RTX")
+    compiler, other = ("TensorRT-RTX", "trt") if rtx else ("TensorRT", "rtx")
+    gpu = ("GPU", "driver")
+    beyond = {"build": (compiler, *(() if rtx else gpu)), "trt": ("numpy", *gpu), "rtx": ("numpy", *gpu)}
+    words = {"cpu": speed(machine), "build": f"by {compiler}"}  # TensorRT-RTX builds without a GPU
     return [
-        ability("export a checkpoint", lacks("PyTorch", "ONNX", "ONNX Runtime", "safetensors", "OpenCV")),
-        ability(
-            "make INT8 files",
-            lacks("ONNX", "ONNX Runtime", "OpenVINO", "OpenCV", "scipy", "scikit-image", "shapely"),
-        ),
-        ability("score roads", lacks("scipy", "scikit-image", "shapely", "OpenCV")),
-        ability("run on the CPU", lacks("OpenVINO", "OpenCV"), speed(machine)),
-        ability("build TensorRT plans", lacks(compiler, "Polygraphy", "ONNX", *target), f"by {compiler}"),
-        ability("run TensorRT plans", lacks(compiler, "pycuda", "numpy", "GPU", "driver")),
-        ability("draw OpenStreetMap", lacks("osmium", "rasterio", "OpenCV")),
-        ability("sign plans", lacks("cryptography")),
-        ability("read GeoTIFF", lacks("rasterio")),
+        ability(extra.can, lacks(*extra.needs, *beyond.get(name, ())), words.get(name, ""))
+        for name, extra in EXTRAS.items()
+        if extra.can and name != other
     ]
 
 

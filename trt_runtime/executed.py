@@ -27,11 +27,3 @@ def executed(compiled: openvino.CompiledModel) -> dict[str, float]:
 
 def text(info: Any, key: str) -> str:
     return str(info[key].astype(str)) if key in info else ""
-
-
-def say(shares: dict[str, float]) -> str:
-    """Precisions in words: "bf16", or "int8 97 %, bf16"."""
-    if len(shares) < 2:
-        return "".join(shares)
-    first, *rest = shares
-    return ", ".join([f"{first} {shares[first]:.0%}".replace("%", " %"), *rest])

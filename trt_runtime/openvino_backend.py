@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from dlink.trt_runtime.backend import PLAIN, HostBackend, Net, Opening, Probs
 from dlink.trt_runtime.errors import BadInput, BadModel
-from dlink.trt_runtime.executed import executed, say
+from dlink.trt_runtime.executed import executed
 from dlink.trt_runtime.onnx_bytes import read_onnx
+from dlink.trt_runtime.precision import say
 from dlink.trt_runtime.quiet_openvino import openvino
 from dlink.trt_runtime.saturation import saturates
 from dlink.trt_runtime.spec import Spec

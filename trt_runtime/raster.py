@@ -84,6 +84,8 @@ def opened(path: Path, tile: int) -> Iterator["Source"]:
             placed = dataset.crs or dataset.gcps[0] or dataset.rpcs or not dataset.transform.is_identity
         except (*GDAL_ERRORS, UnicodeDecodeError) as e:  # the latter from names in damaged tags
             raise BadInput(f"{path}: can't be opened as a GeoTIFF; GDAL says: {why(e)}") from e
+        except OSError as e:  # of this image alone, unlike an output that can't be written
+            raise BadInput(f"{path}: {e.strerror}") from e
         if not placed:
             raise BadInput(f"{path}: its georeference is damaged; restore it with gdal_edit.py -a_srs and -a_ullr")
         yield source

@@ -23,10 +23,10 @@ from dlink.trt_runtime.backend import Form, Probs, Running, Tiles, check_tiles
 from dlink.trt_runtime.cuda import DriverError, Gpu
 from dlink.trt_runtime.device_arrays import DeviceArray, copy, new_array, read_array
 from dlink.trt_runtime.errors import BadInput, Closed, GpuFailed, NoEngine, NoProbability
-from dlink.trt_runtime.executed import say
 from dlink.trt_runtime.graphs import follow
 from dlink.trt_runtime.life import CLOSED, ENGINES, check_process
 from dlink.trt_runtime.manifest import Manifest
+from dlink.trt_runtime.precision import say
 from dlink.trt_runtime.slot import Kernels, Run, Shape, Slot
 from dlink.trt_runtime.tensorrt_engine import Engine
 from dlink.trt_runtime.views import check_views

@@ -20,7 +20,7 @@ HERE = look_here()
 GPU = [
     pytest.mark.gpu,
     pytest.mark.skipif(not HERE.gpus.found, reason=f"needs an NVIDIA GPU: {HERE.gpus.fault}"),
-    pytest.mark.skipif(not HERE.versions, reason="needs TensorRT or TensorRT-RTX"),
+    pytest.mark.skipif(not HERE.versions, reason="needs TensorRT or TensorRT-RTX: dlink-doctor says how"),
 ]
 SIDE = spine.SIDE
 SPEC = Spec(tile=SIDE)
@@ -141,9 +141,9 @@ def test_models_and_threads_that_come_and_go_keep_no_memory(pointwise, tile):
 
 
 def test_a_tensor_of_pytorch_is_read_where_it_lies(blur):
-    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'dlink[test]'")
     if not torch.cuda.is_available():
-        pytest.skip("needs a PyTorch with CUDA")
+        pytest.skip("needs an NVIDIA GPU: one that PyTorch finds")
     image = np.random.default_rng(4).integers(0, 256, (200, 300, 3), np.uint8)
     with open_model(blur) as model:
         stream = torch.cuda.Stream()
