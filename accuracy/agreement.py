@@ -30,7 +30,8 @@ from dlink.accuracy.gates import MAX_IOU_DROP, MIN_AGREEMENT, Limits
 from dlink.accuracy.iou import IoU, Overlap
 from dlink.accuracy.pixels import Mask
 from dlink.accuracy.roads import Judge, Roads, RoadTally, apls_drop, broken_rise
-from dlink.trt_runtime.errors import BadInput, CheckFailed
+from dlink.trt_runtime.backend import Probs
+from dlink.trt_runtime.errors import BadInput, within
 from dlink.trt_runtime.images import Image, TileFile, read_tile
 from dlink.trt_runtime.rounding import Near, Pair, settle
 from dlink.trt_runtime.segmenter import Segmenter
@@ -133,11 +134,7 @@ class Tally:
     def add(self, id: str, pair: Pair, label: Mask | None, judge: Judge | None) -> Each:
         """Count one tile, the probabilities (H, W)."""
         (a, _), (b, _) = pair
-        difference = float(np.abs(a - b).max())
-        if not np.isfinite(difference):
-            whose = "reference" if np.isfinite(a).all() else "candidate"
-            raise CheckFailed(f"tile {id}: the {whose}'s probabilities are not finite numbers; export it again")
-        self.max_difference = max(self.max_difference, difference)
+        self.max_difference = max(self.max_difference, float(np.abs(a - b).max()))
         candidate, reference, near = settle(pair)
         self.near += near
         each = Each(id, self.masks.add(candidate, reference))
@@ -204,9 +201,16 @@ def compare(
             label_road += int(np.count_nonzero(label))
             judge = judges(label) if judges else None
         for tally in tallies:
-            pair = [(model.probabilities(image, tally.views), model.threshold) for model in (candidate, reference)]
+            pair = [roads(candidate, image, tally.views, f"tile {tile.id}, the candidate")]
+            pair += [roads(reference, image, tally.views, f"tile {tile.id}, the reference")]
             each = tally.add(tile.id, pair, label, judge)
             if evidence is not None and tally is tallies[0]:
                 evidence.add(each, image, label, pair)
         report(done, len(tiles), tile.id)
     return Agreement(len(tiles), labelled, label_road, tuple(tally.setting() for tally in tallies))
+
+
+def roads(model: Segmenter, image: Image, views: int, what: str) -> tuple[Probs, float]:
+    """A model's probabilities and threshold; `what` is for the message where it fails."""
+    with within(what):
+        return model.probabilities(image, views), model.threshold

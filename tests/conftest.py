@@ -1,11 +1,15 @@
 """Fixtures that several modules share, which modules are slow, and what is said of the tests that were skipped."""
 
+import os
+
 import pytest
 
 from tests.fake_machine import gpu, machine
 from tests.skips import pytest_sessionfinish, pytest_terminal_summary
 
 __all__ = ["gpu", "machine", "pytest_sessionfinish", "pytest_terminal_summary"]
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import ONNX Runtime themselves
 
 SLOW = {  # modules that take over five seconds on one core: `make check` leaves them to `make test`
     "test_balance",
@@ -25,10 +29,14 @@ SLOW = {  # modules that take over five seconds on one core: `make check` leaves
     "test_export",
     "test_extras",
     "test_gpu",
+    "test_life",
     "test_manifest",
+    "test_onnx_bytes",
     "test_plan",
     "test_plans",
+    "test_processors",
     "test_quantised",
+    "test_quiet",
     "test_raster",
     "test_recipes",
     "test_report",

@@ -97,7 +97,7 @@ def become(processor: Processor) -> None:
 
 def without_bfloat16() -> None:
     """Have OpenVINO say and do what it does on a processor that has none."""
-    import openvino
+    from dlink.trt_runtime.quiet_openvino import openvino
 
     own_property, own_compile = openvino.Core.get_property, openvino.Core.compile_model
 
@@ -113,9 +113,9 @@ def without_bfloat16() -> None:
 
 def convolution() -> str:
     """What OpenVINO calls the kernel that it takes for a convolution left to its own precision."""
-    import openvino
-    from openvino import opset13 as ops
+    from dlink.trt_runtime.quiet_openvino import openvino
 
+    ops = openvino.opset13
     x = ops.parameter([1, 16, 64, 64], np.float32)
     y = ops.convolution(x, np.ones((32, 16, 3, 3), np.float32), [1, 1], [1, 1], [1, 1], [1, 1])
     graph = openvino.compile_model(openvino.Model([y], [x], "convolution"), "CPU", {}).get_runtime_model()

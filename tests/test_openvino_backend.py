@@ -2,13 +2,13 @@ import json
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dlink.trt_runtime.backend import Opening
 from dlink.trt_runtime.errors import BadInput, BadModel
 from dlink.trt_runtime.openvino_backend import open, read
+from dlink.trt_runtime.quiet_openvino import openvino
 from dlink.trt_runtime.saturation import saturates
 from dlink.trt_runtime.spec import ONNX_KEY, Spec
 from tests.models import save, write_pointwise

@@ -11,14 +11,14 @@ import pytest
 from dlink.nets.embedded import EMBEDDED
 
 SOURCE = Path(__file__).with_name("watched.c")
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux: it preloads a library")
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux: LD_PRELOAD")
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """The library that writes down what a process does."""
     if not (cc := shutil.which("cc")):
-        pytest.skip("needs a C compiler (Debian: apt-get install gcc libc6-dev)")
+        pytest.skip("needs a C compiler: apt-get install gcc libc6-dev")
     path = tmp_path_factory.mktemp("watched") / "watched.so"
     subprocess.run([cc, "-Wall", "-Werror", "-shared", "-fPIC", "-o", path, SOURCE, "-ldl"], check=True)
     return path
@@ -31,7 +31,14 @@ class Watched:
         self.folder, self.home, self.work, self.log = folder, folder / "home", folder / "work", folder / "log"
         self.home.mkdir()
         self.work.mkdir()
-        gone = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "CI", "ORT_DISABLE_TELEMETRY")
+        gone = ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "ORT_DISABLE_TELEMETRY"]
+        gone += [
+            "CI",
+            "GITHUB_ACTIONS",
+            "GITLAB_CI",
+            "TF_BUILD",
+            "JENKINS_URL",
+        ]  # it is quiet there
         self.environment = {k: v for k, v in os.environ.items() if k not in gone} | {
             "HOME": str(self.home), "DLINK_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1",
             "WATCHED": str(self.log), "LD_PRELOAD": str(library), "PYTHONDONTWRITEBYTECODE": "1",

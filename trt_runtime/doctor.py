@@ -110,8 +110,8 @@ def installed(distribution: str) -> str | None:
 def attempt(module: str) -> Tried:
     """Import a module in a process of its own, which may crash. A file of that name in this folder does not count."""
     top = module.partition(".")[0]
-    code = (
-        f"import sys; sys.path[:] = filter(None, sys.path); import {module}; "
+    code = (  # OpenVINO without its telemetry, as in quiet_openvino.py
+        f"import sys; sys.path[:] = filter(None, sys.path); sys.modules['openvino_telemetry'] = None; import {module}; "
         f"print(getattr(sys.modules[{top!r}], '__version__', ''))"
     )
     try:
