@@ -20,6 +20,7 @@ mkdir -p build/types/dlink
 for package in accuracy bench calib cli engine export nets scenes training trt_runtime; do
   ln -sfn "../../../$package" "build/types/dlink/$package"
 done
+ln -sf ../../../package/__init__.py build/types/dlink/__init__.py
 export PYTHONPATH="$PWD/build/types${PYTHONPATH:+:$PYTHONPATH}"
 
 nvidia-smi --query-gpu=name,driver_version,clocks.sm,power.limit --format=csv || true
