@@ -91,11 +91,11 @@ def in_tensorrt(graph: Graph, marked: onnx.ModelProto, target: str) -> BaseRunne
 
 def in_openvino(graph: Graph, data: bytes) -> BaseRunner:
     from dlink.trt_runtime.openvino_backend import compile
-    from dlink.trt_runtime.quiet_openvino import openvino
+    from dlink.trt_runtime.quiet_openvino import core
 
     class Runner(BaseRunner):  # type: ignore[misc]
         def activate_impl(self) -> None:
-            model = openvino.Core().read_model(data)
+            model = core().read_model(data)
             self.shape = [1, 3, graph.spec.tile, graph.spec.tile]
             model.reshape(self.shape)
             self.compiled = compile(model, graph.spec, None)

@@ -113,12 +113,12 @@ def without_bfloat16() -> None:
 
 def convolution() -> str:
     """What OpenVINO calls the kernel that it takes for a convolution left to its own precision."""
-    from dlink.trt_runtime.quiet_openvino import openvino
+    from dlink.trt_runtime.quiet_openvino import core, openvino
 
     ops = openvino.opset13
     x = ops.parameter([1, 16, 64, 64], np.float32)
     y = ops.convolution(x, np.ones((32, 16, 3, 3), np.float32), [1, 1], [1, 1], [1, 1], [1, 1])
-    graph = openvino.compile_model(openvino.Model([y], [x], "convolution"), "CPU", {}).get_runtime_model()
+    graph = core().compile_model(openvino.Model([y], [x], "convolution"), "CPU", {}).get_runtime_model()
     infos = [op.get_rt_info() for op in graph.get_ops()]
     [kernel] = [i["primitiveType"].astype(str) for i in infos if i["layerType"].astype(str) == "Convolution"]
     return str(kernel)

@@ -159,6 +159,30 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), model.mask(image).shape[
     assert run(tmp_path, code)[:3] == (0, [*refused, "7", "256"], "")
 
 
+@pytest.mark.parametrize("close", ["a.close(), b.close()", "b.close(), a.close()", "run(a.close), run(b.close)"])
+def test_signals_do_not_run_on_memory_that_a_closed_model_has_given_back(tmp_path, close):
+    code = """
+import ctypes, gc
+class Stack(ctypes.Structure):
+    _fields_ = [("at", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+def run(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+a, b = model, open_model(path)
+a.submit(image).result(), b.mask(image)
+CLOSE
+del model, a, b
+gc.collect()
+now = Stack()
+ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now))
+at = now.at or 0
+maps = [[int(n, 16) for n in line.split()[0].split("-")] for line in open("/proc/self/maps")]
+print(not at or any(low <= at and at + now.size <= high for low, high in maps))
+"""
+    assert run(tmp_path, code.replace("CLOSE", close))[:3] == (0, ["True"], "")
+
+
 def test_dropped_models_are_freed_with_their_threads_and_memory(tmp_path):
     code = """
 import gc, resource

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dlink.trt_runtime.backend import Opening
 from dlink.trt_runtime.errors import BadInput, BadModel
 from dlink.trt_runtime.openvino_backend import open, read
-from dlink.trt_runtime.quiet_openvino import openvino
+from dlink.trt_runtime.quiet_openvino import core
 from dlink.trt_runtime.saturation import saturates
 from dlink.trt_runtime.spec import ONNX_KEY, Spec
 from tests.models import save, write_pointwise
@@ -82,7 +82,7 @@ def write_int8(path, spec):
 
 def reduced():
     """What this CPU has of bfloat16 and float16 that OpenVINO uses."""
-    has = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if "BF16" in has else "fp16" if "FP16" in has else None
 
 

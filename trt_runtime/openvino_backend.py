@@ -17,7 +17,7 @@ from dlink.trt_runtime.errors import BadInput, BadModel
 from dlink.trt_runtime.executed import executed
 from dlink.trt_runtime.onnx_bytes import read_onnx
 from dlink.trt_runtime.precision import say
-from dlink.trt_runtime.quiet_openvino import openvino
+from dlink.trt_runtime.quiet_openvino import core, openvino
 from dlink.trt_runtime.saturation import saturates
 from dlink.trt_runtime.spec import Spec
 
@@ -42,9 +42,7 @@ def read(path: Path) -> tuple[openvino.Model, Spec]:
     file = read_onnx(path)
     side = file.spec.tile
     try:
-        model = openvino.Core().read_model(
-            file.data
-        )  # not the path: weights in other files would be followed from there
+        model = core().read_model(file.data)  # not the path: weights in other files would be followed from there
         model.reshape([1, 3, side, side])
     except RuntimeError as e:
         raise BadModel(f"{path}: OpenVINO does not read it: {why(e)}; export it again") from e
@@ -65,7 +63,7 @@ def compile(model: openvino.Model, spec: Spec, threads: int | None) -> openvino.
         options["LP_TRANSFORMS_MODE"] = "NO"  # computes what int8 would give in float
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
-    return openvino.compile_model(model, "CPU", options)
+    return core().compile_model(model, "CPU", options)
 
 
 def network(compiled: openvino.CompiledModel) -> Net:
