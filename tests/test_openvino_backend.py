@@ -76,7 +76,7 @@ def write_int8(path, spec):
     graph = helper.make_graph(nodes, "road", [image], [road], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {ONNX_KEY: spec.to_json()})
-    onnx.save_model(model, path)
+    save(model, path)
     return path
 
 
