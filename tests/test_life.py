@@ -49,6 +49,47 @@ print(len(LIVES))
     assert run(tmp_path, code)[:3] == (0, ["0"], "")
 
 
+def test_two_models_whose_callbacks_close_each_other_end(tmp_path):
+    code = """
+other = open_model(path)
+def close(first, second):
+    time.sleep(0.2)
+    first.close(), second.close()
+pair = [model.submit(image), other.submit(image)]
+pair[0].add_done_callback(lambda _: close(other, model))
+pair[1].add_done_callback(lambda _: close(model, other))
+model.close(), other.close()
+print(len(LIVES))
+"""
+    assert run(tmp_path, code)[:3] == (0, ["0"], "")
+
+
+def test_a_signal_within_submit_leaves_nothing_locked(tmp_path):
+    code = """
+import dlink.trt_runtime.pipeline as pipeline
+left = [5]
+def interrupt(frame, event, argument):  # wherever a call within submit returns
+    inside = {f.f_code for f in (frame, frame.f_back) if f}
+    if event == "c_return" and pipeline.Pipeline.submit.__code__ in inside:
+        left[0] -= 1
+        if not left[0]:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+for at in range(1, 40):
+    left[0] = at
+    try:
+        with open_model(path) as one:
+            sys.setprofile(interrupt)
+            for _ in range(3): one.submit(image)
+    except KeyboardInterrupt:
+        pass
+    sys.setprofile(None)
+model.close()
+print(len(LIVES))
+"""
+    assert run(tmp_path, code)[:3] == (0, ["0"], "")
+
+
 def test_close_from_del_within_the_models_own_threads_ends(tmp_path):
     code = """
 class Owner:

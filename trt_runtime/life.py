@@ -4,14 +4,14 @@ A model is open, then closed (it takes nothing new), then freed. What holds, wha
 
 - `close()` may come from any thread, from a Future's callback, from `__del__`, at the end of the process, twice, and
   while other threads use the model. Whoever calls it waits until the engine is freed, but for a thread that is itself
-  at work for the model: it would wait for itself, so the model is freed when it lets go.
+  at work for a model: it would wait for itself, so the model is freed when it lets go.
 - Images that were submitted are finished first. With `cancel`, and where a `with` block is left by an exception, those
   that have not begun are cancelled, and those under way end with Closed at their next tile.
 - A model that is dropped without `close()` finishes what was submitted, and is freed.
 - A process that ends closes its models with `cancel` first: engines abort where their threads are cut off. Its exit
   code stays its own.
 - In a forked child a model of its parent's is refused (Closed), and its `close()` does nothing: engines' threads and
-  CUDA do not survive a fork. The child's copy is never freed.
+  CUDA do not survive a fork. The child's copy is never freed, and its copy of a Future never ends.
 """
 
 import atexit
@@ -40,9 +40,7 @@ class Engine(Protocol):
 
 
 class Worker(Protocol):
-    """Threads that use a model for others: a Pipeline."""
-
-    threads: list[threading.Thread]
+    """Who uses a model for others, in threads that are among WORKERS: a Pipeline."""
 
     def close(self, cancel: bool) -> None:
         """Take nothing more, never wait, and free the model at the end."""
@@ -102,9 +100,8 @@ class Life:
             self.freed.wait()
 
     def here(self) -> bool:
-        """Whether this thread is at work for the model."""
-        workers = self.worker.threads if self.worker else ()
-        return threading.get_ident() in self.inside or threading.current_thread() in workers
+        """Whether this thread is at work for the model, or for another: two that wait for each other never end."""
+        return threading.get_ident() in self.inside or threading.current_thread() in WORKERS
 
     def free(self) -> None:
         """Free the engine."""
@@ -116,6 +113,7 @@ class Life:
             self.freed.set()
 
 
+WORKERS: "WeakSet[threading.Thread]" = WeakSet()  # of all models
 LIVES: set[Life] = set()  # that are not freed yet, whoever has dropped them
 ENGINES: "WeakSet[Engine]" = WeakSet()  # those, and engines that are used by themselves
 

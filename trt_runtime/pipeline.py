@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dlink.trt_runtime.backend import Backend, Form, Roads, Running
 from dlink.trt_runtime.errors import Closed, NoProbability
-from dlink.trt_runtime.life import CLOSED
+from dlink.trt_runtime.life import CLOSED, WORKERS
 from dlink.trt_runtime.windows import Window, cover, placed, square
 
 Key: TypeAlias = tuple[Backend, tuple[int, ...] | None, Form, float]  # what tiles of one batch have in common
@@ -50,11 +50,14 @@ class Pipeline:
     def __init__(self, tile: int, halo: int, slots: int, ended: Callable[[], None]) -> None:
         self.tile, self.halo, self.ended = tile, halo, ended
         self.pieces: deque[Piece] = deque()
-        self.more = threading.Condition()
+        # Signals may interrupt the Condition's own __enter__ and leave it locked, but not a lock's.
+        self.lock = threading.RLock()
+        self.more = threading.Condition(self.lock)
         self.closed = False
         self.free = threading.Semaphore(slots)
         self.running: SimpleQueue[tuple[list[Piece], Running] | None] = SimpleQueue()
         self.threads = [threading.Thread(target=work, name="dlink", daemon=True) for work in (self.begin, self.finish)]
+        WORKERS.update(self.threads)
         for thread in self.threads:
             thread.start()
 
@@ -66,7 +69,7 @@ class Pipeline:
         roads = np.empty(image.shape[:2], np.float32 if form == "probability" else np.uint8)
         key = (backend, None if views is None else tuple(views), form, threshold)
         job = Job(image, key, roads, len(windows))
-        with self.more:
+        with self.lock:
             if self.closed:
                 raise Closed(CLOSED)
             self.pieces.extend(Piece(job, window) for window in windows)
@@ -103,7 +106,7 @@ class Pipeline:
 
     def next_batch(self) -> list[Piece]:
         """Waits until there is one; empty where all is done."""
-        with self.more:
+        with self.lock:
             while not (batch := self.take()) and not self.closed:
                 self.more.wait()
             return batch
@@ -123,7 +126,7 @@ class Pipeline:
 
     def close(self, cancel: bool = False) -> None:
         """Take nothing more, and end after what was submitted, or with `cancel` after what is in a slot."""
-        with self.more:
+        with self.lock:
             self.closed = True
             dropped = dict.fromkeys(piece.job for piece in self.pieces) if cancel else {}
             if cancel:
