@@ -73,6 +73,8 @@ class Damaged(Exception):
 def read_onnx(path: Path) -> OnnxFile:
     """A file that dlink-export or dlink-calibrate wrote; BadModel for every other."""
     data = path.read_bytes()
+    if not data:
+        raise BadModel(f"{path}: an empty file; copy it again, or export it again")
     try:
         props = metadata_of(data)
         metadata = {str(key, "utf-8"): str(value, "utf-8") for key, value in props.items()}

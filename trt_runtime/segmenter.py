@@ -176,7 +176,7 @@ def views_of(count: int | None) -> Sequence[int] | None:
     if count is None:
         return None
     if isinstance(count, bool) or not isinstance(count, Integral) or count not in BY_COUNT:
-        raise BadInput(f"views must be {', '.join(map(str, BY_COUNT))} or adaptive, got {count}")
+        raise BadInput(f"views must be {', '.join(map(str, BY_COUNT))} or adaptive, got {count!r}")
     return BY_COUNT[int(count)]
 
 
