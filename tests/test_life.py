@@ -90,6 +90,23 @@ print(len(LIVES))
     assert run(tmp_path, code)[:3] == (0, ["0"], "")
 
 
+@pytest.mark.parametrize("call", ["mask", "submit"])
+def test_a_signal_as_a_call_begins_keeps_neither_the_model_nor_the_process(tmp_path, call):
+    code = f"""
+import contextlib
+def interrupt(frame, event, argument):
+    if event == "c_return" and frame.f_code is contextlib._GeneratorContextManager.__enter__.__code__:
+        sys.setprofile(None)
+        signal.raise_signal(signal.SIGINT)
+with model:
+    sys.setprofile(interrupt)
+    model.{call}(image)
+"""
+    code, _, said, seconds = run(tmp_path, code)
+    assert said.splitlines()[-1] == "KeyboardInterrupt"
+    assert seconds < 30
+
+
 def test_close_from_del_within_the_models_own_threads_ends(tmp_path):
     code = """
 class Owner:
