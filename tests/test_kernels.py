@@ -171,6 +171,14 @@ def test_a_tile_of_what_is_no_probability_is_at_fault_and_no_other(views, value)
     np.testing.assert_array_equal(prob[[0, 2]], gather(batch[[0, 2]].reshape(-1, 40, 40), views)[0])
 
 
+def test_a_view_that_is_no_probability_does_not_hide_in_the_mean():
+    batch = np.full((8, 40, 40), 0.1, np.float32)
+    batch[3, 5, 6] = 1.5
+    faults = Guarded((1,), np.uint32, 0)
+    gather(batch, ALL, faults=faults)
+    assert faults.array.item() == 1
+
+
 def test_rounding_outside_0_to_1_is_no_fault_and_is_cut_off():
     faults = Guarded((1,), np.uint32, 0)
     prob, level, _ = gather(np.array([[[1.0015, -0.0015]]], np.float32).repeat(2, 1), (0,), faults=faults)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError, as_completed
 from pathlib import Path
 
@@ -353,3 +354,36 @@ def test_rounding_outside_0_to_1_is_none_of_that():
     model = segmenter(lambda x: np.full((1, SIDE, SIDE), 1.001, np.float32))
     assert model.probabilities(image()).max() == 1
     assert model.levels(image()).min() == 255
+
+
+def test_what_is_no_probability_does_not_hide_in_the_mean_of_the_views():
+    turn = iter([7, -6] * 8)
+    net = lambda x: np.full((1, SIDE, SIDE), next(turn), np.float32)  # noqa: E731
+    model = Segmenter(HostBackend(net, Spec(tile=SIDE)), halo=0)
+    with pytest.raises(EngineFailed, match="the network gives values that are no probabilities"):
+        model.mask(image())
+
+
+def test_a_callback_that_exits_ends_no_worker(caplog):
+    model = segmenter()
+    model.submit(image()).add_done_callback(lambda _: sys.exit(3))
+    assert model.submit(image()).result(10).shape == (SIDE, SIDE)
+    model.close()
+    assert "a callback of an image's Future wanted to exit" in caplog.text
+
+
+def test_an_idle_model_keeps_no_image():
+    class Picture(np.ndarray):
+        pass
+
+    model = segmenter()
+    picture = image().view(Picture)
+    seen = weakref.ref(picture)
+    model.submit(picture).result()
+    del picture
+    end = time.monotonic() + 10
+    while seen() is not None and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.01)
+    assert seen() is None
+    model.close()

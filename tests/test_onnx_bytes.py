@@ -212,6 +212,19 @@ def test_a_key_of_ours_that_stands_twice_is_refused(path):
         open_model(path)
 
 
+@pytest.mark.parametrize("kind", [2, 7, 10])  # uint8, int64, float16
+def test_an_end_that_is_described_twice_is_refused(path, kind):
+    """Protobuf merges the two, and the later type holds."""
+    model = onnx.load(path)
+    end = chunk(11, model.graph.input[0].SerializeToString() + chunk(2, chunk(1, bytes([8, kind]))))
+    del model.graph.input[:]
+    graph = chunk(7, model.graph.SerializeToString() + end)
+    model.ClearField("graph")
+    path.write_bytes(sealed(model.SerializeToString() + graph))
+    with pytest.raises(BadModel, match="a field twice that can only be there once"):
+        open_model(path)
+
+
 def test_graphs_within_graphs_have_an_end(path):
     graph = b""
     for _ in range(1000):

@@ -137,6 +137,8 @@ def test_a_halo_that_does_not_fit_is_refused_at_opening(tmp_path):
         ({"slots": None}, "slots must be a whole number from 1 to 64, got None"),
         ({"threshold": "0.5"}, r"threshold must be in \[0, 1\), got '0.5'"),
         ({"threshold": True}, r"threshold must be in \[0, 1\), got True"),
+        ({"threshold": 10**400}, r"threshold must be in \[0, 1\), got 1000"),
+        ({"keys": None}, "keys must be a sequence of paths, got None"),
         ({"doubt": "much"}, "doubt must be from 0 to 0.5, got 'much'"),
         ({"require_verdict": "no"}, "require_verdict must be True or False, got 'no'"),
         ({"keys": "fleet.pub"}, r"keys must be a sequence of paths, got 'fleet.pub'; write keys=\['fleet.pub'\]"),

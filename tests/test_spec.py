@@ -71,7 +71,7 @@ def test_json_gives_the_spec_back():
         ({"arch": 3}, "arch is '3', which is no str"),
         ({"scale": (1e38,) * 3}, "prepared pixels must lie within 65504"),
         ({"shift": (0.0, 0.0, 1e6)}, "prepared pixels must lie within 65504"),
-        ({"scale": (1.0, 0.0, 1.0)}, "scale must not be 0"),
+        ({"scale": (1.0, 0.0, 1.0)}, "scale must not be 0 or next to it"),
         ({"scale": 10**400}, "scale is '1"),
         ({"width": 10**400}, "int too large to convert to float"),
         ({"checkpoint_sha256": "xyz"}, "checkpoint_sha256 must be 64 hexadecimal digits or empty, got 'xyz'"),

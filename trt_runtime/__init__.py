@@ -6,7 +6,7 @@ with open_model("roads.onnx") as model:
     mask = model.mask(image)  # uint8 (H, W, 3) RGB -> uint8 (H, W), 255 where there is road
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def open_model(
         are copied while another one's are computed.
     doubt: above which a tile gets all eight views where views="adaptive".
     """
-    if isinstance(keys, str | bytes | PathLike):
+    if isinstance(keys, str | bytes | PathLike) or not isinstance(keys, Iterable):
         raise BadInput(f"keys must be a sequence of paths, got {keys!r:.40}; write keys=[{keys!r:.40}]")
     opening = Opening(threads, tuple(path_of("keys", key) for key in keys), require_verdict, slots)
     backend = open_backend(path_of("path", path), opening)

@@ -97,6 +97,7 @@ class HostBackend:
     slots: int = field(default=1, init=False)
     pid: int = field(default_factory=os.getpid, init=False)
     closing: bool = field(default=False, init=False)
+    faults: set[int] = field(default_factory=set, init=False, repr=False)  # tiles of the call under way
 
     def __post_init__(self) -> None:
         ENGINES.add(self)
@@ -107,8 +108,7 @@ class HostBackend:
     def start(
         self, tiles: Tiles, views: Sequence[int] | None = None, form: Form = "probability", threshold: float = 0.5
     ) -> Running:
-        prob = self.mean_of(tiles, self.spec.views if views is None else views)
-        bad = [i for i, each in enumerate(prob) if not is_probable(each)]
+        prob, bad = self.mean_of(tiles, self.spec.views if views is None else views)
         prob[bad] = 0
         roads = formed(np.clip(prob, 0, 1, out=prob), form, threshold)
         if bad:
@@ -119,20 +119,21 @@ class HostBackend:
         prob: Probs = self.start(tiles, views)()
         return prob
 
-    def mean_of(self, tiles: Tiles, views: Sequence[int]) -> Probs:
-        """What the network gives, through each of the views."""
+    def mean_of(self, tiles: Tiles, views: Sequence[int]) -> tuple[Probs, list[int]]:
+        """The mean of what the network gives through the views, and the tiles of which a view is no probability."""
         check_views(views)
         check_tiles(tiles, self.spec, self.max_tiles)
         check_process(self.pid)
         tiles = np.asarray(tiles)
         with self.lock:
+            self.faults = set()
             total = self.sum_of(tiles, [v for v in views if not v & TURN])
             turned = self.sum_of(np.rot90(tiles, axes=(1, 2)), [v ^ TURN for v in views if v & TURN])
             clock = time.perf_counter()
             total += unlook(turned, TURN)
             total /= np.float32(len(views))
             self.spent.undo += time.perf_counter() - clock
-        return total
+            return total, sorted(self.faults)
 
     def sum_of(self, tiles: NDArray[np.uint8], flips: Sequence[int]) -> Probs:
         """The probabilities of the tiles as they stand, summed over some flips."""
@@ -147,6 +148,7 @@ class HostBackend:
             prob = self.run(seen)
             clock.append(time.perf_counter())
             total += unlook(prob, flip)
+            self.faults.update(i for i, each in enumerate(prob) if not is_probable(each))
             clock.append(time.perf_counter())
         steps = np.diff(clock)
         self.spent.prepare += float(steps[0::3].sum())

@@ -71,10 +71,16 @@ __device__ void spread(const byte *tiles, In *batch, int side, unsigned views, i
     }
 }
 
+// A network's value, and a mark for its tile where it is no probability.
+__device__ float checked(float value, unsigned *faults) {
+    if (faults && !(value >= -SLACK && value <= 1 + SLACK)) faults[blockIdx.z] = 1;
+    return value;
+}
+
 // Probabilities (N * views, side, side) -> their mean over `count` views, in whichever of the forms has an address:
 // float32 in [0, 1], uint8 in 255 steps, or 255 where it is greater than the threshold. Where a tile's views do not fit
-// one batch, `total` takes their sum from batch to batch: `first` begins it, and the last one has a `count`. A mean that
-// is no probability, not a number among them, makes its tile's `faults` 1; they are 0 before.
+// one batch, `total` takes their sum from batch to batch: `first` begins it, and the last one has a `count`. What is
+// no probability, not a number among them, makes its tile's `faults` 1; they are 0 before.
 template <typename Out>
 __device__ void gather(const Out *batch, float *total, int side, unsigned views, int first, int count,
                        float threshold, float *prob, byte *level, byte *mask, unsigned *faults) {
@@ -90,7 +96,7 @@ __device__ void gather(const Out *batch, float *total, int side, unsigned views,
         float sum = 0;
         for (int view = 0; view < 8; view++) {
             if (!(views >> view & 1)) continue;
-            if (view & TURN) sum += number(plane[flipped(side - 1 - x, y, side, view)]);
+            if (view & TURN) sum += checked(number(plane[flipped(side - 1 - x, y, side, view)]), faults);
             plane += area;
         }
         turned[i][tx] = sum;
@@ -104,7 +110,7 @@ __device__ void gather(const Out *batch, float *total, int side, unsigned views,
         float sum = 0;
         for (int view = 0; view < 8; view++) {
             if (!(views >> view & 1)) continue;
-            if (!(view & TURN)) sum += number(plane[flipped(y, x, side, view)]);
+            if (!(view & TURN)) sum += checked(number(plane[flipped(y, x, side, view)]), faults);
             plane += area;
         }
         sum += turned[tx][i];
@@ -115,7 +121,6 @@ __device__ void gather(const Out *batch, float *total, int side, unsigned views,
             continue;
         }
         const float found = sum / (float)count, mean = found > 0 ? found < 1 ? found : 1 : 0;
-        if (faults && !(found >= -SLACK && found <= 1 + SLACK)) faults[blockIdx.z] = 1;
         if (prob) prob[at] = mean;
         if (level) level[at] = (byte)(mean * 255.0f + 0.5f);
         if (mask) mask[at] = mean > threshold ? 255 : 0;

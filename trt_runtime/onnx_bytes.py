@@ -199,9 +199,8 @@ def walk(kind: str, message: memoryview, depth: int) -> Iterator[tuple[str, memo
 
 def operator_of(node: memoryview) -> str:
     """Its name; with its domain where that is not ONNX's own."""
-    parts = {number: text(value) for number, value, _ in fields(node) if number in (NODE_OPERATOR, NODE_DOMAIN)}
-    domain = parts.get(NODE_DOMAIN, "")
-    return parts.get(NODE_OPERATOR, "") if domain in ("", "ai.onnx") else f"{domain}.{parts.get(NODE_OPERATOR, '')}"
+    name, domain = (text(within(node, number)) for number in (NODE_OPERATOR, NODE_DOMAIN))
+    return name if domain in ("", "ai.onnx") else f"{domain}.{name}"
 
 
 def elsewhere(tensor: memoryview) -> str | None:
@@ -217,15 +216,33 @@ def elsewhere(tensor: memoryview) -> str | None:
 def end_of(info: memoryview) -> tuple[int, tuple[int, ...]]:
     """Element type and shape of a ValueInfoProto, 0 where a dimension is free."""
     tensor = within(within(info, 2), 1)
-    kind = next((value for number, value, _ in fields(tensor) if number == 1 and isinstance(value, int)), 0)
+    kind = number_of(tensor, 1)
     dims = [value for number, value, _ in fields(within(tensor, 2)) if number == 1 and not isinstance(value, int)]
-    return kind, tuple(next((v for n, v, _ in fields(dim) if n == 1 and isinstance(v, int)), 0) for dim in dims)
+    return kind, tuple(number_of(dim, 1) for dim in dims)
 
 
 def within(message: memoryview, wanted: int) -> memoryview:
-    """The message that is one field of another; empty where there is none."""
-    empty = memoryview(b"")
-    return next((v for number, v, _ in fields(message) if number == wanted and not isinstance(v, int)), empty)
+    """The bytes that are one field of a message; empty where there are none."""
+    found = only(message, wanted, memoryview(b""))
+    if isinstance(found, int):
+        raise Damaged("a number where text or a message should be")
+    return found
+
+
+def number_of(message: memoryview, wanted: int) -> int:
+    """The number that is one field of a message; 0 where there is none."""
+    found = only(message, wanted, 0)
+    if not isinstance(found, int):
+        raise Damaged("no number where one should be")
+    return found
+
+
+def only(message: memoryview, wanted: int, none: int | memoryview) -> int | memoryview:
+    """The one value of a field. Of several, protobuf takes the last or merges them; nobody writes that."""
+    found = [value for number, value, _ in fields(message) if number == wanted]
+    if len(found) > 1:
+        raise Damaged("a field twice that can only be there once")
+    return found[0] if found else none
 
 
 def text(value: Any) -> str:
@@ -245,6 +262,8 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview, memoryv
         elif wire in (1, 2, 5):
             size, at = varint(message, at) if wire == 2 else (8 if wire == 1 else 4, at)
             value, at = message[at : at + size], at + size
+            if wire != 2:  # a number of fixed size, and no message
+                value = int.from_bytes(value, "little")
         else:
             raise Damaged(f"a field of wire type {wire}")
         if at > len(message) or not number:

@@ -4,11 +4,12 @@ Tiles of several images share a batch where they ask for the same, so that small
 life.py says.
 """
 
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, TypeAlias
@@ -20,6 +21,8 @@ from dlink.trt_runtime.backend import Backend, Form, Roads, Running
 from dlink.trt_runtime.errors import Closed, NoProbability
 from dlink.trt_runtime.life import CLOSED, WORKERS
 from dlink.trt_runtime.windows import Window, cover, placed, square
+
+log = logging.getLogger(__name__)
 
 Key: TypeAlias = tuple[Backend, tuple[int, ...] | None, Form, float]  # what tiles of one batch have in common
 
@@ -79,6 +82,7 @@ class Pipeline:
     def begin(self) -> None:
         """Tiles that wait go through the network together as soon as a slot is free."""
         while True:
+            batch = tiles = None  # while it waits, images are their owners'
             self.free.acquire()
             batch = self.next_batch()
             if not batch:
@@ -133,8 +137,9 @@ class Pipeline:
                 self.pieces.clear()
             self.more.notify_all()
         for job in dropped:
-            if job.future.cancel():
-                begins(job)  # tells those who wait for several
+            with harmless():
+                if job.future.cancel():
+                    begins(job)  # tells those who wait for several
             settle(job, error=Closed("this model was closed before the image was done"))
 
 
@@ -167,9 +172,20 @@ def fail(batch: list[Piece], error: Exception) -> None:
         settle(piece.job, error=error)
 
 
+@contextmanager
+def harmless() -> Iterator[None]:
+    """Around what calls a Future's callbacks: it may have its end already, and one that exits must not end a worker."""
+    try:
+        yield
+    except InvalidStateError:
+        pass
+    except SystemExit as e:
+        log.warning("a callback of an image's Future wanted to exit (%s); it can't from there", e)
+
+
 def settle(job: Job, error: Exception | None = None) -> None:
     """Give an image's future its end, unless it has one."""
-    with suppress(InvalidStateError):
+    with harmless():
         if error is None:
             job.future.set_result(job.roads)
         else:

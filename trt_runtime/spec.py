@@ -24,6 +24,7 @@ RED_GREEN_BLUE = 3
 LONGEST_NAME = 400  # of a network, or of an ensemble's joined
 LARGEST_TILE = 8192  # px; a D-LinkNet's first layer alone takes 4 GB for it
 LARGEST_WIDTH = 16.0
+SMALLEST_SCALE = 1e-7  # with less all pixels are the same to float16
 LARGEST_INPUT = 65504.0  # of a prepared pixel: where float16 ends
 LARGEST_GSD_M = 1000.0
 SHA256 = re.compile("([0-9a-f]{64})?")
@@ -92,10 +93,10 @@ class Spec:
         if not len(self.scale) == len(self.shift) == RED_GREEN_BLUE or not np.isfinite([self.scale, self.shift]).all():
             raise BadInput(f"scale and shift must be three numbers each, got {self.scale} and {self.shift}")
         ends = [abs(255 * scale) + abs(shift) for scale, shift in zip(self.scale, self.shift, strict=True)]
-        if max(ends) > LARGEST_INPUT or 0 in self.scale:
+        if max(ends) > LARGEST_INPUT or min(map(abs, self.scale)) < SMALLEST_SCALE:
             raise BadInput(
-                f"scale must not be 0, and prepared pixels must lie within {LARGEST_INPUT:g}, got scale {self.scale} "
-                f"and shift {self.shift}"
+                f"scale must not be 0 or next to it, and prepared pixels must lie within {LARGEST_INPUT:g}, got scale "
+                f"{self.scale} and shift {self.shift}"
             )
 
     def prepare(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -126,7 +127,7 @@ class Spec:
             raise BadModel(f"{path}: its spec is not a JSON object; export it again")
         given = dict(values)
         format = given.pop("format", None)
-        if format != FORMAT or isinstance(format, bool):
+        if format != FORMAT or type(format) is not int:
             raise BadModel(f"{path}: spec of format {str(format)[:40]}, this dlink reads {FORMAT}; export it again")
         if unknown := sorted(given.keys() - {f.name for f in fields(cls)}):
             names = ", ".join(unknown)[:80]

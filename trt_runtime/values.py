@@ -75,6 +75,9 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
 
 def real(name: str, value: Any, words: str, fits: Callable[[float], bool]) -> float:
     """An argument that must be a number which fits; BadInput names it and says in `words` which do."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real) or not fits(float(value)):
-        raise BadInput(f"{name} must be {words}, got {value!r:.40}")
-    return float(value)
+    try:
+        if not isinstance(value, bool | np.bool_) and isinstance(value, Real) and fits(float(value)):
+            return float(value)
+    except OverflowError:
+        pass
+    raise BadInput(f"{name} must be {words}, got {value!r:.40}")
