@@ -112,7 +112,7 @@ class HostBackend:
         prob[bad] = 0
         roads = formed(np.clip(prob, 0, 1, out=prob), form, threshold)
         if bad:
-            raise NoProbability(f"tile {', '.join(str(i + 1) for i in bad)} of {len(roads)}", tuple(bad), roads)
+            raise NoProbability.of(bad, roads)
         return lambda: roads
 
     def probabilities(self, tiles: Tiles, views: Sequence[int] | None = None) -> Probs:

@@ -17,7 +17,7 @@ A message names the file or option, what was found, and what would do. Anything 
 its traceback. A missing package stays Python's own ModuleNotFoundError.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,6 +74,11 @@ class NoProbability(EngineFailed):
             f"its weights are damaged, or its values exceed its precision: export it again, as fp32 if that is so"
         )
         self.tiles, self.roads = tiles, roads
+
+    @classmethod
+    def of(cls, tiles: Sequence[int], roads: Any) -> "NoProbability":
+        """Of some tiles among those that gave `roads` (N, S, S)."""
+        return cls(f"tile {', '.join(str(i + 1) for i in tiles)} of {len(roads)}", tuple(tiles), roads)
 
 
 class GpuFailed(EngineFailed):

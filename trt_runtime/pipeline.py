@@ -59,9 +59,9 @@ class Pipeline:
         self.closed = False
         self.free = threading.Semaphore(slots)
         self.running: SimpleQueue[tuple[list[Piece], Running] | None] = SimpleQueue()
-        self.threads = [threading.Thread(target=work, name="dlink", daemon=True) for work in (self.begin, self.finish)]
-        WORKERS.update(self.threads)
-        for thread in self.threads:
+        threads = [threading.Thread(target=work, name="dlink", daemon=True) for work in (self.begin, self.finish)]
+        WORKERS.update(threads)
+        for thread in threads:
             thread.start()
 
     def submit(

@@ -222,12 +222,11 @@ class Slot:
 
     def check(self, run: Run) -> None:
         """NoProbability where the kernels found tiles at fault."""
-        bad = tuple(np.flatnonzero(self.faults).tolist())
+        bad = np.flatnonzero(self.faults).tolist()
         if bad and run.roads is None:
             raise NoProbability("an image on the GPU")
         if bad:
-            places = ", ".join(str(i + 1) for i in bad)
-            raise NoProbability(f"tile {places} of {run.shape.tiles}", bad, run.roads)
+            raise NoProbability.of(bad, run.roads)
 
     def close(self) -> None:
         """Free everything, in an order that a context's graphs go before it."""
