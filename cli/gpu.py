@@ -101,11 +101,10 @@ def network_ms(plan: Path, manifest: Manifest, runs: int) -> dict[str, float]:
         backend.start(tiles, (0,))()  # leaves a full batch where the network reads it
         times = []
         with backend.lock, backend.free_slot() as slot:
-            slot.context.set_input_shape(backend.loaded.input, (batch, 3, side, side))
             before, after = cuda.Event(), cuda.Event()
             for i in range(WARMUP + runs):
                 before.record(slot.stream)
-                slot.context.execute_async_v3(slot.stream.handle)
+                slot.context.run(batch, slot.stream.handle)
                 after.record(slot.stream)
                 after.synchronize()
                 if i >= WARMUP:

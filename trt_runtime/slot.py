@@ -25,6 +25,7 @@ from dlink.trt_runtime.graphs import Graph, capture
 
 if TYPE_CHECKING:
     from dlink.trt_runtime.tensorrt_backend import PlanBackend
+    from dlink.trt_runtime.tensorrt_engine import Context
 
 GRAPHS = 16  # that a slot keeps; each holds a context
 BLOCK = (32, 8, 1)  # threads, kernels.cu's EDGE and ROWS
@@ -71,7 +72,7 @@ class Slot:
         self.net = net
         self.lock = threading.Lock()
         self.run: Run | None = None
-        self.graphs: OrderedDict[Shape, tuple[Graph, Any]] = OrderedDict()
+        self.graphs: OrderedDict[Shape, tuple[Graph, Context]] = OrderedDict()
         self.plain: set[Shape] = set()  # that can't be captured
         self.held: list[Any] = []  # memory
 
@@ -105,13 +106,11 @@ class Slot:
         self.held.append(array.base)
         return array
 
-    def new_context(self) -> Any:
+    def new_context(self) -> "Context":
         """An execution context on this slot's memory; MemoryError where there is none left for it."""
-        context = self.net.loaded.context(self.activations)
+        context = self.net.loaded.context(self.activations, self.batch, self.answers)
         if context is None:
             raise cuda.MemoryError("no execution context")
-        context.set_tensor_address(self.net.loaded.input, self.batch)
-        context.set_tensor_address(self.net.loaded.output, self.answers)
         return context
 
     def begin(self, tiles: Tiles, shape: Shape) -> Run:
@@ -163,7 +162,7 @@ class Slot:
         self.plain.add(shape)
         log.warning("%d tiles, views %s: not as a CUDA graph, launched plainly: %s", shape.tiles, shape.views, str(why))
 
-    def enqueue(self, context: Any, shape: Shape) -> None:
+    def enqueue(self, context: "Context", shape: Shape) -> None:
         """The run's work in order; none of it waits."""
         net, count = self.net, shape.tiles
         copies = shape.copies and not net.shared_memory
@@ -174,9 +173,7 @@ class Slot:
         parts = shape.parts(net.max_tiles)
         for i, part in enumerate(parts):
             net.kernels.spread(self.stream, count, self.tiles_at, self.batch, part)
-            context.set_input_shape(net.loaded.input, (count * len(part), 3, net.spec.tile, net.spec.tile))
-            if not context.execute_async_v3(self.stream.handle):
-                raise GpuFailed(f"{net.path}: TensorRT could not run the network; its messages are above")
+            context.run(count * len(part), self.stream.handle)
             last = len(shape.views) if i == len(parts) - 1 else 0
             outs = [self.roads_at if shape.form == form else 0 for form in ("probability", "level", "mask")]
             numbers = (i == 0, last, shape.threshold)

@@ -278,14 +278,12 @@ class PlanBackend:
             def report_layer_time(self, layer_name: str, ms: float) -> None:
                 found[layer_name].append(ms)
 
-        side = self.spec.tile
         with self.lock, self.free_slot() as slot:
             context = slot.new_context()
-            context.set_input_shape(self.loaded.input, (self.max_tiles, 3, side, side))
             for run in range(runs + 1):
                 if run == 1:  # the first is slower
-                    context.profiler = profiler = Profiler()
-                context.execute_async_v3(slot.stream.handle)
+                    context.made.profiler = profiler = Profiler()
+                context.run(self.max_tiles, slot.stream.handle)
                 slot.stream.synchronize()
             del profiler
         return {name: median(times) for name, times in found.items()}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dlink.trt_runtime.errors import BadPlan, Mismatch
+from dlink.trt_runtime.errors import BadPlan, GpuFailed, Mismatch
 from dlink.trt_runtime.files import file_sha256
 from dlink.trt_runtime.manifest import TARGETS, Manifest
 from dlink.trt_runtime.plan import MODULES, mend, same_version
@@ -39,8 +39,15 @@ class Engine:
         new, old = "device_memory_size_v2", "device_memory_size"  # since 10.1, and to 10.x
         return int(getattr(self.model, new if hasattr(self.model, new) else old))
 
-    def context(self, memory: int) -> Any:
-        """An execution context without memory of its own; None where there is none left for the rest of it."""
+    def context(self, memory: int, source: int, result: int) -> "Context | None":
+        """An execution context on the caller's memory: for activations, what the network reads, what it gives.
+
+        None where there is no memory left for the rest of it.
+        """
+        made = self.make_context(memory)
+        return None if made is None else Context(self, made, source, result)
+
+    def make_context(self, memory: int) -> Any:
         trt, model = self.trt, self.model
         if not self.captures:  # TensorRT-RTX compiles kernels while it runs, and captures when it has
             config = model.create_runtime_config()
@@ -69,6 +76,28 @@ class Engine:
         parser = self.trt.OnnxParserRefitter(refitter, self.logger)
         if not parser.refit_from_file(str(onnx)) or not refitter.refit_cuda_engine():
             raise BadPlan(f"{path}: does not take the weights of {onnx}; {mend(path, manifest)}")
+
+
+class Context:
+    """An execution context, and the batch that it was told last. Every answer of TensorRT's is looked at."""
+
+    def __init__(self, engine: Engine, made: Any, source: int, result: int) -> None:
+        self.engine, self.made, self.batch = engine, made, 0
+        for name, address in ((engine.input, source), (engine.output, result)):
+            self.must(made.set_tensor_address(name, address), f"does not take an address for {name}")
+
+    def run(self, batch: int, stream: int) -> None:
+        """Put the network on a stream, for so many views. What a graph was captured of must not be told anew."""
+        if batch != self.batch:
+            side = self.engine.manifest.spec.tile
+            taken = self.made.set_input_shape(self.engine.input, (batch, 3, side, side))
+            self.must(taken, f"does not take {batch} views at once")
+            self.batch = batch
+        self.must(self.made.execute_async_v3(stream), "could not run the network")
+
+    def must(self, done: bool, fault: str) -> None:
+        if not done:
+            raise GpuFailed(f"{self.engine.path}: TensorRT {fault}; its messages are above")
 
 
 def ends(trt: Any, engine: Any, path: Path, manifest: Manifest) -> tuple[str, str, np.dtype[Any], np.dtype[Any]]:
