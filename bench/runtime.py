@@ -115,7 +115,7 @@ def network_alone(backend: PlanBackend, batch: int, calls: int) -> list[float]:
         before, after = cuda.Event(), cuda.Event()
         for call in range(-WARMUP, calls):
             before.record(slot.stream)
-            slot.context.run(batch, slot.stream.handle)
+            slot.context(batch).run(batch, slot.stream.handle)
             after.record(slot.stream)
             after.synchronize()
             if call >= 0:

@@ -104,7 +104,7 @@ def network_ms(plan: Path, manifest: Manifest, runs: int) -> dict[str, float]:
             before, after = cuda.Event(), cuda.Event()
             for i in range(WARMUP + runs):
                 before.record(slot.stream)
-                slot.context.run(batch, slot.stream.handle)
+                slot.context(batch).run(batch, slot.stream.handle)
                 after.record(slot.stream)
                 after.synchronize()
                 if i >= WARMUP:

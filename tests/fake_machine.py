@@ -1,5 +1,6 @@
 """A machine with a GPU that is not there: pycuda, the driver and TensorRT are tests/fake_*.py, and a plan for them."""
 
+import gc
 import sys
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from tests.plans import HERE, MANIFEST, mark, write
 SIDE = 64
 SPEC = Spec(tile=SIDE, precision="fp32")
 ONE = Options(max_tiles=1)
-MODULES = ("slot", "device_arrays", "tensorrt_backend")  # what imports pycuda
+MODULES = ("slot", "device_arrays", "primary", "tensorrt_backend")  # what imports pycuda
 
 
 def machines(tmp_path, monkeypatch):
@@ -29,7 +30,7 @@ def machines(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycuda.driver", cuda)
     for name in MODULES:
         monkeypatch.delitem(sys.modules, f"dlink.trt_runtime.{name}", raising=False)
-    monkeypatch.setattr("dlink.trt_runtime.graphs.driver", fake_pycuda.Driver)
+    monkeypatch.setattr("dlink.trt_runtime.cuda.driver", fake_pycuda.Driver)
 
     def made(version="10.3.0", options=ONE, spec=SPEC, network=write_blur):
         trt = make(version)
@@ -47,6 +48,7 @@ def machines(tmp_path, monkeypatch):
         return Machine(trt, write(tmp_path, data, **manifest), onnx, data, manifest)
 
     yield made
+    gc.collect()  # what errors and their frames held is freed on this machine
     for name in MODULES:
         sys.modules.pop(f"dlink.trt_runtime.{name}", None)
 

@@ -2,7 +2,8 @@
 
 Nothing on a stream happens before someone waits for it: what is copied, run or freed too early is seen. Kernels are the
 real ones, compiled for the host (tests/host_kernels.py). What is held is counted, misuse raises, and the call number
-`STATE.fail_at` fails as `STATE.error`. Names and signatures are those of pycuda 2026.1.
+`STATE.fail_at` fails as `STATE.error`. Names and signatures are those of pycuda 2026.1, and its contexts, streams and
+memory do what tests/test_pycuda.py sees the real ones do.
 """
 
 import ctypes
@@ -18,6 +19,8 @@ from tests import host_kernels
 MEMORY = {}  # address -> uint8 array; of the device, and pinned
 LOG = []  # names of calls in order
 LEAKS = []  # what was freed without a context
+PRIMARY = 77  # the handle of the one context
+UNSAFE, IMPLICIT = 900, 906  # CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT
 HELD = {"stream": {}, "graph": {}, "exec": {}, "event": {}}  # handles -> what they stand for
 USERS = {}  # address of activations -> the stream that uses them
 current = threading.local()
@@ -27,6 +30,7 @@ INVALIDATED = 901  # CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
 
 class STATE:
     free = 1 << 33
+    retained = 0  # the primary context
     integrated = False
     fail_at = None  # number of a call in LOG
     error = None
@@ -56,8 +60,28 @@ def called(name):
         raise LogicError(f"{name}: invalid device context")
 
 
+def stack(name):
+    """Of this thread: CUDA's contexts (handles), or pycuda's own (objects), of which CUDA's has the uppermost alone."""
+    return current.__dict__.setdefault(name, [])
+
+
 def depth():
-    return getattr(current, "depth", 0)
+    return len(stack("cuda"))
+
+
+def uppermost():
+    """pycuda's current context; those that were detached drop out."""
+    own = stack("pycuda")
+    while own and not own[-1].live:
+        own.pop()
+    return own[-1] if own else None
+
+
+def spoil():
+    """What a capturing thread must not do ends its capture."""
+    if queue := current.__dict__.get("capturing"):
+        queue.spoiled = True
+    return bool(queue)
 
 
 def find(address, size):
@@ -90,18 +114,32 @@ class host_alloc_flags:  # noqa: N801
 
 
 class Primary:
+    """pycuda's Context for the primary one."""
+
     def __init__(self):
-        self.live = True
+        self.live, self.thread = True, threading.get_ident()
+        STATE.retained += 1
 
     def push(self):
         called("push")
         assert self.live, "a context that was detached"
-        current.depth = depth() + 1
+        if stack("pycuda"):
+            stack("cuda").pop()
+        stack("cuda").append(PRIMARY)
+        stack("pycuda").append(self)
 
     def detach(self):
-        called("detach")
-        assert self.live
+        """Nothing leaves CUDA's stack. On another thread than its own nothing is released where it is not uppermost."""
+        LOG.append("detach")
+        if not self.live:
+            raise LogicError("context::detach failed: invalid device context - cannot detach from invalid context")
+        upper = uppermost() is self
+        if not upper and self.thread == threading.get_ident():
+            stack("cuda").append(PRIMARY)
+        STATE.retained -= upper or self.thread == threading.get_ident()
         self.live = False
+        if upper and uppermost():
+            stack("cuda").append(PRIMARY)
 
 
 class Context:
@@ -110,11 +148,33 @@ class Context:
         try:
             called("pop")
         finally:
-            current.depth -= 1
+            if stack("pycuda"):
+                stack("cuda").pop()
+                stack("pycuda").pop()
+                if uppermost():
+                    stack("cuda").append(PRIMARY)
+
+    @staticmethod
+    def get_current():
+        return uppermost()
 
 
-class Allocation:
+class Dependent:
+    """What remembers the context that it was made in, and is freed in that one alone."""
+
+    def __init__(self):
+        self.context = uppermost()
+        assert self.context, "no currently active context?"
+
+    def leave(self, what):
+        other_thread = self.context.thread != threading.get_ident()
+        if spoil() or (uppermost() is not self.context and (other_thread or not self.context.live)):
+            LEAKS.append(what)
+
+
+class Allocation(Dependent):
     def __init__(self, size):
+        super().__init__()
         self.memory = np.full(size, 0x7F, np.uint8)
         self.address = self.memory.ctypes.data
         MEMORY[self.address] = self.memory
@@ -123,8 +183,7 @@ class Allocation:
         return self.address
 
     def free(self):
-        if not depth():
-            LEAKS.append("memory")
+        self.leave("memory")
         del MEMORY[self.address]
         USERS.pop(self.address, None)
 
@@ -133,10 +192,11 @@ class Allocation:
             self.free()
 
 
-class Pinned:
+class Pinned(Dependent):
     """What a page-locked array stands on."""
 
     def __init__(self, shape, dtype, mapped):
+        super().__init__()
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         self.memory, self.mapped = np.full(size, 0x7F, np.uint8), mapped
         MEMORY[self.memory.ctypes.data] = self.memory
@@ -151,8 +211,7 @@ class Pinned:
         return self.memory.ctypes.data
 
     def free(self):
-        if not depth():
-            LEAKS.append("pinned")
+        self.leave("pinned")
         del MEMORY[self.memory.ctypes.data]
 
     def __del__(self):
@@ -163,8 +222,9 @@ class Pinned:
 class Queue:
     """What is on a stream; or, while it is captured, what a graph will be."""
 
-    def __init__(self):
+    def __init__(self, blocking=False):
         self.work, self.captured, self.lock = deque(), None, threading.RLock()
+        self.blocking, self.spoiled = blocking, False
 
     def put(self, work):
         with self.lock:
@@ -176,6 +236,17 @@ class Queue:
                 self.work.popleft()()
 
 
+LEGACY = Queue()
+
+
+class Refused(LogicError):
+    """With CUDA's code."""
+
+    @property
+    def code(self):
+        return self.args[0]
+
+
 class Mark:
     """A place on a stream."""
 
@@ -185,11 +256,12 @@ class Mark:
         self.passed = True
 
 
-class Stream:
-    def __init__(self):
+class Stream(Dependent):
+    def __init__(self, flags=0):
         called("stream")
+        super().__init__()
         self.handle = next(HANDLES)
-        HELD["stream"][self.handle] = Queue()
+        HELD["stream"][self.handle] = Queue(blocking=not flags & 1)
 
     def synchronize(self):
         called("synchronize")
@@ -199,13 +271,28 @@ class Stream:
 
     def __del__(self):
         if hasattr(self, "handle"):
-            if not depth():
-                LEAKS.append("stream")
+            self.leave("stream")
             HELD["stream"].pop(self.handle, None)
 
 
+def queue_of(stream):
+    """0 (None to ctypes) and 1 are the default stream; a foreign one is there when it is named."""
+    return LEGACY if stream in (None, 0, 1) else HELD["stream"].setdefault(stream, Queue())
+
+
 def put(stream, work):
-    HELD["stream"].setdefault(stream, Queue()).put(work)  # a foreign stream is there when it is named
+    """The default stream and those that are not non-blocking wait for each other, so none may be captured."""
+    queue = queue_of(stream)
+    blocking = [q for q in HELD["stream"].values() if q.blocking]
+    others = blocking if queue is LEGACY else [LEGACY] if queue.blocking else []
+    if captured := [q for q in others if q.captured is not None]:
+        captured[0].spoiled = True
+        raise Refused(IMPLICIT)
+    for other in others:
+        mark = Mark()
+        other.put(mark)
+        queue.put(lambda other=other, mark=mark: other.run(until=mark))
+    queue.put(work)
 
 
 class Event:
@@ -214,8 +301,8 @@ class Event:
 
     def record(self, stream):
         called("record")
-        self.queue, self.mark = HELD["stream"][stream.handle], Mark()
-        self.queue.put(self.mark)
+        self.queue, self.mark = queue_of(stream.handle), Mark()
+        put(stream.handle, self.mark)
 
     def synchronize(self):
         called("synchronize")
@@ -232,11 +319,15 @@ def mem_get_info():
 
 def mem_alloc(size):
     called("alloc")
+    if spoil():
+        raise Refused(UNSAFE)
     return Allocation(size)
 
 
 def pagelocked_empty(shape, dtype, order="C", mem_flags=0):
     called("pinned")
+    if spoil():
+        raise Refused(UNSAFE)
     return np.asarray(Pinned(shape, dtype, mem_flags & host_alloc_flags.DEVICEMAP))
 
 
@@ -312,6 +403,10 @@ class Function:
         put(stream.handle, lambda: host_kernels.launch(self.name, grid, *args))
 
 
+ANYWHERE = ("cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease_v2", "cuCtxPushCurrent_v2")
+DONE = ("Destroy", "Free", "Release", "Pop")  # whatever is returned
+
+
 class Driver:
     """libcuda's own functions, by name as ctypes has them."""
 
@@ -322,28 +417,71 @@ class Driver:
                 return 0
             LOG.append(name)
             failing = STATE.fail_at is not None and len(LOG) - 1 == STATE.fail_at
-            if not depth():
+            if not depth() and name not in ANYWHERE:
                 raise LogicError(f"{name}: invalid device context")
             if code := STATE.refuse.get(name) or failing * INVALIDATED:
                 if name == "cuStreamEndCapture":  # whatever it says, the stream is free afterwards
-                    HELD["stream"][args[0].value].captured = None
-                elif "Destroy" in name:  # and this is gone
+                    self.end(args[0])
+                elif any(word in name for word in DONE):
                     getattr(self, name)(*args)
                 return code
-            return getattr(self, name)(*args) or 0
+            try:
+                return getattr(self, name)(*args) or 0
+            except Refused as e:
+                return e.code
 
         return call
 
+    def cuDeviceGet(self, device, index):  # noqa: N802
+        device._obj.value = index.value
+
+    def cuDevicePrimaryCtxRetain(self, context, device):  # noqa: N802
+        context._obj.value = PRIMARY
+        STATE.retained += 1
+
+    def cuDevicePrimaryCtxRelease_v2(self, device):  # noqa: N802
+        STATE.retained -= 1
+
+    def cuCtxPushCurrent_v2(self, context):  # noqa: N802
+        stack("cuda").append(context.value)
+
+    def cuCtxPopCurrent_v2(self, context):  # noqa: N802
+        context._obj.value = stack("cuda").pop()
+
+    def cuMemAlloc_v2(self, address, size):  # noqa: N802
+        if spoil():
+            return UNSAFE
+        memory = np.full(size.value, 0x7F, np.uint8)
+        MEMORY[memory.ctypes.data] = memory
+        address._obj.value = memory.ctypes.data
+        return 0
+
+    def cuMemFree_v2(self, address):  # noqa: N802
+        if spoil():
+            return UNSAFE
+        return 0 if MEMORY.pop(address.value, None) is not None else 1  # CUDA_ERROR_INVALID_VALUE
+
+    def end(self, stream):
+        queue = queue_of(stream.value)
+        captured, queue.captured = queue.captured, None
+        spoiled, queue.spoiled = queue.spoiled, False
+        current.capturing = None
+        return None if spoiled else captured
+
     def cuStreamBeginCapture_v2(self, stream, mode):  # noqa: N802
         assert mode.value == 1
-        queue = HELD["stream"][stream.value]
+        queue = queue_of(stream.value)
         assert queue.captured is None
         queue.captured = []
+        current.capturing = queue
 
     def cuStreamEndCapture(self, stream, graph):  # noqa: N802
-        queue = HELD["stream"][stream.value]
+        captured = self.end(stream)
+        if captured is None:
+            return INVALIDATED
         graph._obj.value = next(HANDLES)
-        HELD["graph"][graph._obj.value], queue.captured = queue.captured, None
+        HELD["graph"][graph._obj.value] = captured
+        return 0
 
     def cuGraphInstantiateWithFlags(self, made, graph, flags):  # noqa: N802
         made._obj.value = next(HANDLES)
@@ -365,10 +503,9 @@ class Driver:
         HELD["event"][event._obj.value] = None
 
     def cuEventRecord(self, event, stream):  # noqa: N802
-        queue = HELD["stream"].setdefault(stream.value, Queue())
         mark = Mark()
-        queue.put(mark)
-        HELD["event"][event.value] = queue, mark
+        put(stream.value, mark)
+        HELD["event"][event.value] = queue_of(stream.value), mark
 
     def cuStreamWaitEvent(self, stream, event, flags):  # noqa: N802
         queue, mark = HELD["event"][event.value]
@@ -380,6 +517,7 @@ class Driver:
 
 def nothing_is_held():
     gc.collect()  # errors and their frames are cycles
+    assert (STATE.retained, depth()) == (0, 0)
     assert (len(MEMORY), LEAKS, {name: len(held) for name, held in HELD.items() if held}) == (0, [], {})
     return True
 
@@ -400,4 +538,6 @@ def reset():
     for each in (LOG, LEAKS, MEMORY, USERS, *HELD.values(), STATE.fail, STATE.refuse):
         each.clear()
     STATE.free, STATE.integrated, STATE.fail_at, STATE.error = 1 << 33, False, None, LogicError("a fault")
-    current.depth = 0
+    STATE.retained = 0
+    current.__dict__.clear()
+    LEGACY.__init__()

@@ -3,12 +3,13 @@
 import ctypes
 import gc
 import importlib
+import threading
 import weakref
 
 import numpy as np
 import pytest
 
-from dlink.trt_runtime import BadInput, Closed, DlinkError, EngineFailed, GpuFailed, open_model
+from dlink.trt_runtime import BadInput, Closed, DlinkError, EngineFailed, GpuFailed, dlpack, open_model
 from tests import fake_pycuda
 from tests.fake_machine import SIDE
 from tests.fake_pycuda import HELD, LOG, STATE, Queue
@@ -54,7 +55,7 @@ class Packed:
     def __dlpack_device__(self):
         return self.device, 0
 
-    def __dlpack__(self, stream=None):
+    def __dlpack__(self, stream=None):  # of before 1.0
         assert stream == 1
         return self.array.__dlpack__()
 
@@ -118,7 +119,7 @@ def test_dlpack_may_begin_behind_its_pointer(model):
     memory = np.concatenate([np.zeros(before, np.uint8), image.ravel()])
     fake_pycuda.MEMORY[memory.ctypes.data] = memory
     shape = (ctypes.c_int64 * 3)(*image.shape)
-    tensor = device_arrays().Tensor(memory.ctypes.data, 2, 0, 3, 1, 8, 1, shape, None, before)
+    tensor = dlpack.Tensor(memory.ctypes.data, 2, 0, 3, 1, 8, 1, shape, None, before)
     new = ctypes.pythonapi.PyCapsule_New
     new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 
@@ -130,6 +131,110 @@ def test_dlpack_may_begin_behind_its_pointer(model):
             return new(ctypes.addressof(tensor), b"dltensor", None)
 
     np.testing.assert_array_equal(read(model.segment_device(Behind())), model.mask(image))
+
+
+class Numbered(Packed):
+    """Of DLPack 1.0: a capsule with a version."""
+
+    def __init__(self, array, device=2, number=0, major=1):
+        super().__init__(array, device)
+        self.number, self.major, self.streams = number, major, []
+
+    def __dlpack_device__(self):
+        return self.device, self.number
+
+    def __dlpack__(self, *, stream=None, max_version=None):
+        self.streams.append(stream)
+        assert max_version == (1, 0)
+        capsule = self.array.__dlpack__(max_version=max_version)
+        dlpack.Versioned.from_address(dlpack.pointer_of(capsule, dlpack.VERSIONED)).major = self.major
+        return capsule
+
+
+def test_dlpack_with_a_version_is_taken_and_one_of_another_major_version_refused(model):
+    image, theirs = picture(80, 90), stream()
+    given = Numbered(image)
+    np.testing.assert_array_equal(read(model.segment_device(given)), model.mask(image))
+    model.segment_device(given, stream=theirs)
+    assert given.streams == [1, theirs]  # in the caller's order where there is one
+    HELD["stream"].pop(theirs)
+    with pytest.raises(BadInput, match=r"an image: its DLPack capsule is of version 2.0, not 1"):
+        model.segment_device(Numbered(image, major=2))
+
+
+def test_an_image_on_another_gpu_is_refused(model):
+    with pytest.raises(BadInput, match="an image is on GPU 1, and the model on GPU 0; copy it there"):
+        model.segment_device(Numbered(picture(), number=1))
+
+
+def test_what_a_capsule_holds_lives_until_it_was_read(model):
+    """A producer may make its array for the capsule alone."""
+    image, theirs, gone = picture(), stream(), []
+
+    class Lasting(np.ndarray):
+        """A weak reference can be made to it."""
+
+    class Passing(Packed):
+        def __dlpack__(self, stream=None):
+            copy = self.array.copy().view(Lasting)
+            address = copy.ctypes.data
+            borrowed = (ctypes.c_uint8 * copy.nbytes).from_address(address)
+            fake_pycuda.MEMORY[address] = np.frombuffer(borrowed, np.uint8)
+            weakref.finalize(copy, gone.append, address)
+            return copy.__dlpack__()
+
+    result = model.segment_device(Passing(image), stream=theirs)
+    gc.collect()
+    assert not gone
+    HELD["stream"][theirs].run()
+    np.testing.assert_array_equal(read(result), model.mask(image))
+    model.mask(image)  # through both slots
+    assert gone
+    HELD["stream"].pop(theirs)
+    fake_pycuda.MEMORY.pop(gone[0])
+
+
+@pytest.mark.parametrize("versions", [None, (1, 0)])
+def test_the_result_is_given_by_dlpack_and_outlives_us(model, versions):
+    image = picture(100, 120)
+    result = model.segment_device(OnGpu(image))
+    assert result.__dlpack_device__() == (2, 0)
+    capsule = result.__dlpack__(stream=1, max_version=versions)
+    assert ("versioned" in repr(capsule)) is bool(versions)
+    tensor, fixed = dlpack.look_into(capsule)
+    assert (tensor.device_type, tensor.device_id, tensor.shape[: tensor.ndim], fixed) == (2, 0, [100, 120], False)
+    address, held = result.pointer, weakref.ref(result)
+    del result
+    gc.collect()
+    assert held()
+    assert tensor.data + tensor.offset == address
+    np.testing.assert_array_equal(fake_pycuda.find(address, 12000).reshape(100, 120), model.mask(image))
+    with pytest.raises(ZeroDivisionError):  # whoever drops one amid an exception does no harm
+        (held().__dlpack__(), 1 / 0)
+    del capsule
+    gc.collect()
+    assert held() is None
+
+
+def test_a_taker_by_dlpack_waits_for_the_work_on_the_result(model):
+    image, theirs, takers = picture(), stream(), stream()
+    result = model.segment_device(OnGpu(image), stream=theirs)
+    LOG.clear()
+    result.__dlpack__(stream=-1)  # asks for no order
+    assert LOG == []
+    result.__dlpack__(stream=takers)
+    seen = []
+    HELD["stream"][takers].put(lambda: seen.append(read(result)))
+    HELD["stream"][takers].run()
+    np.testing.assert_array_equal(seen[0], model.mask(image))
+    assert fake_pycuda.depth() == 0
+    [HELD["stream"].pop(each) for each in (theirs, takers)]
+
+
+@pytest.mark.parametrize("asked", [{"copy": True}, {"dl_device": (1, 0)}, {"dl_device": (2, 1)}], ids=str)
+def test_what_dlpack_would_have_to_copy_is_refused(model, asked):
+    with pytest.raises(BufferError, match="given where they lie, without a copy"):
+        model.segment_device(OnGpu(picture())).__dlpack__(**asked)
 
 
 def device_arrays():
@@ -166,6 +271,34 @@ def test_the_callers_stream_is_honoured_at_both_ends(model):
     HELD["stream"][theirs].run()
     np.testing.assert_array_equal(seen[0], model.mask(image))
     del HELD["stream"][theirs]
+
+
+def test_an_array_that_names_no_stream_is_in_the_order_of_the_default_one(model):
+    image = picture()
+    given, out = OnGpu(np.zeros_like(image)), OnGpu(np.full((SIDE, SIDE), 7, np.uint8))
+    fake_pycuda.LEGACY.put(lambda: np.copyto(given.memory, image.reshape(SIDE, -1)))  # not yet there
+    fake_pycuda.LEGACY.put(lambda: out.memory.fill(7))
+    model.segment_device(given, out=out)
+    np.testing.assert_array_equal(out.values, model.mask(image))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_default_stream_is_0_or_1_to_callers_and_1_to_takers(model, number):
+    image = picture()
+    given = OnGpu(np.zeros_like(image), stream=number)
+    fake_pycuda.LEGACY.put(lambda: np.copyto(given.memory, image.reshape(SIDE, -1)))
+    result = model.segment_device(given, stream=number)
+    assert result.__cuda_array_interface__["stream"] == 1  # 0 would be refused: "ambiguous", says version 3
+    fake_pycuda.LEGACY.run()
+    np.testing.assert_array_equal(read(result), model.mask(image))
+
+
+@pytest.mark.parametrize("theirs", [-1, True, "0", 1.0, object()], ids=str)
+def test_a_stream_is_a_number(model, theirs):
+    with pytest.raises(
+        BadInput, match=r"stream must be the number that CUDA knows it by \(PyTorch's stream.cuda_stream"
+    ):
+        model.segment_device(OnGpu(picture()), stream=theirs)
 
 
 def test_the_stream_that_an_array_names_is_waited_for(model):
@@ -249,6 +382,39 @@ def test_a_result_of_another_shape_or_type_is_refused(model, out, message):
     assert message in str(e.value)
 
 
+def test_a_result_that_must_not_be_written_is_refused(model):
+    out = OnGpu(np.zeros((SIDE, SIDE), np.uint8))
+    said = out.__cuda_array_interface__
+    out.__cuda_array_interface__ = {**said, "data": (said["data"][0], True)}
+    with pytest.raises(BadInput, match="out must not be read-only"):
+        model.segment_device(OnGpu(picture()), out=out)
+    out.__cuda_array_interface__ = said
+
+    class Fixed(Numbered):
+        def __dlpack__(self, **named):
+            capsule = super().__dlpack__(**named)
+            dlpack.Versioned.from_address(dlpack.pointer_of(capsule, dlpack.VERSIONED)).flags = dlpack.READ_ONLY
+            return capsule
+
+    with pytest.raises(BadInput, match="out must not be read-only"):
+        model.segment_device(OnGpu(picture()), out=Fixed(np.zeros((SIDE, SIDE), np.uint8)))
+
+
+def test_results_may_be_dropped_by_any_thread_and_leave_no_context_behind(gpu):
+    image = OnGpu(picture())
+    with open_model(gpu.plan) as model:
+        for _ in range(20):
+            results = [model.segment_device(image)]
+            thread = threading.Thread(target=results.clear)
+            thread.start()
+            thread.join()
+            model.segment_device(image)
+        assert fake_pycuda.depth() == 0
+        assert STATE.retained == 1  # the model's
+    image.free()
+    assert fake_pycuda.nothing_is_held()
+
+
 def test_adaptive_views_are_for_images_of_the_host(model):
     with pytest.raises(BadInput, match="segment_device takes 8, 4 or 1 views"):
         model.segment_device(OnGpu(picture()), "adaptive")
@@ -296,7 +462,10 @@ def test_an_error_at_any_call_is_ours_and_leaves_nothing_behind(gpu):
         if fake_pycuda.MEMORY or any(HELD.values()):
             gc.collect()
         assert fake_pycuda.depth() == 0, calls[at]
-        if calls[at] != "push":  # where the context can't be had, nothing can be given back
+        if calls[at] not in (
+            "push",
+            "cuCtxPushCurrent_v2",
+        ):  # where the context can't be had, nothing can be given back
             assert not fake_pycuda.MEMORY, calls[at]
             assert not any(HELD.values()), calls[at]
     assert outcomes == {"mended", "NoEngine", "GpuFailed"}

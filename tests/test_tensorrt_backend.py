@@ -245,12 +245,102 @@ def test_two_models_in_one_process_do_each_other_no_harm(gpu):
     assert fake_pycuda.nothing_is_held()
 
 
+def in_a_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_a_model_may_be_closed_by_another_thread_than_opened_it(gpu):
+    opened = []
+    in_a_thread(lambda: opened.append(open_backend(gpu.plan)))
+    opened[0].probabilities(tiles())
+    opened[0].close()
+    assert fake_pycuda.nothing_is_held()
+
+
+def test_a_programs_own_context_of_pycuda_is_current_again_after_every_call(gpu):
+    theirs = fake_pycuda.Device(0).retain_primary_context()
+    theirs.push()
+    backend = open_backend(gpu.plan)
+    backend.probabilities(tiles())
+    backend.close()
+    assert (fake_pycuda.uppermost(), fake_pycuda.depth()) == (theirs, 1)
+    fake_pycuda.Context.pop()
+    theirs.detach()
+    fake_pycuda.stack("cuda").pop()  # what their own detach has left
+    assert fake_pycuda.nothing_is_held()
+
+
+def test_the_default_stream_can_be_used_while_a_run_is_captured(gpu, caplog):
+    put, seen = fake_pycuda.put, []
+
+    def beside(stream, work):
+        if stream > 1 and fake_pycuda.HELD["stream"][stream].captured is not None:
+            seen.append(put(1, lambda: None))  # another thread's, on the default stream
+        put(stream, work)
+
+    fake_pycuda.put = beside
+    try:
+        with open_model(gpu.plan) as model:
+            for _ in range(3):
+                np.testing.assert_allclose(model.probabilities(tiles()[0]), expected(gpu, tiles())[0], atol=1e-6)
+    finally:
+        fake_pycuda.put = put
+    assert seen
+    assert "cuGraphLaunch" in LOG
+    assert not caplog.records
+
+
+def test_no_garbage_is_collected_while_a_run_is_captured(gpu, caplog):
+    """Garbage that holds memory of the GPU, whoever's: its freeing would spoil the capture, and not free."""
+    memory = importlib.import_module("dlink.trt_runtime.device_arrays").Memory
+    put, kept, before = fake_pycuda.put, [], gc.get_threshold()
+
+    class Cycle:
+        def __init__(self, memory):
+            self.memory, self.me = memory, self
+
+    def littering(stream, work):
+        if fake_pycuda.HELD["stream"][stream].captured is not None:
+            [Cycle(kept.pop()) for _ in range(len(kept))]
+            assert [[] for _ in range(1000)]  # so that Python would collect
+        put(stream, work)
+
+    fake_pycuda.put = littering
+    try:
+        with open_model(gpu.plan, slots=1) as model:
+            for threshold in (0.3, 0.4, 0.5):
+                kept.append(memory(64))
+                gc.set_threshold(10)
+                model.backend.start(tiles(), None, "mask", threshold)()
+                gc.set_threshold(*before)
+                assert gc.isenabled()
+            assert LOG.count("cuStreamEndCapture") == 3
+    finally:
+        fake_pycuda.put = put
+        gc.set_threshold(*before)
+    assert not caplog.records
+    assert fake_pycuda.nothing_is_held()
+
+
+def test_a_program_without_garbage_collection_stays_so(gpu):
+    gc.disable()
+    try:
+        with open_model(gpu.plan) as model:
+            model.mask(tiles()[0])
+        assert "cuStreamEndCapture" in LOG
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
 def test_close_frees_everything_once(gpu):
     backend = open_backend(gpu.plan)
     assert fake_pycuda.MEMORY
     backend.close()
     assert fake_pycuda.nothing_is_held()
-    assert LOG[-2:] == ["pop", "detach"]
+    assert LOG[-3:] == ["push", "detach", "cuCtxPopCurrent_v2"]
     backend.close()
     assert LOG.count("detach") == 1
     for use in (lambda: backend.probabilities(tiles()), lambda: backend.layer_times(1), lambda: backend.start(tiles())):
@@ -314,7 +404,8 @@ def test_an_error_at_any_call_is_ours_and_leaves_nothing_behind(gpu):
     for _ in open_to_close(gpu):
         pass
     calls = list(LOG)
-    last = len(calls) - 1 - calls[::-1].index("push")
+    pushes = [at for at, name in enumerate(calls) if name == "push"]
+    last = pushes[-2]  # memory is freed behind it; the one that follows is to let the context go
     outcomes, right = set(), [expected(gpu, tiles(seed=seed)) for seed in range(2)]
     for at in range(len(calls)):
         for error in (
@@ -400,6 +491,21 @@ def test_a_jetsons_shared_memory_saves_the_copies(gpu):
             np.testing.assert_allclose(model.probabilities(tiles()[0]), expected(gpu, tiles())[0], atol=1e-6)
     assert not {"upload", "download"} & set(LOG)
     assert fake_pycuda.nothing_is_held()
+
+
+def test_on_a_jetson_memory_is_what_linux_would_give_and_too_little_is_a_warning(gpu, tmp_path, monkeypatch, caplog):
+    STATE.integrated, STATE.free = True, 100  # the rest is Linux's page cache
+    backend = importlib.import_module("dlink.trt_runtime.tensorrt_backend")
+    monkeypatch.setattr(backend, "MEMINFO", tmp_path / "meminfo")
+    for kilobytes, warned in ((4 << 20, False), (1, True)):
+        backend.MEMINFO.write_text(f"MemTotal:       9000000 kB\nMemFree:   1 kB\nMemAvailable:   {kilobytes} kB\n")
+        caplog.clear()
+        with open_model(gpu.plan) as model:
+            np.testing.assert_allclose(model.probabilities(tiles()[0]), expected(gpu, tiles())[0], atol=1e-6)
+        assert ("not enough memory on the GPU: 2 slots need" in caplog.text) is warned
+    backend.MEMINFO.unlink()
+    open_model(gpu.plan).close()
+    assert "0 MB free" in caplog.text
 
 
 def test_what_tensorrt_does_not_load_is_a_mismatch(gpu, tmp_path):

@@ -7,12 +7,13 @@ import ctypes
 import re
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 RELEASE = Path("/sys/module/nvidia/version")
-NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE in cuda.h
+OUT_OF_MEMORY, NO_DEVICE = 2, 100  # CUDA_ERROR_OUT_OF_MEMORY and CUDA_ERROR_NO_DEVICE in cuda.h
 MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, the same
 
 
@@ -54,6 +55,16 @@ def ask(cuda: ctypes.CDLL, call: str, *args: Any) -> None:
         words = ctypes.c_char_p()
         cuda["cuGetErrorString"](code, ctypes.byref(words))
         raise DriverError(call, code, (words.value or b"").decode(errors="replace"))
+
+
+@cache
+def driver() -> ctypes.CDLL:
+    return ctypes.CDLL(LIBRARY)
+
+
+def call(name: str, *args: Any) -> None:
+    """Call this machine's driver; DriverError where it fails."""
+    ask(driver(), name, *args)
 
 
 def number(cuda: ctypes.CDLL, call: str, *args: Any) -> int:

@@ -1,53 +1,44 @@
 """Arrays that are on the GPU already: read where they lie, whoever's they are, and our results as such.
 
-In: `__cuda_array_interface__` (Numba's, versions 2 and 3; CuPy and PyTorch have it) or DLPack. Out: the former, which
-`torch.as_tensor` and `cupy.asarray` take without a copy.
+In and out: `__cuda_array_interface__` (Numba's; versions 2 and 3 in, 3 out) or DLPack. CuPy and PyTorch take and give
+both without a copy.
 """
 
 import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pycuda.driver as cuda
 
+from dlink.trt_runtime import dlpack
 from dlink.trt_runtime.backend import Form
+from dlink.trt_runtime.cuda import DriverError, call
 from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.graphs import LEGACY, follow
+from dlink.trt_runtime.primary import current, release, retain
 
-ON_GPU = (2, 13)  # kDLCUDA and kDLCUDAManaged in dlpack.h
-UNSIGNED, FLOAT = 1, 2  # kDLUInt and kDLFloat
+DTYPES = {(dlpack.UNSIGNED, 8): "|u1", (dlpack.FLOAT, 32): "<f4"}
 
 
 class Memory:
     """Memory of the GPU that outlives the model it came from: freed with its last user, on whatever thread that is."""
 
     def __init__(self, size: int) -> None:
-        self.gpu = cuda.Device(0).retain_primary_context()
-        try:
-            with self.current():
-                memory = cuda.mem_alloc(size)
-        except BaseException:
-            self.gpu.detach()
-            raise
-        self.memory = memory
-
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        self.gpu.push()
-        try:
-            yield
-        finally:
-            cuda.Context.pop()
+        self.context, self.pid, self.address = retain(), os.getpid(), ctypes.c_uint64()
+        with current(self.context):
+            call("cuMemAlloc_v2", ctypes.byref(self.address), ctypes.c_size_t(size))
 
     def __del__(self) -> None:
-        if not hasattr(self, "memory"):
+        if not hasattr(self, "address") or os.getpid() != self.pid:
             return
-        with suppress(cuda.Error):  # a GPU that has failed takes nothing back
-            with self.current():
-                self.memory.free()
-            self.gpu.detach()
+        with suppress(DriverError), current(self.context):  # a GPU that has failed takes nothing back
+            if self.address:
+                call("cuMemFree_v2", self.address)
+        with suppress(DriverError):
+            release()
 
 
 @dataclass
@@ -59,7 +50,8 @@ class DeviceArray:
     typestr: str
     pitch: int  # bytes from line to line
     owner: object = None  # what keeps the memory
-    stream: int | None = None  # whose work must be waited for before it is read; None: done
+    stream: int | None = None  # whose work must be waited for before it is read; None: done, or not said
+    fixed: bool = False  # it must not be written
 
     @property
     def itemsize(self) -> int:
@@ -78,27 +70,63 @@ class DeviceArray:
             "strides": None if self.pitch == self.shape[1] * self.pixel else strides, "stream": self.stream,
         }  # fmt: skip
 
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return dlpack.CUDA, 0
+
+    def __dlpack__(
+        self, *, stream: int | None = None, max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None, copy: bool | None = None,
+    ) -> Any:  # fmt: skip
+        """A capsule, as the array API has it. What comes on `stream` afterwards follows the work on the array."""
+        if copy or tuple(dl_device or self.__dlpack_device__()) != self.__dlpack_device__():
+            raise BufferError("roads on the GPU are given where they lie, without a copy")
+        if self.stream is not None and stream != -1:
+            context = retain()
+            try:
+                with current(context):
+                    follow(stream or LEGACY, self.stream)
+            finally:
+                release()
+        return dlpack.lend(self, self.__cuda_array_interface__, max_version)
+
 
 def new_array(shape: tuple[int, int], form: Form) -> DeviceArray:
     typestr = typestr_of(form)
     pitch = shape[1] * np.dtype(typestr).itemsize
     memory = Memory(shape[0] * pitch)
-    return DeviceArray(int(memory.memory), shape, typestr, pitch, memory)
+    return DeviceArray(memory.address.value, shape, typestr, pitch, memory)
 
 
 def typestr_of(form: Form) -> str:
     return "<f4" if form == "probability" else "|u1"
 
 
+def number_of(stream: Any) -> int | None:
+    """A stream as the driver has it: CUDA's default one is 0 to the runtime's API and 1 to the array interfaces."""
+    if stream is None:
+        return None
+    if isinstance(stream, bool) or not isinstance(stream, int) or stream < 0:
+        raise BadInput(
+            f"stream must be the number that CUDA knows it by (PyTorch's stream.cuda_stream, CuPy's stream.ptr), "
+            f"got {stream!r}"
+        )
+    return stream or LEGACY
+
+
 def read_array(
-    array: Any, what: str, axes: int, form: Form = "mask", shape: tuple[int, ...] | None = None
+    array: Any, what: str, axes: int, stream: int, form: Form = "mask", shape: tuple[int, ...] | None = None
 ) -> DeviceArray:
-    """An array on the GPU as ours, of the type of `form` and of a shape, or else of three channels."""
+    """An array on the GPU as ours, of the type of `form` and of a shape, or else of three channels.
+
+    stream: whose order the array is in where it names no stream itself.
+    """
     if (said := getattr(array, "__cuda_array_interface__", None)) is not None:
-        found = DeviceArray(said["data"][0], tuple(said["shape"]), said["typestr"], 0, array, said.get("stream"))
+        pointer, fixed = said["data"]
+        named = number_of(said.get("stream"))
+        found = DeviceArray(pointer, tuple(said["shape"]), said["typestr"], 0, array, named or stream, fixed)
         strides = said.get("strides")
     elif hasattr(array, "__dlpack__"):
-        found, strides = read_dlpack(array, what)
+        found, strides = read_dlpack(array, what, stream)
     else:
         raise BadInput(
             f"{what} must be on the GPU and have __cuda_array_interface__ or __dlpack__, got {type(array).__name__}; "
@@ -116,40 +144,25 @@ def read_array(
     return found
 
 
-def read_dlpack(array: Any, what: str) -> tuple[DeviceArray, tuple[int, ...] | None]:
-    """An array and its strides in bytes; None where it is dense. Its producer waits for its own work first."""
-    kind, _ = array.__dlpack_device__()
-    if kind not in ON_GPU:
+def read_dlpack(array: Any, what: str, stream: int) -> tuple[DeviceArray, tuple[int, ...] | None]:
+    """An array and its strides in bytes; None where it is dense. Its producer lets the stream wait for its own work."""
+    kind, number = array.__dlpack_device__()
+    if kind not in (dlpack.CUDA, dlpack.CUDA_MANAGED):
         raise BadInput(f"{what} must be on the GPU, its DLPack device is {int(kind)}; mask() takes arrays of the host")
-    capsule = array.__dlpack__(stream=1)  # of the default stream's order, which we wait for
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-    tensor = Tensor.from_address(pointer(capsule, b"dltensor"))
-    kinds = {(UNSIGNED, 8): "|u1", (FLOAT, 32): "<f4"}
-    typestr = kinds.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
+    if number:
+        raise BadInput(f"{what} is on GPU {number}, and the model on GPU 0; copy it there")
+    capsule = dlpack.capsule_of(array, stream)
+    try:
+        tensor, fixed = dlpack.look_into(capsule)
+    except BufferError as e:
+        raise BadInput(f"{what}: {e}") from e
+    typestr = DTYPES.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
     if typestr is None:
         raise BadInput(f"{what} must be uint8 or float32, got DLPack type {tensor.code} of {tensor.bits} bits")
     size = tensor.bits // 8
     shape = tuple(tensor.shape[: tensor.ndim])
     strides = tuple(n * size for n in tensor.strides[: tensor.ndim]) if tensor.strides else None
-    return DeviceArray(tensor.data + tensor.offset, shape, typestr, 0, capsule, 1), strides
-
-
-class Tensor(ctypes.Structure):
-    """DLTensor of dlpack.h, with which a DLManagedTensor begins."""
-
-    _fields_ = (
-        ("data", ctypes.c_size_t),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("code", ctypes.c_uint8),
-        ("bits", ctypes.c_uint8),
-        ("lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("offset", ctypes.c_uint64),
-    )
+    return DeviceArray(tensor.data + tensor.offset, shape, typestr, 0, capsule, stream, fixed), strides
 
 
 def copy(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dlink.trt_runtime.backend import Form, Roads, Tiles
 from dlink.trt_runtime.cuda import DriverError
 from dlink.trt_runtime.errors import EngineFailed, GpuFailed, NoProbability
-from dlink.trt_runtime.graphs import Graph, capture
+from dlink.trt_runtime.graphs import NON_BLOCKING, Graph, capture
 
 if TYPE_CHECKING:
     from dlink.trt_runtime.tensorrt_backend import PlanBackend
@@ -79,7 +79,7 @@ class Slot:
     def allocate(self) -> None:
         net = self.net
         side, batch = net.spec.tile, net.max_tiles
-        self.stream = cuda.Stream()
+        self.stream = cuda.Stream(NON_BLOCKING)  # a capture would make the default stream unusable, on every thread
         self.tiles: NDArray[np.uint8] = self.pinned((batch, side, side, 3))
         self.roads: NDArray[np.uint8] = self.pinned((batch * side * side * 4,))
         self.faults: NDArray[np.uint32] = self.pinned((batch * 4,)).view(np.uint32)  # not 0: of this tile
@@ -92,7 +92,8 @@ class Slot:
         self.answers = self.memory(net.memory.answers)
         self.total = self.memory(side * side * 4)
         self.activations = self.memory(max(1, net.memory.activations))
-        self.context = self.new_context()
+        self.contexts: OrderedDict[int, Context] = OrderedDict()  # for plain launches
+        self.contexts[self.key(net.max_tiles)] = self.new_context()
 
     def memory(self, size: int) -> int:
         """The address of memory on the GPU."""
@@ -112,6 +113,23 @@ class Slot:
         if context is None:
             raise cuda.MemoryError("no execution context")
         return context
+
+    def key(self, batch: int) -> int:
+        """Which context runs so many views plainly: one for all, or one for each number."""
+        return batch if self.net.loaded.context_per_shape else 0
+
+    def context(self, batch: int) -> "Context":
+        """The one that runs so many views plainly; another one's where there is no memory for one more."""
+        key = self.key(batch)
+        if key not in self.contexts:
+            try:
+                self.contexts[key] = self.new_context()
+            except cuda.MemoryError:
+                key = next(reversed(self.contexts))
+            if len(self.contexts) > GRAPHS:
+                self.contexts.popitem(last=False)
+        self.contexts.move_to_end(key)
+        return self.contexts[key]
 
     def begin(self, tiles: Tiles, shape: Shape) -> Run:
         """Copy the pixels and launch. The slot must be free."""
@@ -140,17 +158,17 @@ class Slot:
             return
         alike = len({len(part) for part in shape.parts(self.net.max_tiles)}) == 1  # else a context's shape would change
         if not self.net.captures or shape in self.plain or not alike:
-            self.enqueue(self.context, shape)
+            self.enqueue(shape)
             return
         try:
             context = self.new_context()
-        except cuda.MemoryError as e:
+        except (GpuFailed, cuda.MemoryError) as e:
             self.give_up(shape, e)
-            self.enqueue(self.context, shape)
+            self.enqueue(shape)
             return
-        self.enqueue(context, shape)
+        self.enqueue(shape, context)
         try:
-            graph = capture(self.stream.handle, lambda: self.enqueue(context, shape))
+            graph = capture(self.stream.handle, lambda: self.enqueue(shape, context))
         except (DriverError, GpuFailed, cuda.Error) as e:
             self.give_up(shape, e)
             return
@@ -162,8 +180,8 @@ class Slot:
         self.plain.add(shape)
         log.warning("%d tiles, views %s: not as a CUDA graph, launched plainly: %s", shape.tiles, shape.views, str(why))
 
-    def enqueue(self, context: "Context", shape: Shape) -> None:
-        """The run's work in order; none of it waits."""
+    def enqueue(self, shape: Shape, context: "Context | None" = None) -> None:
+        """The run's work in order; none of it waits. A context that a graph is made of is that graph's own."""
         net, count = self.net, shape.tiles
         copies = shape.copies and not net.shared_memory
         if shape.copies:
@@ -173,7 +191,8 @@ class Slot:
         parts = shape.parts(net.max_tiles)
         for i, part in enumerate(parts):
             net.kernels.spread(self.stream, count, self.tiles_at, self.batch, part)
-            context.run(count * len(part), self.stream.handle)
+            batch = count * len(part)
+            (context or self.context(batch)).run(batch, self.stream.handle)
             last = len(shape.views) if i == len(parts) - 1 else 0
             outs = [self.roads_at if shape.form == form else 0 for form in ("probability", "level", "mask")]
             numbers = (i == 0, last, shape.threshold)
@@ -230,7 +249,7 @@ class Slot:
         for graph, _ in self.graphs.values():
             graph.close()
         self.graphs.clear()
-        vars(self).pop("context", None)
+        vars(self).pop("contexts", None)
         while self.held:  # now, and not when the last exception that has seen it is gone
             self.held.pop().free()
         vars(self).pop("stream", None)

@@ -7,6 +7,7 @@ its slots (slot.py), so that one's pixels are copied while another one's are com
 
 import logging
 import os
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,18 +21,20 @@ import numpy as np
 import pycuda.driver as cuda
 
 from dlink.trt_runtime.backend import Form, Probs, Running, Tiles, check_tiles
-from dlink.trt_runtime.cuda import DriverError, Gpu
-from dlink.trt_runtime.device_arrays import DeviceArray, copy, new_array, read_array
+from dlink.trt_runtime.cuda import OUT_OF_MEMORY, DriverError, Gpu
+from dlink.trt_runtime.device_arrays import DeviceArray, copy, new_array, number_of, read_array
 from dlink.trt_runtime.errors import BadInput, Closed, GpuFailed, NoEngine, NoProbability
-from dlink.trt_runtime.graphs import follow
+from dlink.trt_runtime.graphs import LEGACY, follow
 from dlink.trt_runtime.life import CLOSED, ENGINES, check_process
 from dlink.trt_runtime.manifest import Manifest
 from dlink.trt_runtime.precision import say
+from dlink.trt_runtime.primary import let_go
 from dlink.trt_runtime.slot import Kernels, Run, Shape, Slot
 from dlink.trt_runtime.tensorrt_engine import Engine
 from dlink.trt_runtime.views import check_views
 from dlink.trt_runtime.windows import cover
 
+MEMINFO = Path("/proc/meminfo")
 PTX = Path(__file__).with_name("kernels.ptx")  # of kernels.cu, by build_kernels.py
 log = logging.getLogger(__name__)
 
@@ -104,10 +107,9 @@ class PlanBackend:
 
     def load(self, plan: bytes) -> None:
         """The engine, and what it will take."""
-        free, _ = cuda.mem_get_info()
+        free = self.free()
         if len(plan) > free:
-            said = f"its weights take {mb(len(plan))}, {mb(free)} free"
-            raise NoEngine(f"{self.path}: not enough memory on the GPU: {said}")
+            self.lacks(f"{self.path}: not enough memory on the GPU: its weights take {mb(len(plan))}, {mb(free)} free")
         self.loaded = Engine(self.path, plan, self.manifest)
         self.captures = self.loaded.captures
         batch, area = self.max_tiles, self.spec.tile**2
@@ -123,9 +125,9 @@ class PlanBackend:
 
     def allocate(self) -> None:
         """The slots; NoEngine says what would fit where they don't."""
-        free, _ = cuda.mem_get_info()
+        free = self.free()
         if self.slots * self.memory.slot > free:
-            raise NoEngine(self.too_much(free))
+            self.lacks(self.too_much(free))
         try:
             self.kernels = Kernels(PTX.read_bytes(), self)
             for _ in range(self.slots):
@@ -133,6 +135,18 @@ class PlanBackend:
                 self.at_work[-1].allocate()
         except cuda.MemoryError as e:
             raise NoEngine(self.too_much(free)) from e
+
+    def free(self) -> int:
+        """Bytes of memory. A Jetson's is the computer's, and cuMemGetInfo does not count what Linux would give back."""
+        words = MEMINFO.read_text() if self.shared_memory and MEMINFO.exists() else ""
+        said = re.search(r"MemAvailable: +(\d+) kB", words)
+        return int(said[1]) << 10 if said else int(cuda.mem_get_info()[0])
+
+    def lacks(self, words: str) -> None:
+        """NoEngine; a warning where memory is the computer's, and nobody knows before it is asked for."""
+        if not self.shared_memory:
+            raise NoEngine(words)
+        log.warning("%s", words)
 
     def too_much(self, free: int) -> str:
         """What was needed, what was free, and what fits."""
@@ -163,7 +177,7 @@ class PlanBackend:
             with self.current():
                 yield
         except (cuda.Error, DriverError) as e:
-            if not isinstance(e, cuda.MemoryError):
+            if not isinstance(e, cuda.MemoryError) and getattr(e, "code", 0) != OUT_OF_MEMORY:
                 self.fault = str(e)
             raise GpuFailed(
                 f"{self.path}: the GPU failed: {e}; open the model again, if need be in a new process"
@@ -227,22 +241,27 @@ class PlanBackend:
         stream: int | None = None,
     ) -> DeviceArray:  # fmt: skip
         """See Segmenter.segment_device."""
-        source = read_array(image, "an image", 3)
+        theirs = number_of(stream)
+        order = theirs or LEGACY  # our streams do not wait for the default one by themselves
+        source = read_array(image, "an image", 3, order)
         height, width = source.shape[:2]
         side, fill = self.spec.tile, self.fill(views)
         if min(height, width) < side:
             raise BadInput(f"an image on the GPU must have {side} x {side} px or more, got {width} x {height}")
         windows, target = cover(height, width, side, halo), None
+        before = [theirs, source.stream]
         if out is not None:
-            target = read_array(out, "out", 2, form, (height, width))
+            target = read_array(out, "out", 2, order, form, (height, width))
+            if target.fixed:
+                raise BadInput("out must not be read-only")
+            before.append(target.stream)
         shape = replace(self.shape(fill, views, form, threshold), copies=False)
         self.check()
         with self.lock, self.free_slot() as slot, slot.under_way(Run(slot, shape)) as run:
             target = target or new_array((height, width), form)
-            run.held = image, target
-            for other in {source.stream, target.stream, stream}:
-                if other is not None:
-                    follow(slot.stream.handle, other)
+            run.held = source, target
+            for other in {earlier for earlier in before if earlier is not None}:
+                follow(slot.stream.handle, other)
             slot.clear_faults()
             for i in range(0, len(windows), fill):
                 batch = windows[i : i + fill]
@@ -256,14 +275,14 @@ class PlanBackend:
                     inner = slice(at * side + rows.start, at * side + rows.stop), cols
                     copy(roads, inner, target, (window.rows.lo, window.cols.lo), slot.stream)
             slot.fetch_faults()
-            run.unattended = stream is not None
-            if stream is not None:
-                follow(stream, slot.stream.handle)
-        if stream is None:
+            run.unattended = theirs is not None
+            if theirs is not None:
+                follow(theirs, slot.stream.handle)
+        if theirs is None:
             slot.collect(run)
             if run.error:
                 raise run.error
-        target.stream = stream
+        target.stream = theirs
         return target
 
     def layer_times(self, runs: int) -> dict[str, float]:
@@ -305,7 +324,7 @@ class PlanBackend:
                     self.at_work.clear()
                     vars(self).pop("kernels", None)
                     vars(self).pop("loaded", None)
-                self.gpu.detach()
+                let_go(self.gpu)
             except (cuda.Error, DriverError) as e:  # a GPU that has failed takes nothing back
                 log.warning("%s: closing: %s", self.path, str(e))
             self.gpu = None

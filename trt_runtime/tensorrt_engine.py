@@ -22,6 +22,7 @@ class Engine:
             here = f"{TARGETS[target]} {trt.__version__}"
             raise Mismatch(f"{path}: a plan of {manifest.title}, here is {here}; {mend(path, manifest)}")
         self.captures = target == "tensorrt"  # TensorRT-RTX makes graphs of its own, see `context`
+        self.context_per_shape = target == "tensorrt-rtx"  # whose own graphs are of one shape
         self.logger = trt.Logger(trt.Logger.ERROR)
         self.runtime = trt.Runtime(self.logger)  # engine_host_code_allowed is False and stays so
         self.model = self.runtime.deserialize_cuda_engine(plan)
