@@ -5,6 +5,7 @@ AttributeError here, as it would be there. What was asked for is kept in `module
 """
 
 import enum
+import functools
 import json
 import re
 import struct
@@ -55,8 +56,25 @@ def rtx_table():
     return {"classes": {name: shown(kind) for name, kind in vars(rtx).items() if isinstance(kind, type)}}
 
 
+def without_arrays(call):
+    """The call, which neither takes nor gives an array: of NumPy 2 older bindings give wrong ones, see doctor.py."""
+
+    @functools.wraps(call)
+    def checked(*args, **named):
+        given = call(*args, **named)
+        assert not any(isinstance(value, np.ndarray) for value in (*args, *named.values(), given)), call.__name__
+        return given
+
+    return checked
+
+
 class Strict:
     """Has what its class has in the table, and nothing else."""
+
+    def __init_subclass__(cls):
+        for name, call in list(vars(cls).items()):
+            if isinstance(call, types.FunctionType) and not name.startswith("__"):
+                setattr(cls, name, without_arrays(call))
 
     def __init__(self, *args):
         self.__dict__["args"] = args
@@ -68,7 +86,9 @@ class Strict:
             raise AttributeError(f"{type(self).__name__} of TensorRT {self.trt.__version__} has no {name}")
         if name.startswith(("get_", "num_")):
             return lambda *args: 0
-        return lambda *args, **named: self.trt.asked["set"].setdefault(f"{type(self).__name__}.{name}", args)
+        return without_arrays(
+            lambda *args, **named: self.trt.asked["set"].setdefault(f"{type(self).__name__}.{name}", args)
+        )
 
     def __setattr__(self, name, value):
         if name not in self.members:

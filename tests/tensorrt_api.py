@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CLASSES = """
@@ -22,11 +24,13 @@ IProgressMonitor ITensor ITimingCache LayerInformationFormat LayerType Logger Me
 NetworkDefinitionCreationFlag OnnxParser OnnxParserFlag OnnxParserRefitter PreviewFeature ProfilingVerbosity
 QuantizationFlag Refitter Runtime TacticSource TensorFormat TensorIOMode TensorLocation
 """
-LOOK = f"""
+LOAD = """
 import importlib.util, json, sys
 spec = importlib.util.spec_from_file_location("tensorrt", sys.argv[1])
 trt = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(trt)
+"""
+LOOK = f"""
 names = lambda thing: [n for n in dir(thing) if not n.startswith("_")]
 shown = lambda thing: sorted(n + "()" * callable(getattr(thing, n)) for n in names(thing))
 classes = {{c: shown(getattr(trt, c)) for c in {CLASSES.split()} if hasattr(trt, c)}}
@@ -39,8 +43,9 @@ def run(*command: object) -> str:
     return subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True).stdout
 
 
-def record(wheel: Path) -> tuple[str, dict[str, object]]:
-    """The bindings' version and names."""
+@contextmanager
+def bindings(wheel: Path) -> Iterator[Callable[[str], str]]:
+    """A function that runs Python code where the wheel's extension module is `trt`, and gives what it prints."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         zipfile.ZipFile(wheel).extractall(home)
@@ -50,12 +55,18 @@ def record(wheel: Path) -> tuple[str, dict[str, object]]:
         (home / "empty.s").write_text("".join(f".globl {s}\n{s}: ret\n" for s in sorted(ours)))
         for library in re.findall(r"\[(libnv[^]]+)\]", run("readelf", "-d", module)):
             run("cc", "-shared", "-nostdlib", "-o", home / library, home / "empty.s")
-        found = run("env", f"LD_LIBRARY_PATH={home}", sys.executable, "-c", LOOK, module)
-    version = wheel.name.split("-")[1]
-    return version, {"origin": wheel.name, **json.loads(found)}
+        yield lambda code: run("env", f"LD_LIBRARY_PATH={home}", sys.executable, "-c", LOAD + code, module)
+
+
+def record(wheels: list[str], look: str) -> str:
+    """JSON of what the code prints for each wheel, itself JSON: by version, a line each."""
+    rows = {}
+    for wheel in map(Path, wheels):
+        with bindings(wheel) as ask:
+            rows[wheel.name.split("-")[1]] = {"origin": wheel.name, **json.loads(ask(look))}
+    ordered = sorted(rows, key=lambda version: [int(n) for n in re.findall(r"\d+", version)])
+    return "{" + ",\n".join(f'"{version}": {json.dumps(rows[version])}' for version in ordered) + "}"
 
 
 if __name__ == "__main__":
-    rows = dict(sorted(map(record, map(Path, sys.argv[1:])), key=lambda row: [int(n) for n in row[0].split(".")]))
-    lines = [f'"{version}": {json.dumps(row)}' for version, row in rows.items()]
-    print("{" + ",\n".join(lines) + "}")
+    print(record(sys.argv[1:], LOOK))

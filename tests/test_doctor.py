@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy
 import pytest
@@ -43,8 +44,13 @@ HERE = {
     "osmium": "4.3.2",
     "osmnx": "2.1.1",
 }
+ARRAYS = json.loads(Path(__file__).with_name("tensorrt_arrays.json").read_text())
 FINE = Tried()
 ABSENT = Tried(fault="ModuleNotFoundError: No module named 'it'")
+
+
+def without(*names):
+    return {k: v for k, v in HERE.items() if k not in names}
 
 
 def rows_of(here, machine=MACHINE, tried=FINE):
@@ -53,10 +59,6 @@ def rows_of(here, machine=MACHINE, tried=FINE):
 
 def abilities_of(here, machine=MACHINE, tried=FINE):
     return {a.name: a for a in examine(machine, here.get, lambda module: tried).abilities}
-
-
-def without(*names):
-    return {k: v for k, v in HERE.items() if k not in names}
 
 
 def test_there_is_a_row_for_everything():
@@ -103,15 +105,31 @@ def test_what_is_too_old_says_how_new_it_must_be():
     assert (row.state, row.fault, row.mend) == ("too old", "dlink needs 1.21", "pip install -U 'onnx>=1.21'")
 
 
-@pytest.mark.parametrize("numpy", ["1.26.4", "2.0.0"])
-def test_numpy_2_beside_tensorrt_8_is_too_new(numpy):
-    row = rows_of({**HERE, "numpy": numpy})["numpy"]
-    assert row.state == ("found" if numpy < "2" else "too new")
-    assert row.mend == ("" if numpy < "2" else "pip install 'numpy<2'")
+@pytest.mark.parametrize("tensorrt", ARRAYS)
+def test_the_doctor_knows_which_tensorrt_gives_wrong_arrays_beside_numpy_2(tensorrt):
+    row = rows_of({**HERE, "numpy": "2.4.6", "tensorrt": tensorrt})["numpy"]
+    assert (row.fault != "") == (ARRAYS[tensorrt]["gives"] != [1, 2, 3, 4])
 
 
-def test_numpy_2_beside_tensorrt_10_is_fine():
-    assert rows_of({**HERE, "numpy": "2.4.6", "tensorrt": "10.3.0"})["numpy"].state == "found"
+@pytest.mark.parametrize("tensorrt", ARRAYS)
+def test_every_tensorrt_takes_arrays_of_numpy_2_as_they_are(tensorrt):
+    assert (ARRAYS[tensorrt]["numpy"][0], ARRAYS[tensorrt]["takes"]) == ("2", [1, 2, 3, 4])
+
+
+def test_numpy_2_beside_an_older_tensorrt_is_said_and_hinders_nothing():
+    here = {**HERE, "numpy": "2.4.6", "tensorrt": "10.3.0"}
+    row = rows_of(here)["numpy"]
+    assert (row.state, row.fault[:30], row.mend[-21:]) == (
+        "found",
+        "TensorRT 10.3.0 gives arrays (",
+        "pip install 'numpy<2'",
+    )
+    assert abilities_of(here)["run TensorRT plans"].can
+
+
+@pytest.mark.parametrize("here", [HERE, {**without("tensorrt"), "numpy": "2.4.6", "tensorrt-rtx": "1.7.1.116"}])
+def test_numpy_1_and_tensorrt_rtx_leave_nothing_to_say(here):
+    assert rows_of(here, tried=ABSENT)["numpy"].fault == ""
 
 
 def test_what_does_not_import_is_broken_with_its_reason():
@@ -141,6 +159,13 @@ def test_opencv_without_a_distribution_is_found_by_its_import():
 
 def test_a_jetson_gets_tensorrt_with_jetpack():
     assert rows_of(without("tensorrt"), JETSON)["TensorRT"].mend.startswith("sudo apt install nvidia-jetpack")
+
+
+@pytest.mark.parametrize("tensorrt", ["", "8.4.1"])
+def test_on_jetpack_5_it_says_that_plans_do_not_run_there(tensorrt):
+    here = {**without("tensorrt"), **({"tensorrt": tensorrt} if tensorrt else {})}
+    mend = rows_of(here, replace(JETSON, jetson="R35.4.1"))["TensorRT"].mend
+    assert mend.startswith("dlink runs plans from JetPack 6 on")
 
 
 @pytest.mark.parametrize(("python", "state"), [("3.9.2", "too old"), ("3.13.1", "found"), ("3.14.0", "too new")])

@@ -231,8 +231,8 @@ def ptxas(package, path):
 
 
 ASSEMBLERS = {
-    "12.6": (ptxas("nvidia-cuda-nvcc-cu12", "nvidia/cuda_nvcc/bin/ptxas"), (72, 75, 86, 87, 89, 90)),
-    "13.0": (ptxas("nvidia-cuda-nvcc", "nvidia/cu13/bin/ptxas"), (75, 86, 87, 89, 90, 100, 110, 120)),
+    "12.6": (ptxas("nvidia-cuda-nvcc-cu12", "nvidia/cuda_nvcc/bin/ptxas"), (72, 75, 80, 86, 87, 89, 90)),
+    "13.0": (ptxas("nvidia-cuda-nvcc", "nvidia/cu13/bin/ptxas"), (75, 80, 86, 87, 89, 90, 100, 103, 110, 120, 121)),
 }
 
 

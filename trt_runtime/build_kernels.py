@@ -3,9 +3,9 @@
     pip install nvidia-cuda-nvrtc-cu12==12.6.85
     python -m dlink.trt_runtime.build_kernels
 
-The kernels use nothing that PTX ISA 7.4 lacks, and the file says 7.4, so that the drivers of JetPack 5 (CUDA 11.4) on
-take it, from compute capability 7.0 (Xavier is 7.2) to whatever comes. ptxas, which the tests run for each
-architecture, holds the text to what it says. No compiler is needed on the machine that runs it.
+The kernels use nothing that PTX ISA 7.4 lacks, and the file says 7.4, so that drivers from CUDA 11.4 on take it, from
+compute capability 7.0 to whatever comes. ptxas, which the tests run for each architecture, holds the text to what it
+says. No compiler is needed on the machine that runs it.
 """
 
 import ctypes

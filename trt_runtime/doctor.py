@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -26,6 +26,11 @@ Tries: TypeAlias = "Callable[[str], Tried]"  # of a module
 PYTHONS = ((3, 10), (3, 13))  # the first and last that dlink is tested with
 TRY_FOR = 20.0  # seconds for one import; a cold disk of a small computer needs several
 JETPACK = "sudo apt install nvidia-jetpack (a virtualenv sees it if made with --system-site-packages)"
+OLD_JETPACK = (
+    "dlink runs plans from JetPack 6 on: the TensorRT of this one is for Python 3.8; docs/jetson.md has what remains"
+)
+JETPACK_6 = 36  # of Jetson Linux
+ARRAYS = (10, 16)  # the first TensorRT whose bindings give arrays of NumPy 2 as they are: tests/tensorrt_arrays.json
 
 PACKAGE_OF = {  # the Debian or Ubuntu package of a library that an import may miss
     "libGL.so.1": "libgl1",
@@ -162,13 +167,24 @@ def examine(
     """A row for everything that dlink can use on this machine, and what can be done with what is there."""
     rows = [python_row(machine), *(library_row(need, machine, versions, tried) for need in NEEDS)]
     by_name = {row.name: row for row in rows}
-    tensorrt = by_name["TensorRT"]
-    if numbers(tensorrt.version)[:1] == (8,) and numbers(by_name["numpy"].version) >= (2,):
-        fault = f"TensorRT {tensorrt.version} reads the arrays of NumPy 2 as zeros, without an error"
-        row = Row("numpy", "too new", by_name["numpy"].version, "everything", fault, "pip install 'numpy<2'")
+    if fault := wrong_arrays(by_name["TensorRT"].version, by_name["numpy"].version):
+        row = replace(by_name["numpy"], fault=fault, mend="for a program of yours that does: pip install 'numpy<2'")
         rows = [row if r.name == "numpy" else r for r in rows]
     rows += gpu_rows(machine)
     return Report(machine, tuple(rows), tuple(abilities({row.name: row for row in rows}, machine)))
+
+
+def wrong_arrays(tensorrt: str, numpy: str) -> str:
+    """What TensorRT's bindings do to arrays of NumPy 2 without an error; empty where they do not, or are not here.
+
+    No hindrance for dlink: addresses are numbers, shapes tuples, files bytes, and it asks TensorRT for no array.
+    """
+    if not tensorrt or numbers(tensorrt) >= ARRAYS or numbers(numpy) < (2,):
+        return ""
+    return (
+        f"TensorRT {tensorrt} gives arrays (Weights.numpy) that repeat their first value, "
+        "for it is older than NumPy 2; dlink takes none from it"
+    )
 
 
 def python_row(machine: Machine) -> Row:
@@ -186,13 +202,14 @@ def library_row(need: Need, machine: Machine, versions: Versions, tried: Tries) 
     result = tried(need.tried) if need.tried else Tried()
     fault = result.fault
     version = version or result.version
-    get = JETPACK if need.name == "TensorRT" and machine.jetson else how_to_get(need.package)
+    by_jetpack = need.name == "TensorRT" and machine.jetson
+    get = jetpack(machine) if by_jetpack else how_to_get(need.package)
     if not found and (not need.tried or fault.startswith("ModuleNotFoundError")):
         return Row(need.name, "missing", "", need.use, mend=get)
     if fault:
         return Row(need.name, "broken", version, need.use, fault, cure(fault, need, machine))
     if version and numbers(version) < numbers(need.least):
-        mend = JETPACK if get == JETPACK else f"pip install -U '{distribution}>={need.least}'"
+        mend = get if by_jetpack else f"pip install -U '{distribution}>={need.least}'"
         return Row(need.name, "too old", version, need.use, f"dlink needs {need.least}", mend)
     return Row(need.name, "found", version, need.use)
 
@@ -206,6 +223,11 @@ def cure(fault: str, need: Need, machine: Machine) -> str:
         line = f"sudo apt install {PACKAGE_OF[lacking[1]]}"
         return line + (", or pip install opencv-python-headless in its place" if need.package == "cv2" else "")
     return f"pip install --force-reinstall {need.distributions[0]}"
+
+
+def jetpack(machine: Machine) -> str:
+    """How a Jetson gets TensorRT."""
+    return JETPACK if numbers(machine.jetson.lstrip("R")) >= (JETPACK_6,) else OLD_JETPACK
 
 
 def driver_line(machine: Machine) -> str:
