@@ -13,8 +13,8 @@ import numpy as np
 import pycuda.driver as cuda
 
 __all__ = [
-    "Call", "Image", "Path", "begin_capture", "calls", "cuda", "depth", "driver", "end_capture", "held", "in_thread",
-    "machine", "names", "np", "primary", "read", "refuse", "right", "say",
+    "Call", "Image", "Path", "begin_capture", "calls", "ctypes", "cuda", "depth", "driver", "end_capture", "held",
+    "in_thread", "machine", "names", "np", "primary", "read", "refuse", "right", "say",
 ]  # fmt: skip
 
 KINDS = ("memory", "pinned", "modules", "streams", "graphs", "executables", "events")

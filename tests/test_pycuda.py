@@ -448,6 +448,33 @@ def test_memory_of_a_context_that_was_detached_is_leaked_without_a_word(recorder
     assert found.stderr == ""
 
 
+def test_streams_events_and_kernels_are_left_where_another_thread_drops_them_without_their_context(recorder):
+    found = recorder(f"""
+        gpu = primary()
+        gpu.push()
+        left = [cuda.Stream(), cuda.Event(), cuda.module_from_buffer(Path({str(PTX)!r}).read_bytes())]
+        cuda.Context.pop()
+        calls()
+        in_thread(left.clear)
+        say(names(), held())
+    """)
+    assert found == [[], {"modules": 1, "streams": 1, "events": 1, "retained": 1}]
+
+
+def test_a_context_that_pycuda_has_not_pushed_itself_is_none_to_it_and_memory_is_lost(recorder):
+    assert recorder("""
+        gpu = primary()
+        driver.cuCtxPushCurrent_v2(ctypes.c_size_t(gpu.handle))
+        try:
+            cuda.mem_alloc(64)
+        except cuda.LogicError as e:
+            say(str(e), held())
+    """) == [
+        "explicit_context_dependent failed: invalid device context - no currently active context?",
+        {"memory": 1, "retained": 1},
+    ]
+
+
 # captures
 
 
@@ -490,6 +517,27 @@ def test_memory_that_is_allocated_by_a_thread_that_captures_is_refused(recorder)
         "cuMemHostAlloc failed: operation not permitted when stream is capturing",
         901,
     ]
+
+
+@pytest.mark.parametrize(("flags", "said"), [(0, ["refused", 901]), (1, [0])])
+def test_the_default_stream_is_refused_while_a_stream_that_waits_for_it_is_captured(recorder, flags, said):
+    """cuda.h, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT; such a stream is one without CU_STREAM_NON_BLOCKING."""
+    assert (
+        recorder(f"""
+        gpu = primary()
+        gpu.push()
+        stream, memory = cuda.Stream({flags}), cuda.mem_alloc(64)
+        begin_capture(stream)
+        try:
+            cuda.memset_d32_async(memory, 0, 16)
+        except cuda.LogicError:
+            say("refused")
+        say(end_capture(stream))
+        del stream, memory
+        cuda.Context.pop()
+    """)
+        == said
+    )
 
 
 # errors
