@@ -4,7 +4,6 @@ Each script runs in a process of its own, with what tests/recorded.py has; what 
 build/recording, and again where pycuda, this Python or the driver's text change.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -41,11 +40,10 @@ def recorder():
     with one_at_a_time(BUILD / "lock"):
         site = install(build_pycuda())
         library = build_driver(next(site.glob("pycuda/_driver*.so")))
-    paths = [str(site), str(ROOT), os.environ.get("PYTHONPATH", "")]
     env = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "LD_LIBRARY_PATH": str(library.parent),
+        "PYTHONPATH": before("PYTHONPATH", site, ROOT),
+        "LD_LIBRARY_PATH": before("LD_LIBRARY_PATH", library.parent),
         "PYTHONWARNINGS": "default",
     }
 
@@ -57,6 +55,11 @@ def recorder():
         return Ran(said, done.stderr)
 
     return run
+
+
+def before(name, *folders):
+    """Folders in front of those that a variable of the environment names."""
+    return os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get(name)])])
 
 
 def run_here(script):
@@ -79,6 +82,8 @@ class Ran(list):
 
 @contextmanager
 def one_at_a_time(path):
+    import fcntl  # there is none on Windows
+
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -86,13 +91,17 @@ def one_at_a_time(path):
 
 def build_pycuda():
     """Its wheel."""
-    command = [ROOT / "bench" / "gpu" / "pycuda.sh", sys.executable, BUILD]
+    fetch([ROOT / "bench" / "gpu" / "pycuda.sh", sys.executable, BUILD])
+    [wheel] = BUILD.glob("pycuda-*.whl")
+    return wheel
+
+
+def fetch(command):
+    """Run what needs a package index."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode and any(words in done.stderr for words in NOWHERE):
         pytest.skip("needs pycuda's source: a package index for pip")
     assert done.returncode == 0, done.stderr
-    [wheel] = BUILD.glob("pycuda-*.whl")
-    return wheel
 
 
 def install(wheel):
@@ -100,8 +109,7 @@ def install(wheel):
     site, mark = BUILD / "site", BUILD / "site.made"
     if not is_made(mark, wheel.read_bytes()):
         shutil.rmtree(site, ignore_errors=True)
-        command = [sys.executable, "-m", "pip", "install", "-q", "--target", site, wheel]
-        subprocess.run(command, check=True, capture_output=True)
+        fetch([sys.executable, "-m", "pip", "install", "-q", "--target", site, wheel])
         made(mark, wheel.read_bytes())
     return site
 
@@ -116,7 +124,7 @@ def build_driver(extension):
     text = f'#include "{SOURCE}"\nextern "C" {{\n{rest}}}\n'
     if not is_made(mark, text.encode() + SOURCE.read_bytes()):
         (BUILD / "libcuda.cpp").write_text(text)
-        subprocess.run(["g++", *FLAGS, BUILD / "libcuda.cpp", "-o", library], check=True, capture_output=True)
+        subprocess.run(["g++", *FLAGS, BUILD / "libcuda.cpp", "-o", library], check=True)
         made(mark, text.encode() + SOURCE.read_bytes())
     return library
 

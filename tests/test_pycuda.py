@@ -125,16 +125,35 @@ def test_what_is_no_ptx_and_a_kernel_that_is_not_there_are_errors(recorder):
 # streams and events
 
 
-@pytest.mark.parametrize(("said", "flags"), [("", 0), ("1", 1), ("flags=1", 1)])
-def test_a_stream_has_the_flags_that_it_was_made_with(recorder, said, flags):
+@pytest.mark.parametrize(
+    ("made", "flags"),
+    [("Stream()", 0), ("Stream(1)", 1), ("Stream(flags=1)", 1), ("Event()", 0), ("Event(2)", 2), ("Event(flags=2)", 2)],
+)
+def test_a_stream_and_an_event_have_the_flags_that_they_were_made_with(recorder, made, flags):
     assert recorder(f"""
         gpu = primary()
         gpu.push()
-        stream = cuda.Stream({said})
-        say([call.flags for call in calls() if call.name == "cuStreamCreate"], type(stream.handle).__name__)
-        del stream
+        made = cuda.{made}
+        say(*[call.flags for call in calls() if call.name.endswith("Create")])
+        del made
         cuda.Context.pop()
-    """) == [[flags], "int"]
+    """) == [flags]
+
+
+def test_a_stream_has_a_number_and_none_is_the_default_stream(recorder):
+    assert recorder("""
+        gpu = primary()
+        gpu.push()
+        stream, event, memory = cuda.Stream(), cuda.Event(), cuda.mem_alloc(64)
+        calls()
+        cuda.memset_d32_async(memory, 0, 16, stream)
+        say([call.stream == stream.handle for call in calls()][0], type(stream.handle).__name__)
+        cuda.memset_d32_async(memory, 0, 16)
+        event.record()
+        say(*[call.stream for call in calls()])
+        del stream, event, memory
+        cuda.Context.pop()
+    """) == [True, "int", 0, 0]
 
 
 def test_an_event_is_recorded_waited_for_and_timed(either):
@@ -310,6 +329,22 @@ def test_a_rectangle_is_copied_from_line_to_line(either):
     wanted = np.zeros(32, np.uint8)
     wanted[1:4], wanted[17:20] = [10, 11, 12], [18, 19, 20]
     assert either(MOVES.format(copied)) == [wanted.reshape(4, 8).tolist()]
+
+
+def test_a_rectangle_with_a_number_for_a_stream_is_copied_at_once(recorder):
+    """pycuda takes it for `aligned`."""
+    assert recorder("""
+        gpu = primary()
+        gpu.push()
+        stream = cuda.Stream()
+        calls()
+        try:
+            cuda.Memcpy2D()(stream.handle)
+        except cuda.LogicError:
+            say(names())
+        del stream
+        cuda.Context.pop()
+    """) == [["cuMemcpy2D_v2"]]
 
 
 def test_mapped_memory_of_the_host_has_an_address_on_the_gpu(either):
