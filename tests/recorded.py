@@ -14,7 +14,7 @@ import pycuda.driver as cuda
 
 __all__ = [
     "Call", "Image", "Path", "begin_capture", "calls", "ctypes", "cuda", "depth", "driver", "end_capture", "held",
-    "in_thread", "machine", "names", "np", "primary", "read", "refuse", "right", "say",
+    "in_thread", "machine", "names", "np", "primary", "read", "refuse", "right", "run_kernels", "say",
 ]  # fmt: skip
 
 KINDS = ("memory", "pinned", "modules", "streams", "graphs", "executables", "events")
@@ -95,11 +95,20 @@ def end_capture(stream):
     return driver.cuStreamEndCapture(ctypes.c_size_t(stream.handle), ctypes.byref(ctypes.c_size_t()))
 
 
+def run_kernels():
+    """From now on what is launched runs, on the host."""
+    from tests import host_kernels
+
+    compiled = host_kernels.compiled(host_kernels.SOURCE.read_text())
+    for name in ("spread_float32", "spread_float16", "gather_float32", "gather_float16"):
+        driver.kernel(name.encode(), compiled[f"launch_{name}"])
+
+
 def machine(folder, kernels):
     """A plan in a folder, with tests/fake_tensorrt.py on this driver; with kernels that run, or are launched alone."""
     import pytest
 
-    from tests import fake_pycuda, fake_tensorrt, host_kernels
+    from tests import fake_pycuda, fake_tensorrt
     from tests.fake_machine import machines
 
     pycuda = {name: sys.modules[name] for name in ("pycuda", "pycuda.driver")}
@@ -110,9 +119,7 @@ def machine(folder, kernels):
             module.driver = lambda: driver
     fake_tensorrt.fake_pycuda = Streams()
     if kernels:
-        compiled = host_kernels.compiled(host_kernels.SOURCE.read_text())
-        for name in ("spread_float32", "gather_float32"):
-            driver.kernel(name.encode(), compiled[f"launch_{name}"])
+        run_kernels()
     there = made()
     calls()
     return there

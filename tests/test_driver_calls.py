@@ -6,6 +6,8 @@ script has what tests/recorded.py names.
 
 import pytest
 
+from tests import host_kernels
+
 ONCE = ["cuMemsetD32Async", "cuMemcpyHtoDAsync_v2", "cuLaunchKernel", "execute", "cuLaunchKernel"]
 ONCE += ["cuMemcpyDtoHAsync_v2"] * 2  # roads, and which tiles are at fault
 WORK = {
@@ -19,8 +21,14 @@ WORK = {
 LEAVES_A_CONTEXT = pytest.mark.xfail(strict=True, reason="pycuda's detach leaves its context on CUDA's stack")
 
 
+@pytest.fixture(scope="module")
+def compiled():
+    """Skips where kernels can't be compiled for the host, which the scripts do for themselves."""
+    host_kernels.compiled(host_kernels.SOURCE.read_text())
+
+
 @pytest.fixture
-def runtime(recorder, tmp_path):
+def runtime(recorder, compiled, tmp_path):
     """A function that runs a script which has a plan, `there`, and that opened as `model`."""
 
     def run(script, slots=1, kernels=False):
@@ -145,3 +153,17 @@ def test_a_run_that_can_not_be_captured_is_plain(runtime):
     """,
         kernels=True,
     ) == [True, True, True, None, None, {}]
+
+
+def test_the_kernels_own_check_finds_no_difference(recorder, compiled):
+    """`python -m dlink.bench.kernels --check`, the first that is run on a GPU."""
+    assert recorder("""
+        import contextlib
+        import io
+        from dlink.bench.kernels import main
+
+        run_kernels()
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            main(["--check"], standalone_mode=False)
+        say(said.getvalue().strip(), [kind for kind in held() if kind != "retained"])
+    """) == ["spread and gather give HostBackend's numbers", []]
