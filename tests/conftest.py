@@ -5,9 +5,10 @@ import os
 import pytest
 
 from tests.fake_machine import gpu, machine
+from tests.recording import recorder
 from tests.skips import pytest_sessionfinish, pytest_terminal_summary
 
-__all__ = ["gpu", "machine", "pytest_sessionfinish", "pytest_terminal_summary"]
+__all__ = ["gpu", "machine", "pytest_sessionfinish", "pytest_terminal_summary", "recorder"]
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import ONNX Runtime themselves
 
@@ -25,6 +26,7 @@ SLOW = {  # modules that take over five seconds on one core: `make check` leaves
     "test_compare_layers",
     "test_compilers",
     "test_device_arrays",
+    "test_driver_calls",
     "test_ensemble",
     "test_export",
     "test_extras",
@@ -35,6 +37,7 @@ SLOW = {  # modules that take over five seconds on one core: `make check` leaves
     "test_plan",
     "test_plans",
     "test_processors",
+    "test_pycuda",
     "test_quantised",
     "test_quiet",
     "test_raster",
