@@ -18,7 +18,6 @@ WORK = {
     "cuStreamEndCapture",
     "cuStreamSynchronize",
 }
-LEAVES_A_CONTEXT = pytest.mark.xfail(strict=True, reason="pycuda's detach leaves its context on CUDA's stack")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +81,6 @@ def test_work_is_on_a_slots_own_stream(runtime, slots):
     assert (len(flags), used, depths) == (slots, True, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="the slots' streams wait for the default stream, and it for them")
 def test_the_slots_streams_do_not_wait_for_the_default_stream(runtime):
     assert runtime('say(*[call.flags for call in calls() if call.name == "cuStreamCreate"])', 2) == [1, 1]
 
@@ -105,7 +103,6 @@ def test_what_is_on_the_gpu_stays_there(runtime):
 
 
 @pytest.mark.parametrize("thread", ["work()", "in_thread(work)"])
-@LEAVES_A_CONTEXT
 def test_results_are_freed_in_whatever_thread_and_leave_no_context(runtime, thread):
     assert runtime(f"""
         def work():
@@ -130,7 +127,6 @@ CLOSED = """
 """
 
 
-@LEAVES_A_CONTEXT
 @pytest.mark.parametrize("close", ["model.close()", "in_thread(model.close)"])
 def test_a_closed_model_holds_nothing_in_whatever_thread_it_was_closed(runtime, close):
     assert runtime(CLOSED.format(close)) == [{}, 0]

@@ -67,6 +67,11 @@ def call(name: str, *args: Any) -> None:
     ask(driver(), name, *args)
 
 
+def end(name: str, *args: Any) -> None:
+    """Call one of this machine's driver after which something is gone, whatever it returns."""
+    driver()[name](*args)
+
+
 def number(cuda: ctypes.CDLL, call: str, *args: Any) -> int:
     """Call one of the driver's functions that write an int to their first argument."""
     value = ctypes.c_int()

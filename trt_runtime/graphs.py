@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dlink.trt_runtime.cuda import call, driver
+from dlink.trt_runtime.cuda import call, end
 
 LEGACY = 1  # CU_STREAM_LEGACY in cuda.h: the default stream of whoever names none; 0 is the same
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, a flag of a stream: it and LEGACY do not wait for each other
@@ -27,7 +27,7 @@ class Graph:
         call("cuGraphLaunch", self.made, ctypes.c_void_p(stream))
 
     def close(self) -> None:
-        driver()["cuGraphExecDestroy"](self.made)  # it is gone whatever is returned
+        end("cuGraphExecDestroy", self.made)
 
 
 def capture(stream: int, enqueue: Callable[[], None]) -> Graph:
@@ -43,7 +43,7 @@ def capture(stream: int, enqueue: Callable[[], None]) -> Graph:
         call("cuGraphInstantiateWithFlags", ctypes.byref(made), graph, ctypes.c_ulonglong(0))
     finally:
         if graph.value:
-            driver()["cuGraphDestroy"](graph)
+            end("cuGraphDestroy", graph)
     return Graph(made)
 
 
@@ -84,4 +84,4 @@ def follow(later: int, earlier: int) -> None:
         call("cuEventRecord", event, ctypes.c_void_p(earlier))
         call("cuStreamWaitEvent", ctypes.c_void_p(later), event, ctypes.c_uint(0))
     finally:
-        driver()["cuEventDestroy_v2"](event)
+        end("cuEventDestroy_v2", event)

@@ -13,11 +13,13 @@ from typing import Any
 
 import pycuda.driver as cuda
 
-from dlink.trt_runtime.cuda import call, driver, number
+from dlink.trt_runtime.cuda import call
 
 
 def device() -> ctypes.c_int:
-    return ctypes.c_int(number(driver(), "cuDeviceGet", ctypes.c_int(0)))
+    found = ctypes.c_int()
+    call("cuDeviceGet", ctypes.byref(found), ctypes.c_int(0))
+    return found
 
 
 def retain() -> ctypes.c_void_p:
