@@ -7,6 +7,7 @@ memory do what tests/test_pycuda.py sees the real ones do.
 """
 
 import ctypes
+import enum
 import gc
 import threading
 import types
@@ -92,6 +93,17 @@ def find(address, size):
     raise LogicError(f"an illegal memory access: {size} bytes at {address}")
 
 
+def of_type(value, *types):
+    """pycuda's C++ takes no number of NumPy's for an int, and no int for anything else."""
+    if type(value) not in types:
+        raise TypeError(f"Python argument types did not match C++ signature: {type(value).__name__}")
+
+
+def address_of(memory):
+    of_type(memory, int, Allocation)
+    return int(memory)
+
+
 class Device:
     def __init__(self, index):
         assert index == 0
@@ -102,10 +114,11 @@ class Device:
 
     def get_attribute(self, attribute):
         called("attribute")
+        of_type(attribute, device_attribute)
         return int(STATE.integrated) if attribute == device_attribute.INTEGRATED else 0
 
 
-class device_attribute:  # noqa: N801
+class device_attribute(enum.Enum):  # noqa: N801
     INTEGRATED = 18
 
 
@@ -164,9 +177,12 @@ class Dependent:
 
     def __init__(self):
         self.context = uppermost()
-        assert self.context, "no currently active context?"
+        if not self.context:
+            raise LogicError("explicit_context_dependent failed: invalid device context - no currently active context?")
 
-    def leave(self, what):
+    def leave(self, what, address):
+        if address not in MEMORY and what != "stream":
+            raise LogicError(f"{what}::free failed: invalid resource handle")
         other_thread = self.context.thread != threading.get_ident()
         if spoil() or (uppermost() is not self.context and (other_thread or not self.context.live)):
             LEAKS.append(what)
@@ -183,12 +199,12 @@ class Allocation(Dependent):
         return self.address
 
     def free(self):
-        self.leave("memory")
+        self.leave("memory", self.address)
         del MEMORY[self.address]
         USERS.pop(self.address, None)
 
     def __del__(self):
-        if self.address in MEMORY:
+        if getattr(self, "address", None) in MEMORY:
             self.free()
 
 
@@ -211,11 +227,11 @@ class Pinned(Dependent):
         return self.memory.ctypes.data
 
     def free(self):
-        self.leave("pinned")
+        self.leave("pinned", self.memory.ctypes.data)
         del MEMORY[self.memory.ctypes.data]
 
     def __del__(self):
-        if self.memory.ctypes.data in MEMORY:
+        if hasattr(self, "memory") and self.memory.ctypes.data in MEMORY:
             self.free()
 
 
@@ -266,12 +282,15 @@ class Stream(Dependent):
     def synchronize(self):
         called("synchronize")
         queue = HELD["stream"][self.handle]
-        assert queue.captured is None, "a stream that is captured can't be waited for"
+        if queue.captured is not None:
+            queue.spoiled = True
+            raise Refused(UNSAFE)
         queue.run()
+        return self
 
     def __del__(self):
         if hasattr(self, "handle"):
-            self.leave("stream")
+            self.leave("stream", self.handle)
             HELD["stream"].pop(self.handle, None)
 
 
@@ -296,17 +315,20 @@ def put(stream, work):
 
 
 class Event:
-    def __init__(self):
+    def __init__(self, flags=0):
         called("event")
 
-    def record(self, stream):
+    def record(self, stream=None):
         called("record")
-        self.queue, self.mark = queue_of(stream.handle), Mark()
-        put(stream.handle, self.mark)
+        handle = stream.handle if stream else 0
+        self.queue, self.mark = queue_of(handle), Mark()
+        put(handle, self.mark)
+        return self
 
     def synchronize(self):
         called("synchronize")
         self.queue.run(until=self.mark)
+        return self
 
     def time_till(self, other):
         return 2.0
@@ -319,6 +341,9 @@ def mem_get_info():
 
 def mem_alloc(size):
     called("alloc")
+    of_type(size, int)
+    if not size:
+        raise LogicError("cuMemAlloc failed: invalid argument")
     if spoil():
         raise Refused(UNSAFE)
     return Allocation(size)
@@ -335,32 +360,41 @@ def memcpy_htod_async(dest, src, stream=None):
     called("upload")
     assert src.flags.c_contiguous
     find(src.ctypes.data, src.nbytes)  # page-locked, or it would not be asynchronous
-    put(stream.handle, lambda: np.copyto(find(int(dest), src.nbytes), find(src.ctypes.data, src.nbytes)))
+    to = address_of(dest)
+    put(stream.handle, lambda: np.copyto(find(to, src.nbytes), find(src.ctypes.data, src.nbytes)))
 
 
 def memcpy_dtoh_async(dest, src, stream=None):
     called("download")
     address, size = dest.ctypes.data, dest.nbytes
     find(address, size)
-    put(stream.handle, lambda: np.copyto(find(address, size), find(int(src), size)))
+    source = address_of(src)
+    put(stream.handle, lambda: np.copyto(find(address, size), find(source, size)))
 
 
 def memcpy_dtod_async(dest, src, size, stream=None):
     called("copy")
-    put(stream.handle, lambda: np.copyto(find(int(dest), size), find(int(src), size)))
+    of_type(size, int)
+    to, source = address_of(dest), address_of(src)
+    put(stream.handle, lambda: np.copyto(find(to, size), find(source, size)))
 
 
 def memset_d32_async(dest, data, count, stream=None):
     called("fill")
-    put(stream.handle, lambda: find(int(dest), 4 * count).view(np.uint32).fill(data))
+    to = address_of(dest)
+    of_type(data, int)
+    of_type(count, int)
+    if data < 0:
+        raise OverflowError("can't convert negative value to unsigned int")
+    put(stream.handle, lambda: find(to, 4 * count).view(np.uint32).fill(data))
 
 
 class Memcpy2D:
     def set_src_device(self, address):
-        self.src = address
+        self.src = address_of(address)
 
     def set_dst_device(self, address):
-        self.dst = address
+        self.dst = address_of(address)
 
     def __call__(self, stream):
         called("rectangle")
