@@ -8,7 +8,7 @@ import pytest
 from dlink.trt_runtime import BadInput, BadPlan, Mismatch, NoEngine, Untrusted, open_model
 from dlink.trt_runtime.cuda import Gpu, Gpus
 from dlink.trt_runtime.manifest import RunsOn, manifest_of
-from dlink.trt_runtime.plan import Here, fit, look_here, made_by, read_plan
+from dlink.trt_runtime.plan import Here, fit, installed, look_here, made_by, read_plan
 from tests.models import write_pointwise
 from tests.plans import COMMAND, HERE, MANIFEST, ORIN, PLAN, checked, write
 
@@ -192,3 +192,29 @@ def test_no_changed_plan_is_ever_handed_on(tmp_path):
 def test_built_without_a_gpu_no_driver_is_too_old(tmp_path):
     manifest = replace(MANIFEST, built=replace(BUILT, cuda="", driver="", gpu="", capability=""))
     assert fit(tmp_path / "roads.plan", manifest, HERE) == ORIN
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("tensorrt-rtx", "tensorrt_rtx"),
+        ("tensorrt-rtx", "tensorrt_rtx_cu13"),
+        ("tensorrt-rtx", "tensorrt_rtx_cu13_bindings"),
+        ("tensorrt-rtx", "tensorrt_rtx_cu12_bindings"),
+        ("tensorrt", "tensorrt"),
+        ("tensorrt", "tensorrt_bindings"),
+        ("tensorrt", "tensorrt_cu11"),
+        ("tensorrt", "tensorrt_cu12_bindings"),
+    ],
+)
+def test_a_tensorrt_is_found_by_whichever_of_its_packages_is_there(target, name, tmp_path, monkeypatch):
+    home = tmp_path / f"{name}-1.7.1.dist-info"
+    home.mkdir()
+    (home / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.7.1\n")
+    (tmp_path / "tensorrt_lean-8.6.1.dist-info").mkdir()  # which runs plans and is imported by another name
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    assert installed(target) == "1.7.1"
+    assert [t for t in ("tensorrt", "tensorrt-rtx") if installed(t)] == [target]
+    from dlink.trt_runtime.extras import BY_NAME
+
+    assert name.replace("_", "-") in BY_NAME["TensorRT-RTX" if "rtx" in target else "TensorRT"].distributions

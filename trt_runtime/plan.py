@@ -19,16 +19,14 @@ from dlink.trt_runtime.manifest import TARGETS, Manifest, RunsOn, capability_of,
 TAGS = {b"ftrt": "tensorrt", b"ptrt": "tensorrt", b"vtrt": "tensorrt-rtx"}  # a plan's first four bytes
 VERSION_AT = 24  # where the four numbers of TensorRT's version stand (trtexec --getPlanVersionOnly reads them there)
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-DISTRIBUTIONS = {  # any of these
-    "tensorrt": (
-        "tensorrt",
-        "tensorrt-cu13",
-        "tensorrt-cu12",
-        "tensorrt-cu13-bindings",
-        "tensorrt-cu12-bindings",
-        "tensorrt-bindings",
-    ),
-    "tensorrt-rtx": ("tensorrt-rtx",),
+# What pip may have installed a TensorRT as, any of these: `tensorrt` is also what a Jetson's python3-libnvinfer says it
+# is. The others stand behind a package that may not be there itself: in a folder of wheels, or beside an image's own.
+DISTRIBUTIONS = {
+    target: tuple(f"{name}{cuda}{part}" for part in ("", "-bindings") for cuda in ("", *cudas))
+    for target, name, cudas in (
+        ("tensorrt", "tensorrt", ("-cu13", "-cu12", "-cu11")),
+        ("tensorrt-rtx", "tensorrt-rtx", ("-cu13", "-cu12")),
+    )
 }
 
 
