@@ -18,6 +18,7 @@ from dlink.engine.versions import (
     config_for,
     constrain,
     find_compiler,
+    finish,
     graph_for,
     refuse_graph,
     refuse_options,
@@ -151,7 +152,7 @@ def compile(
 
 
 def run(compiler: Compiler, graph: Graph, options: Options, timing_cache: Path | None, monitor: Any) -> bytes:
-    from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxBytes
+    from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxBytes, PostprocessConfig
     from polygraphy.exception import PolygraphyException
 
     cache = str(timing_cache) if timing_cache else None
@@ -160,7 +161,7 @@ def run(compiler: Compiler, graph: Graph, options: Options, timing_cache: Path |
         try:
             source = NetworkFromOnnxBytes(graph_for(compiler, graph), strongly_typed=compiler.typed)()
             constrain(compiler, graph, source[1])
-            config = config_for(compiler, options, graph, monitor, known)
+            config = PostprocessConfig(config_for(compiler, options, graph, monitor, known), finish(compiler))
             return bytes(EngineBytesFromNetwork(source, config, save_timing_cache=cache)())
         except PolygraphyException as e:
             why = said[0] if said else str(e).splitlines()[0]

@@ -5,7 +5,7 @@ tests/tensorrt_api.json records those, and tests/test_versions.py holds this cod
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -57,6 +57,11 @@ class Compiler:
     def typed(self) -> bool:
         """Whether the graph's types are what is computed in. 8.x takes them for hints, and 11 knows nothing else."""
         return self.rtx or self.number >= (10,)
+
+    @property
+    def shares_profiles(self) -> bool:
+        """Whether contexts share an optimisation profile where that is asked for: from 9 on they always do."""
+        return not self.rtx and (8, 6) <= self.number < (9,)
 
     @property
     def reports_progress(self) -> bool:
@@ -228,6 +233,20 @@ def config_for(compiler: Compiler, options: Options, graph: Graph, monitor: Any,
 
     pairs = [numbers(capability) for capability in options.compute_capability]
     return CreateConfigRTX(compute_capabilities=pairs or None, **arguments)
+
+
+def finish(compiler: Compiler) -> Callable[[Any, Any, Any], None]:
+    """What is set in the configuration itself, for Polygraphy's PostprocessConfig.
+
+    Its own preview_features would turn off what they don't name, whatever TensorRT's defaults are.
+    """
+    trt = compiler.trt
+
+    def work(builder: Any, network: Any, config: Any) -> None:
+        if compiler.shares_profiles:  # each of our slots and CUDA graphs has a context
+            config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
+
+    return work
 
 
 def runs_on(compiler: Compiler, options: Options) -> RunsOn:

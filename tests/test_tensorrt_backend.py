@@ -74,7 +74,45 @@ def test_every_version_has_what_the_backend_asks_for(machine, version):
         for _ in range(3):
             np.testing.assert_allclose(model.probabilities(tiles()[0]), expected(there, tiles())[0], atol=1e-6)
     assert fake_pycuda.nothing_is_held()
-    assert ("cuGraphLaunch" in LOG) == (version != "rtx")
+    assert ("cuGraphLaunch" in LOG) == (version not in ("rtx", "8.5.2.2"))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_there_are_as_many_contexts_as_the_version_has_for_a_plan(machine, version, caplog):
+    """8.5 has one a profile, so one slot and no graphs; 8.6 shares it where each but the first is told to take it."""
+    there = machine(version)
+    with caplog.at_level(logging.INFO), open_model(there.plan, slots=2) as model:
+        for seed in range(4):
+            runs = [model.backend.start(tiles(seed=seed + i)) for i in range(2)]
+            for i, run in enumerate(runs):
+                np.testing.assert_allclose(run(), expected(there, tiles(seed=seed + i)), atol=1e-6)
+        slots = model.backend.slots
+        assert model.backend.layer_times(2) == {"/first/Conv + /Relu": 0.25}
+        assert model.backend.memory.slots == slots
+    one = version.startswith("8.5")
+    assert slots == (1 if one else 2)
+    assert ("one slot and no CUDA graphs: TensorRT 8.5.2.2 has one context a plan" in caplog.text) == one
+    assert LOG.count("context") == {"8.5.2.2": 1, "rtx": 3}.get(version, 5)  # slots', graphs', one for layers' times
+
+
+def test_a_plan_whose_profile_is_not_shared_opens_in_one_slot_alone(machine):
+    """As 8.6 builds it where nobody asks for more."""
+    there = machine("8.6.1")
+    data = there.data[:28] + b"\0" + there.data[29:]
+    path = write(there.plan.parent, data, **there.manifest)
+    with pytest.raises(GpuFailed, match="TensorRT does not let a second context have the plan's optimisation profile"):
+        open_model(path)
+    assert fake_pycuda.nothing_is_held()
+    open_model(path, slots=1).close()
+
+
+def test_more_views_than_the_plan_was_built_for_are_an_error(machine):
+    there = machine(options=Options(max_tiles=1, views=1))
+    path = write(there.plan.parent, there.data, **{**there.manifest, "options": Options(max_tiles=2)})
+    with open_model(path) as model:
+        with pytest.raises(GpuFailed, match="TensorRT does not take 8 views at once; its messages are above"):
+            model.mask(tiles()[0])
+    assert fake_pycuda.nothing_is_held()
 
 
 def test_tensorrt_rtx_is_told_to_capture_for_itself(machine):

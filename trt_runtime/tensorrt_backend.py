@@ -109,7 +109,10 @@ class PlanBackend:
             said = f"its weights take {mb(len(plan))}, {mb(free)} free"
             raise NoEngine(f"{self.path}: not enough memory on the GPU: {said}")
         self.loaded = Engine(self.path, plan, self.manifest)
-        self.captures = self.loaded.captures
+        self.captures = self.loaded.captures and self.loaded.several
+        if not self.loaded.several:
+            self.slots = 1
+            log.info("%s: one slot and no CUDA graphs: %s has one context a plan", self.path, self.manifest.title)
         batch, area = self.max_tiles, self.spec.tile**2
         self.memory = Memory(
             plan=len(plan),
@@ -279,12 +282,14 @@ class PlanBackend:
                 found[layer_name].append(ms)
 
         with self.lock, self.free_slot() as slot:
-            context = slot.new_context()
+            context = slot.new_context() if self.loaded.several else slot.context
             for run in range(runs + 1):
                 if run == 1:  # the first is slower
                     context.made.profiler = profiler = Profiler()
                 context.run(self.max_tiles, slot.stream.handle)
                 slot.stream.synchronize()
+            if not self.loaded.several:
+                context.made.profiler = None
             del profiler
         return {name: median(times) for name, times in found.items()}
 

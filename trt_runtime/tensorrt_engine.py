@@ -9,7 +9,7 @@ import numpy as np
 from dlink.trt_runtime.errors import BadPlan, GpuFailed, Mismatch
 from dlink.trt_runtime.files import file_sha256
 from dlink.trt_runtime.manifest import TARGETS, Manifest
-from dlink.trt_runtime.plan import MODULES, mend, same_version
+from dlink.trt_runtime.plan import MODULES, mend, numbers, same_version
 
 
 class Engine:
@@ -22,6 +22,9 @@ class Engine:
             here = f"{TARGETS[target]} {trt.__version__}"
             raise Mismatch(f"{path}: a plan of {manifest.title}, here is {here}; {mend(path, manifest)}")
         self.captures = target == "tensorrt"  # TensorRT-RTX makes graphs of its own, see `context`
+        # Whether there may be more than one context: each holds the plan's one optimisation profile, which contexts can
+        # share since 8.6 (PROFILE_SHARING_0806, which dlink-build asks for there; from 9 on it is the rule).
+        self.several = not self.captures or numbers(trt.__version__) >= (8, 6)
         self.logger = trt.Logger(trt.Logger.ERROR)
         self.runtime = trt.Runtime(self.logger)  # engine_host_code_allowed is False and stays so
         self.model = self.runtime.deserialize_cuda_engine(plan)
@@ -39,13 +42,13 @@ class Engine:
         new, old = "device_memory_size_v2", "device_memory_size"  # since 10.1, and to 10.x
         return int(getattr(self.model, new if hasattr(self.model, new) else old))
 
-    def context(self, memory: int, source: int, result: int) -> "Context | None":
+    def context(self, memory: int, source: int, result: int, stream: int) -> "Context | None":
         """An execution context on the caller's memory: for activations, what the network reads, what it gives.
 
-        None where there is no memory left for the rest of it.
+        It is made ready on the stream that it will run on. None where there is no memory left for the rest of it.
         """
         made = self.make_context(memory)
-        return None if made is None else Context(self, made, source, result)
+        return None if made is None else Context(self, made, source, result, stream)
 
     def make_context(self, memory: int) -> Any:
         trt, model = self.trt, self.model
@@ -81,8 +84,12 @@ class Engine:
 class Context:
     """An execution context, and the batch that it was told last. Every answer of TensorRT's is looked at."""
 
-    def __init__(self, engine: Engine, made: Any, source: int, result: int) -> None:
+    def __init__(self, engine: Engine, made: Any, source: int, result: int, stream: int) -> None:
         self.engine, self.made, self.batch = engine, made, 0
+        if made.active_optimization_profile != 0:
+            # 8.x gives the profile to the first context alone (getOptimizationProfile in NvInferRuntime.h).
+            taken = made.set_optimization_profile_async(0, stream)
+            self.must(taken, "does not let a second context have the plan's optimisation profile")
         for name, address in ((engine.input, source), (engine.output, result)):
             self.must(made.set_tensor_address(name, address), f"does not take an address for {name}")
 
