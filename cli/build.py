@@ -33,7 +33,14 @@ COLUMNS = ("layer", "type", "precision", "time")
 @click.option("--workspace", type=AT_LEAST_1, metavar="MIB", help="GPU memory for TensorRT's own use.  [default: all]")
 @click.option("--optimization-level", type=click.IntRange(0, 5), help="0 builds fast, 5 looks longest.  [default: 3]")
 @click.option("--timing-cache", type=OUT_PATH, help="TensorRT's measurements: reuse this file, and add what is new.")
-@click.option("--compute-capability", metavar="8.6,8.9", help="GPUs to build for (tensorrt-rtx).  [default: Ampere on]")
+@click.option(
+    "--compute-capability",
+    metavar="8.6,8.9",
+    help="GPUs to build for (tensorrt-rtx), or current: the one here.  [default: Ampere on]",
+)
+@click.option(
+    "--unlisted-gpu", is_flag=True, help="Also for GPUs that tensorrt-rtx does not list, where it takes them."
+)
 @click.option("--version-compatible", is_flag=True, help="Also for newer TensorRT of this major version.")
 @click.option("--hardware-compatible", is_flag=True, help="Also for other GPUs, Ampere and newer (tensorrt).")
 @click.option("--strip-weights", is_flag=True, help="Leave the weights in the ONNX file, which must stay beside.")
@@ -45,8 +52,8 @@ COLUMNS = ("layer", "type", "precision", "time")
 def build(
     source: Path, out: Path | None, target: str | None, max_tiles: int, views: str | None, workspace: int | None,
     optimization_level: int | None, timing_cache: Path | None, compute_capability: str | None,
-    version_compatible: bool, hardware_compatible: bool, strip_weights: bool, refit: bool, rebuild: bool,
-    explain: bool, triton: Path | None, as_json: bool,
+    unlisted_gpu: bool, version_compatible: bool, hardware_compatible: bool, strip_weights: bool, refit: bool,
+    rebuild: bool, explain: bool, triton: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Build SOURCE, an ONNX file of dlink-export or dlink-calibrate, into a TensorRT plan.
 
@@ -85,6 +92,7 @@ def build(
         workspace=workspace,
         optimization_level=optimization_level,
         compute_capability=tuple(capabilities(compute_capability)),
+        unlisted_gpu=unlisted_gpu,
         version_compatible=version_compatible,
         hardware_compatible=hardware_compatible,
         strip_weights=strip_weights,
@@ -134,6 +142,8 @@ def capabilities(text: str | None) -> list[str]:
     from dlink.trt_runtime.manifest import capability_of
 
     found = [part.strip() for part in text.split(",")] if text else []
+    if found == ["current"]:
+        return found
     try:
         for part in found:
             capability_of(part)
@@ -160,8 +170,7 @@ def describe(plan: Path, manifest: "Manifest") -> str:
     """What a plan is, in two or three lines."""
     from dlink.trt_runtime.precision import say
 
-    on = manifest.runs_on
-    where = ", ".join(on.capabilities) + (" and newer" if on.newer_gpus else "")
+    where = manifest.runs_on.words()
     how = "as its layers report" if manifest.precision.proven_by == "inspector" else "as its graph is typed"
     return (
         f"{plan}: {manifest.title}, up to {manifest.options.batch} views of {manifest.spec.tile} px at once, "
@@ -187,7 +196,7 @@ def look_at(plan: Path, explain: bool, triton: Path | None, as_json: bool) -> No
         from dlink.engine.versions import find_compiler
         from dlink.trt_runtime.tensorrt_backend import PlanBackend
 
-        layers = inspect(find_compiler(manifest.built.target), data)
+        layers = inspect(find_compiler(manifest.built.target), data, gpu)
         backend = PlanBackend(plan, data, manifest, gpu)
         try:
             times = backend.layer_times(RUNS)

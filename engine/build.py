@@ -60,7 +60,7 @@ def build(graph: Graph, out: Path, options: Options, timing_cache: Path | None, 
     seconds = time.monotonic() - begun
     gpus = look_for_gpus()
     gpu = gpus.found[0] if gpus.found else None
-    layers = inspect(compiler, data) if gpu and runs_here(where, gpu) else None
+    layers = inspect(compiler, data, gpu) if gpu and runs_here(where, gpu) else None
     manifest = Manifest(
         spec=graph.spec,
         plan=FileMark(name=out.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)),
@@ -161,7 +161,7 @@ def run(compiler: Compiler, graph: Graph, options: Options, timing_cache: Path |
         try:
             source = NetworkFromOnnxBytes(graph_for(compiler, graph), strongly_typed=compiler.typed)()
             constrain(compiler, graph, source[1])
-            config = PostprocessConfig(config_for(compiler, options, graph, monitor, known), finish(compiler))
+            config = PostprocessConfig(config_for(compiler, options, graph, monitor, known), finish(compiler, options))
             return bytes(EngineBytesFromNetwork(source, config, save_timing_cache=cache)())
         except PolygraphyException as e:
             why = said[0] if said else str(e).splitlines()[0]

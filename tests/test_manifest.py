@@ -35,6 +35,9 @@ def test_the_command_builds_the_same_again(tmp_path):
     assert MANIFEST.command(tmp_path / "roads.plan") == COMMAND.format(folder=tmp_path)
     options = Options(target="tensorrt-rtx", compute_capability=("8.6", "8.9"), views=1, refit=True)
     assert options.words() == ["--target", "tensorrt-rtx", "--views", "1", "--compute-capability", "8.6,8.9", "--refit"]
+    options = Options(target="tensorrt-rtx", compute_capability=("current",), unlisted_gpu=True)
+    said = ["--target", "tensorrt-rtx", "--compute-capability", "current", "--unlisted-gpu"]
+    assert options.words() == said
 
 
 def test_rewriting_a_manifest_drops_its_signature(tmp_path):

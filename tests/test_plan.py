@@ -92,16 +92,45 @@ def test_a_plan_runs_in_its_own_tensorrt_or_so_built_in_newer_ones(version, newe
         (("8.0",), True, "7.5", False),
         (("8.9",), True, "8.10", True),
         ((), True, "8.9", False),
+        (("8.0", "8.9", "12.1"), True, "9.0", False),
+        (("8.0", "8.9", "12.1"), "unlisted", "9.0", True),
+        (("8.0", "8.9", "12.1"), "unlisted", "8.7", True),
+        (("8.0", "8.9", "12.1"), "unlisted", "11.0", True),
+        (("8.0", "8.9", "12.1"), "unlisted", "12.2", True),
+        (("8.0", "8.9", "12.1"), "unlisted", "7.5", False),
+        ((), "unlisted", "9.0", False),
     ],
 )
 def test_a_plan_runs_on_the_gpus_it_was_built_for(capabilities, newer, here, fits, tmp_path):
-    manifest = replace(MANIFEST, runs_on=RunsOn(capabilities=capabilities, newer_gpus=newer))
+    where = RunsOn(capabilities=capabilities, newer_gpus=bool(newer), unlisted_gpus=newer == "unlisted")
+    manifest = replace(MANIFEST, runs_on=where)
     gpus = Gpus("12.6", (Gpu("Another", here, 8 << 30),))
     if fits:
         assert fit(tmp_path / "roads.plan", manifest, Here(gpus, HERE.versions)).capability == here
         return
     with pytest.raises(Mismatch, match=rf"for GPUs of compute capability .*\(built on Orin\), here is Another.*{here}"):
         fit(tmp_path / "roads.plan", manifest, Here(gpus, HERE.versions))
+
+
+@pytest.mark.parametrize(("capability", "may"), [("9.0", True), ("8.7", True), ("11.0", True), ("7.5", False)])
+def test_a_gpu_that_tensorrt_rtx_does_not_list_is_refused_with_the_option_that_tries_it(capability, may, tmp_path):
+    gpu = Gpu("NVIDIA H200", capability, 141 << 30)
+    manifest = replace(
+        MANIFEST,
+        built=replace(BUILT, target="tensorrt-rtx", version="1.7.1.116", cuda="", gpu=""),
+        runs_on=RunsOn(capabilities=("8.0", "8.6", "8.9", "12.0", "12.1"), newer_gpus=True),
+        options=replace(MANIFEST.options, target="tensorrt-rtx", workspace=None),
+    )
+    here = Here(Gpus("13.0", (gpu,)), {"tensorrt-rtx": "1.7.1.116"})
+    with pytest.raises(Mismatch) as e:
+        fit(tmp_path / "roads.plan", manifest, here)
+    assert "for GPUs of compute capability 8.0, 8.6, 8.9, 12.0, 12.1 and newer, here is NVIDIA H200" in str(e.value)
+    assert ("without listing it: dlink-build" in str(e.value)) == may
+    line = "--target tensorrt-rtx --max-tiles 2" + (" --unlisted-gpu" if may else "")
+    assert str(e.value).endswith(line)
+    allowed = replace(manifest, runs_on=replace(manifest.runs_on, unlisted_gpus=True))
+    if may:
+        assert fit(tmp_path / "roads.plan", allowed, here) == gpu
 
 
 def test_an_older_driver_is_named(tmp_path):

@@ -109,9 +109,9 @@ def test_a_plan_whose_profile_is_not_shared_opens_in_one_slot_alone(machine):
 def test_more_views_than_the_plan_was_built_for_are_an_error(machine):
     there = machine(options=Options(max_tiles=1, views=1))
     path = write(there.plan.parent, there.data, **{**there.manifest, "options": Options(max_tiles=2)})
-    with open_model(path) as model:
-        with pytest.raises(GpuFailed, match="TensorRT does not take 8 views at once; its messages are above"):
-            model.mask(tiles()[0])
+    said = "TensorRT does not take 8 views at once; its messages are above"
+    with open_model(path) as model, pytest.raises(GpuFailed, match=said):
+        model.mask(tiles()[0])
     assert fake_pycuda.nothing_is_held()
 
 
@@ -121,6 +121,27 @@ def test_tensorrt_rtx_is_told_to_capture_for_itself(machine):
         model.probabilities(tiles()[0])
     strategy = there.trt.asked["config"].cuda_graph_strategy
     assert strategy == there.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+
+
+def test_tensorrt_rtx_is_asked_what_it_says_of_a_plan_on_this_gpu(machine, caplog):
+    there = machine("rtx")
+    there.trt.validity = "INVALID", ("UNSUPPORTED_CC", "OLD_CUDA_DRIVER")
+    said = r"TensorRT-RTX 1.7.1 says that it does not run here: UNSUPPORTED_CC, OLD_CUDA_DRIVER; build it here: dlink-"
+    with pytest.raises(Mismatch, match=said):
+        open_model(there.plan)
+    assert there.trt.asked["loaded"] == []
+    there.trt.validity = "INVALID", ()
+    with pytest.raises(Mismatch, match="does not run here: it gives no reason, its messages are above; build it here"):
+        open_model(there.plan)
+    there.trt.validity = "SUBOPTIMAL", ("UNSUPPORTED_CC",)
+    with caplog.at_level(logging.WARNING), open_model(there.plan) as model:
+        assert model.backend.engine == "TensorRT-RTX 1.7.1, fp16 99 %, fp32, Orin, suboptimal on this GPU"
+        np.testing.assert_allclose(model.probabilities(tiles()[0]), expected(there, tiles())[0], atol=1e-6)
+    assert "TensorRT-RTX 1.7.1 says that it is suboptimal on this GPU: UNSUPPORTED_CC" in caplog.text
+    there.trt.validity = "VALID", ()
+    with open_model(there.plan) as model:
+        assert model.backend.engine == "TensorRT-RTX 1.7.1, fp16 99 %, fp32, Orin"
+    assert fake_pycuda.nothing_is_held()
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 8])

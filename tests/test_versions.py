@@ -124,9 +124,9 @@ def test_every_option_of_a_version_is_one_of_its_names(version, files, tmp_path)
     assert said["set"]["memory"] == str(("WORKSPACE", 512 << 20))
     assert said["set"].get("IBuilderConfig.builder_optimization_level") == ("5" if version != OLDEST else None)
     assert said["profile"][3][0] == 16
-    where = {"capabilities": ["8.0"], "newer_gpus": True, "newer_versions": True}
+    where = {"capabilities": ["8.0"], "newer_gpus": True, "newer_versions": True, "unlisted_gpus": False}
     if version == OLDEST:
-        where = {"capabilities": ["8.7"], "newer_gpus": False, "newer_versions": False}
+        where |= {"capabilities": ["8.7"], "newer_gpus": False, "newer_versions": False}
     assert said["manifest"]["runs_on"] == where
     assert (tmp_path / "timing").read_bytes() == b"measured"
     assert said["manifest"]["options"]["strip_weights"] == ("STRIP_PLAN" in said["flags"]) == (version in NEW)
@@ -139,6 +139,8 @@ def test_an_option_of_a_later_version_is_refused_by_name(files, tmp_path):
     assert said["words"] == "--optimization-level: came with TensorRT 8.6, here is 8.5.2.2"
     said = told("10.3.0", files["fp16"], tmp_path, compute_capability=["8.6"])
     assert "--compute-capability: TensorRT builds for the GPU at hand" in said["words"]
+    said = told("10.3.0", files["fp16"], tmp_path, unlisted_gpu=True)
+    assert said["words"] == "--unlisted-gpu: is for TensorRT-RTX; TensorRT builds for the GPU at hand"
 
 
 def test_a_plan_runs_on_the_gpu_it_was_built_on(files, tmp_path):

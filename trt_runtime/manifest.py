@@ -49,6 +49,12 @@ class RunsOn:
     capabilities: tuple[str, ...]  # compute capabilities, "8.6"
     newer_gpus: bool = False  # than the highest of them as well
     newer_versions: bool = False  # of TensorRT, within the same major version
+    unlisted_gpus: bool = False  # no older than the lowest of them, where TensorRT-RTX itself takes the plan
+
+    def words(self) -> str:
+        """Of the GPUs, "8.0, 8.6 and newer"."""
+        said = ", ".join(self.capabilities) + (" and newer" if self.newer_gpus else "")
+        return f"{said}, and those between where TensorRT-RTX takes it" if self.unlisted_gpus else said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +66,8 @@ class Options:
     views: int = 8
     workspace: int | None = None  # MiB
     optimization_level: int | None = None
-    compute_capability: tuple[str, ...] = ()
+    compute_capability: tuple[str, ...] = ()  # or "current" alone: the GPU at hand
+    unlisted_gpu: bool = False
     version_compatible: bool = False
     hardware_compatible: bool = False
     refit: bool = False

@@ -109,6 +109,8 @@ class PlanBackend:
             said = f"its weights take {mb(len(plan))}, {mb(free)} free"
             raise NoEngine(f"{self.path}: not enough memory on the GPU: {said}")
         self.loaded = Engine(self.path, plan, self.manifest)
+        if self.loaded.remark:
+            self.engine += f", {self.loaded.remark}"
         self.captures = self.loaded.captures and self.loaded.several
         if not self.loaded.several:
             self.slots = 1

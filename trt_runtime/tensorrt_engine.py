@@ -1,5 +1,6 @@
 """A plan loaded by TensorRT, of whichever version: its ends, its contexts, its weights. Needs CUDA's context."""
 
+import logging
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from dlink.trt_runtime.errors import BadPlan, GpuFailed, Mismatch
 from dlink.trt_runtime.files import file_sha256
 from dlink.trt_runtime.manifest import TARGETS, Manifest
 from dlink.trt_runtime.plan import MODULES, mend, numbers, same_version
+
+VALID, SUBOPTIMAL, INVALID = "VALID", "SUBOPTIMAL", "INVALID"  # EngineValidity's names
+log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -27,6 +31,9 @@ class Engine:
         self.several = not self.captures or numbers(trt.__version__) >= (8, 6)
         self.logger = trt.Logger(trt.Logger.ERROR)
         self.runtime = trt.Runtime(self.logger)  # engine_host_code_allowed is False and stays so
+        self.remark = ""  # about the plan on this GPU, for reports
+        if not self.captures:
+            self.ask(plan)
         self.model = self.runtime.deserialize_cuda_engine(plan)
         if self.model is None:
             raise Mismatch(
@@ -35,6 +42,16 @@ class Engine:
         self.input, self.output, *self.types = ends(trt, self.model, path, manifest)
         if manifest.options.strip_weights:
             self.refit()
+
+    def ask(self, plan: bytes) -> None:
+        """What TensorRT-RTX says of the plan on this GPU; Mismatch where it does not run here."""
+        path, manifest = self.path, self.manifest
+        answer, why = validity(self.trt, self.runtime, plan)
+        if answer == INVALID:
+            raise Mismatch(f"{path}: {manifest.title} says that it does not run here: {why}; {mend(path, manifest)}")
+        if answer == SUBOPTIMAL:
+            self.remark = "suboptimal on this GPU"
+            log.warning("%s: %s says that it is suboptimal on this GPU: %s", path, manifest.title, why)
 
     @property
     def activations(self) -> int:
@@ -105,6 +122,14 @@ class Context:
     def must(self, done: bool, fault: str) -> None:
         if not done:
             raise GpuFailed(f"{self.engine.path}: TensorRT {fault}; its messages are above")
+
+
+def validity(trt: Any, runtime: Any, plan: bytes) -> tuple[str, str]:
+    """What TensorRT-RTX says of a plan on the GPU at hand, one of EngineValidity's names, and why."""
+    answer, bits = runtime.get_engine_validity(plan)
+    members = trt.EngineInvalidityDiagnostics.__members__
+    reasons = [name for name, bit in members.items() if int(bits) & int(bit)]
+    return str(answer.name), ", ".join(reasons) or "it gives no reason, its messages are above"
 
 
 def ends(trt: Any, engine: Any, path: Path, manifest: Manifest) -> tuple[str, str, np.dtype[Any], np.dtype[Any]]:
