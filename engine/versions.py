@@ -250,6 +250,8 @@ def finish(compiler: Compiler, options: Options) -> Callable[[Any, Any, Any], No
         if compiler.shares_profiles:  # each of our slots and CUDA graphs has a context
             config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
         if compiler.rtx:
+            # Our contexts have their memory from us, and nothing may be allocated while a CUDA graph is captured.
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
             found = [config.get_compute_capability(i) for i in range(config.num_compute_capabilities)]
             if found != [getattr(trt.ComputeCapability, name_of(c)) for c in options.compute_capability]:
                 asked = ",".join(options.compute_capability)

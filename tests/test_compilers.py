@@ -116,6 +116,7 @@ def test_what_is_compiled_for_is_what_the_configuration_holds_at_the_end(asked, 
         how = versions.config_for(compiler, options, graph, None, None)
         config = PostprocessConfig(how, versions.finish(compiler, options))(builder, network)
         names = [config.get_compute_capability(i).name for i in range(config.num_compute_capabilities)]
+        assert config.get_flag(compiler.trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         assert names == {(): [], ("8.6", "12.0"): ["SM86", "SM120"], ("current",): ["CURRENT"]}[asked]
         if asked:
             with pytest.raises(NoEngine, match=f"does not take --compute-capability {','.join(asked)}"):

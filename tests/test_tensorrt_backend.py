@@ -6,6 +6,7 @@ are the real ones on the host, and nothing on a stream happens before someone wa
 
 import gc
 import importlib
+import json
 import logging
 import multiprocessing
 import sys
@@ -119,8 +120,106 @@ def test_tensorrt_rtx_is_told_to_capture_for_itself(machine):
     there = machine("rtx")
     with open_model(there.plan) as model:
         model.probabilities(tiles()[0])
-    strategy = there.trt.asked["config"].cuda_graph_strategy
-    assert strategy == there.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        assert model.backend.loaded.context_per_shape
+    set_to = there.trt.asked["set"]
+    assert set_to["IRuntimeConfig.cuda_graph_strategy"] == there.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    eager = there.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    assert set_to["IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy"] == eager
+
+
+def test_only_tensorrt_rtx_wants_a_context_for_each_shape(gpu):
+    with open_model(gpu.plan) as model:
+        assert not model.backend.loaded.context_per_shape
+    assert sorted(p.name for p in gpu.plan.parent.iterdir()) == ["roads.onnx", "roads.plan", "roads.plan.json"]
+
+
+def run_once(there, views=ALL, **how):
+    """The batches that kernels were compiled for."""
+    there.trt.asked["compiled"].clear()
+    with open_model(there.plan, **how) as model:
+        found = model.backend.probabilities(tiles(), views)
+        np.testing.assert_allclose(found, expected(there, tiles(), views), atol=1e-6)
+    return list(there.trt.asked["compiled"])
+
+
+def test_kernels_that_were_compiled_are_there_the_next_time(machine):
+    there = machine("rtx")
+    cache = there.plan.with_name("roads.plan.cache")
+    assert run_once(there) == [8]
+    line, data = cache.read_bytes().split(b"\n", 1)
+    assert (json.loads(line)["gpu"], data) == ("Orin, compute capability 8.7, 8.0 GiB", b"kernels\x08")
+    written = cache.stat().st_mtime_ns
+    assert run_once(there) == []
+    assert cache.stat().st_mtime_ns == written
+    assert run_once(there, (0,)) == [1]
+    assert run_once(there) + run_once(there, (0,)) == []
+    assert importlib.import_module("dlink.trt_runtime.tensorrt_backend").memory_needed(there.plan)
+    assert not list(there.plan.parent.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1] + b"\x07",
+        lambda data: data[:40],
+        lambda data: b"",
+        lambda data: data.replace(b"Orin", b"Xavi"),
+        lambda data: data.replace(b"1.7.1", b"1.7.0"),
+        lambda data: data.replace(b'"plan": "', b'"plan": "0'),
+    ],
+)
+def test_kernels_of_another_plan_gpu_or_version_or_damaged_ones_are_compiled_anew(machine, damage):
+    there = machine("rtx")
+    cache = there.plan.with_name("roads.plan.cache")
+    assert run_once(there) == [8]
+    sound = cache.read_bytes()
+    cache.write_bytes(damage(sound))
+    assert run_once(there) == [8]
+    assert cache.read_bytes() == sound
+
+
+def test_kernels_that_the_library_does_not_take_are_compiled_anew(machine, caplog):
+    from dlink.trt_runtime.kernel_cache import KernelCache
+    from dlink.trt_runtime.manifest import parse, read_bytes
+
+    there = machine("rtx")
+    KernelCache(there.plan, parse(read_bytes(there.plan), there.plan), HERE.gpus.found[0]).write(b"of another driver")
+    with caplog.at_level(logging.INFO):
+        assert run_once(there) == [8]
+    assert "TensorRT-RTX 1.7.1 does not take the kernels that were kept" in caplog.text
+    assert run_once(there) == []
+
+
+def test_where_a_signature_is_required_no_kernels_are_read_or_kept(machine, monkeypatch, tmp_path):
+    monkeypatch.setattr("dlink.trt_runtime.signing.verify", lambda path, said, keys: None)
+    there = machine("rtx")
+    cache = there.plan.with_name("roads.plan.cache")
+    assert run_once(there, keys=[tmp_path / "key"]) == [8]
+    assert not cache.exists()
+    assert run_once(there) == [8]
+    kept = cache.read_bytes()
+    assert run_once(there, keys=[tmp_path / "key"]) == [8]
+    assert cache.read_bytes() == kept
+
+
+def test_a_folder_that_can_not_be_written_keeps_no_kernels_and_is_no_error(machine, caplog):
+    there = machine("rtx")
+    there.plan.with_name("roads.plan.cache").mkdir()
+    with caplog.at_level(logging.INFO):
+        assert run_once(there) == [8]
+    assert "roads.plan.cache: kernels are not kept for the next time" in caplog.text
+    assert not [p for p in there.plan.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_a_model_whose_gpu_has_failed_keeps_no_kernels(machine):
+    there = machine("rtx")
+    backend = open_backend(there.plan)
+    STATE.fail["synchronize"] = fake_pycuda.LogicError("an illegal memory access was encountered")
+    with pytest.raises(GpuFailed):
+        backend.probabilities(tiles())
+    STATE.fail.clear()
+    backend.close()
+    assert not there.plan.with_name("roads.plan.cache").exists()
 
 
 def test_tensorrt_rtx_is_asked_what_it_says_of_a_plan_on_this_gpu(machine, caplog):

@@ -43,9 +43,11 @@ def open(path: Path, opening: Opening) -> Backend:
     """The plan as a Backend. TensorRT and pycuda are imported once everything else has been verified."""
     plan, manifest = read_plan(path, opening.keys, opening.require_verdict)
     gpu = fit(path, manifest)
+    from dlink.trt_runtime.kernel_cache import KernelCache
     from dlink.trt_runtime.tensorrt_backend import PlanBackend
 
-    return PlanBackend(path, plan, manifest, gpu, opening.slots)
+    kept = None if opening.keys else KernelCache(path, manifest, gpu)
+    return PlanBackend(path, plan, manifest, gpu, opening.slots, kept=kept)
 
 
 def mend(path: Path, manifest: Manifest) -> str:

@@ -24,6 +24,7 @@ from dlink.trt_runtime.cuda import DriverError, Gpu
 from dlink.trt_runtime.device_arrays import DeviceArray, copy, new_array, read_array
 from dlink.trt_runtime.errors import BadInput, Closed, GpuFailed, NoEngine, NoProbability
 from dlink.trt_runtime.graphs import follow
+from dlink.trt_runtime.kernel_cache import KernelCache
 from dlink.trt_runtime.life import CLOSED, ENGINES, check_process
 from dlink.trt_runtime.manifest import Manifest
 from dlink.trt_runtime.precision import say
@@ -72,9 +73,10 @@ class PlanBackend:
     """A plan that has been verified as a Backend; it holds memory of the GPU from its making to its `close`."""
 
     def __init__(
-        self, path: Path, plan: bytes, manifest: Manifest, gpu: Gpu, slots: int = 2, *, measure: bool = False
-    ) -> None:
-        self.path, self.manifest = path, manifest
+        self, path: Path, plan: bytes, manifest: Manifest, gpu: Gpu, slots: int = 2, *, measure: bool = False,
+        kept: KernelCache | None = None,
+    ) -> None:  # fmt: skip
+        self.path, self.manifest, self.kept = path, manifest, kept
         self.spec, self.max_tiles, self.slots = manifest.spec, manifest.options.batch, slots
         self.executed: Mapping[str, float] = dict(manifest.precision.shares)
         self.engine = f"{manifest.title}, {say(dict(self.executed))}, {gpu.name}"
@@ -108,7 +110,7 @@ class PlanBackend:
         if len(plan) > free:
             said = f"its weights take {mb(len(plan))}, {mb(free)} free"
             raise NoEngine(f"{self.path}: not enough memory on the GPU: {said}")
-        self.loaded = Engine(self.path, plan, self.manifest)
+        self.loaded = Engine(self.path, plan, self.manifest, self.kept)
         if self.loaded.remark:
             self.engine += f", {self.loaded.remark}"
         self.captures = self.loaded.captures and self.loaded.several
@@ -307,6 +309,8 @@ class PlanBackend:
             self.closed = True
             try:
                 with self.current():
+                    if "loaded" in vars(self) and not self.fault:
+                        self.loaded.keep()
                     for slot in self.at_work:
                         slot.close()
                     self.at_work.clear()

@@ -9,6 +9,7 @@ import numpy as np
 
 from dlink.trt_runtime.errors import BadPlan, GpuFailed, Mismatch
 from dlink.trt_runtime.files import file_sha256
+from dlink.trt_runtime.kernel_cache import KernelCache
 from dlink.trt_runtime.manifest import TARGETS, Manifest
 from dlink.trt_runtime.plan import MODULES, mend, numbers, same_version
 
@@ -19,13 +20,14 @@ log = logging.getLogger(__name__)
 class Engine:
     """What TensorRT makes of a plan's bytes, which have been verified."""
 
-    def __init__(self, path: Path, plan: bytes, manifest: Manifest) -> None:
+    def __init__(self, path: Path, plan: bytes, manifest: Manifest, kept: KernelCache | None = None) -> None:
         self.path, self.manifest, target = path, manifest, manifest.built.target
         self.trt = trt = import_module(MODULES[target])
         if not same_version(manifest, trt.__version__):
             here = f"{TARGETS[target]} {trt.__version__}"
             raise Mismatch(f"{path}: a plan of {manifest.title}, here is {here}; {mend(path, manifest)}")
-        self.captures = target == "tensorrt"  # TensorRT-RTX makes graphs of its own, see `context`
+        self.captures = target == "tensorrt"  # TensorRT-RTX makes graphs of its own, see `configure`
+        self.context_per_shape = not self.captures  # which it would make again where a context's shape changes
         # Whether there may be more than one context: each holds the plan's one optimisation profile, which contexts can
         # share since 8.6 (PROFILE_SHARING_0806, which dlink-build asks for there; from 9 on it is the rule).
         self.several = not self.captures or numbers(trt.__version__) >= (8, 6)
@@ -42,6 +44,10 @@ class Engine:
         self.input, self.output, *self.types = ends(trt, self.model, path, manifest)
         if manifest.options.strip_weights:
             self.refit()
+        self.compiled: Any = None  # TensorRT-RTX's kernels
+        self.kept, self.used = kept, False
+        if not self.captures:
+            self.config = self.configure()
 
     def ask(self, plan: bytes) -> None:
         """What TensorRT-RTX says of the plan on this GPU; Mismatch where it does not run here."""
@@ -69,11 +75,9 @@ class Engine:
 
     def make_context(self, memory: int) -> Any:
         trt, model = self.trt, self.model
-        if not self.captures:  # TensorRT-RTX compiles kernels while it runs, and captures when it has
-            config = model.create_runtime_config()
-            config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-            config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-            context = model.create_execution_context(config)
+        self.used = True
+        if not self.captures:
+            context = model.create_execution_context(self.config)
         elif hasattr(trt, "ExecutionContextAllocationStrategy"):
             context = model.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         else:
@@ -85,6 +89,34 @@ class Engine:
         else:
             context.device_memory = memory
         return context
+
+    def configure(self) -> Any:
+        """How TensorRT-RTX makes contexts: it compiles kernels while it runs, and captures graphs when it has.
+
+        Eagerly, since the other ways compile in the middle of a flight, or never.
+        """
+        trt = self.trt
+        config = self.model.create_runtime_config()
+        compiled = config and config.create_runtime_cache()
+        if config is None or compiled is None:
+            raise GpuFailed(f"{self.path}: {self.manifest.title} can't be configured; its messages are above")
+        config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        data = self.kept.read() if self.kept else b""
+        if data and not compiled.deserialize(data):
+            log.info("%s: %s does not take the kernels that were kept", self.path, self.manifest.title)
+        if config.set_runtime_cache(compiled):
+            self.compiled = compiled
+        else:
+            log.warning("%s: %s keeps no kernels; its messages are above", self.path, self.manifest.title)
+        return config
+
+    def keep(self) -> None:
+        """Write the kernels that were compiled beside the plan."""
+        if self.kept and self.used and self.compiled is not None:
+            data = self.compiled.serialize()
+            self.kept.write(b"" if data is None else bytes(data))
 
     def refit(self) -> None:
         """Give a plan without weights those of the ONNX file beside it."""
