@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dlink.engine.build import Result
     from dlink.engine.graph import Graph
     from dlink.engine.layers import Layer
-    from dlink.trt_runtime.manifest import Manifest
+    from dlink.trt_runtime.manifest import Ends, Manifest
 
 AT_LEAST_1 = click.IntRange(1)
 RUNS = 10  # that layers are timed in
@@ -106,7 +106,7 @@ def finish(result: "Result", out: Path, explain: bool, triton: Path | None, as_j
     """Say what was built, and lay it out where that is asked for."""
     tell(result, out, explain, as_json)
     if triton:
-        lay_out(triton, out, result.manifest.spec.tile, result.manifest.options.batch)
+        lay_out(triton, out, result.manifest.spec.tile, result.manifest.options.batch, result.manifest.ends)
 
 
 def refuse(source: Path, out: Path | None, is_plan: bool, rebuild: bool, looks: bool) -> None:
@@ -175,7 +175,8 @@ def describe(plan: Path, manifest: "Manifest") -> str:
     return (
         f"{plan}: {manifest.title}, up to {manifest.options.batch} views of {manifest.spec.tile} px at once, "
         f"{manifest.plan.bytes / 1e6:.1f} MB, built in {manifest.built.seconds:.0f} s\n"
-        f"computes in {say(dict(manifest.precision.shares))}, {how}; runs on compute capability {where}"
+        f"computes in {say(dict(manifest.precision.shares))}, {how}; runs on compute capability {where}; "
+        f"reads {manifest.ends.reads} and gives {manifest.ends.gives}"
     )
 
 
@@ -204,13 +205,14 @@ def look_at(plan: Path, explain: bool, triton: Path | None, as_json: bool) -> No
             backend.close()
         click.echo("\n".join(table(layers, times)))
     if triton:
-        lay_out(triton, plan, manifest.spec.tile, manifest.options.batch)
+        lay_out(triton, plan, manifest.spec.tile, manifest.options.batch, manifest.ends)
 
 
-def lay_out(folder: Path, model: Path, side: int, batch: int) -> None:
-    from dlink.engine.triton import write_repository
+def lay_out(folder: Path, model: Path, side: int, batch: int, ends: "Ends | None" = None) -> None:
+    from dlink.engine.triton import WIDE, write_repository
 
-    click.echo(f"{write_repository(folder, model, side, batch)}: for tritonserver --model-repository={folder}")
+    config = write_repository(folder, model, side, batch, ends or WIDE)
+    click.echo(f"{config}: for tritonserver --model-repository={folder}")
 
 
 def table(layers: "Sequence[Layer]", times: "Mapping[str, float]") -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from dlink.engine.ends import ends_of, with_half_input
 from dlink.engine.graph import Graph, read_graph
 from dlink.engine.layers import Layer, inspect, prove
 from dlink.engine.versions import (
@@ -54,6 +55,7 @@ def build(graph: Graph, out: Path, options: Options, timing_cache: Path | None, 
     refuse_options(compiler, options)
     refuse_graph(compiler, graph)
     where = runs_on(compiler, options)
+    graph = with_half_input(graph)
     before = seconds_before(out)
     begun = time.monotonic()
     data = compile(compiler, graph, options, timing_cache, tick, before)
@@ -77,6 +79,7 @@ def build(graph: Graph, out: Path, options: Options, timing_cache: Path | None, 
         runs_on=where,
         options=options,
         precision=prove(graph, layers),
+        ends=ends_of(graph),
     )
     with replacing(manifest_of(out)) as beside, replacing(out) as part:
         part.write_bytes(data)

@@ -82,6 +82,7 @@ def changed(**changes):
         (changed(runs_on__capabilities=["86"]), "'86' is no compute capability"),
         (changed(options__views=3), "a batch that can't be"),
         (changed(precision__proven_by="hope"), "precisions from nowhere"),
+        (changed(ends={"reads": "float64", "gives": "float32"}), "ends of an unknown type"),
         (changed(precision__shares={"fp16": "all"}), "shares is 'all'"),
         (changed(spec__tile=-1), "its spec is damaged"),
         (changed(spec__tile="64"), "its spec is damaged"),

@@ -72,6 +72,16 @@ def test_8_gets_flags_obeyed_constraints_and_weights_in_float(version, files, tm
     assert {w.dtype.name for w in weights} == {"float32", "float16"}
 
 
+@pytest.mark.parametrize("version", API)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8c"])
+def test_a_plan_reads_half_where_its_file_begins_with_a_cast_to_it(version, precision, files, tmp_path):
+    said = told(version, files[precision], tmp_path)
+    half = precision == "fp16"  # int8c begins with a QuantizeLinear of float32
+    assert said["manifest"]["ends"] == {"reads": "float16" if half else "float32", "gives": "float32"}
+    parsed = onnx.load(tmp_path / "roads.parsed").graph
+    assert parsed.input[0].type.tensor_type.elem_type == (onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT)
+
+
 def test_weights_in_float_are_the_same_network(files, tmp_path):
     told(OLD, files["int8c"], tmp_path)
     from dlink.trt_runtime import Spec

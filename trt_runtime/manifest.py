@@ -18,6 +18,7 @@ FORMAT = 1
 MOST_BYTES = 1 << 20  # a manifest has a few thousand
 TARGETS = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 PROVEN_BY = ("inspector", "graph")
+TYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,14 @@ class Precision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ends:
+    """The types of what the plan reads, the prepared image, and of the probabilities that it gives; of TYPES."""
+
+    reads: str = "float32"
+    gives: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Checked:
     """What dlink-check found, of exactly the plan with that hash."""
 
@@ -123,6 +132,7 @@ class Manifest:
     runs_on: RunsOn
     options: Options
     precision: Precision
+    ends: Ends = Ends()
     verdict: Checked | None = None
     format: int = FORMAT
 
@@ -201,6 +211,8 @@ def refuse_nonsense(manifest: Manifest) -> None:
         raise ValueError("an unknown target")
     if manifest.precision.proven_by not in PROVEN_BY:
         raise ValueError("precisions from nowhere")
+    if not {manifest.ends.reads, manifest.ends.gives} <= set(TYPES):
+        raise ValueError("ends of an unknown type")
     for capability in manifest.runs_on.capabilities:
         capability_of(capability)
     if manifest.options.max_tiles < 1 or manifest.options.views not in (1, 4, 8):
