@@ -224,13 +224,23 @@ def test_a_model_whose_gpu_has_failed_keeps_no_kernels(machine):
 
 def test_tensorrt_rtx_is_asked_what_it_says_of_a_plan_on_this_gpu(machine, caplog):
     there = machine("rtx")
-    there.trt.validity = "INVALID", ("UNSUPPORTED_CC", "OLD_CUDA_DRIVER")
-    said = r"TensorRT-RTX 1.7.1 says that it does not run here: UNSUPPORTED_CC, OLD_CUDA_DRIVER; build it here: dlink-"
-    with pytest.raises(Mismatch, match=said):
-        open_model(there.plan)
+    for reasons, said in (
+        (("UNSUPPORTED_CC",), "UNSUPPORTED_CC; build it here: dlink-build"),
+        (("UNSUPPORTED_CC", "OLD_CUDA_DRIVER"), "UNSUPPORTED_CC, OLD_CUDA_DRIVER; update the driver"),
+        (
+            ("INSUFFICIENT_GPU_MEMORY",),
+            "INSUFFICIENT_GPU_MEMORY; free memory of the GPU, or build with a smaller --max",
+        ),
+        ((), "it gives no reason, its messages are above; build it here: dlink-build"),
+    ):
+        there.trt.validity = "INVALID", reasons
+        with pytest.raises(Mismatch, match=f"TensorRT-RTX 1.7.1 says that it does not run here: {said}"):
+            open_model(there.plan)
     assert there.trt.asked["loaded"] == []
-    there.trt.validity = "INVALID", ()
-    with pytest.raises(Mismatch, match="does not run here: it gives no reason, its messages are above; build it here"):
+    tried = {**there.manifest, "options": replace(there.manifest["options"], unlisted_gpu=True)}
+    write(there.plan.parent, there.data, **tried)
+    with pytest.raises(Mismatch, match=r"build it here: dlink-build .* --compute-capability current --unlisted-gpu$"):
+        there.trt.validity = "INVALID", ("UNSUPPORTED_CC",)
         open_model(there.plan)
     there.trt.validity = "SUBOPTIMAL", ("UNSUPPORTED_CC",)
     with caplog.at_level(logging.WARNING), open_model(there.plan) as model:

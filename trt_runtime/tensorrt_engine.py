@@ -1,6 +1,7 @@
 """A plan loaded by TensorRT, of whichever version: its ends, its contexts, its weights. Needs CUDA's context."""
 
 import logging
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from dlink.trt_runtime.manifest import TARGETS, Manifest
 from dlink.trt_runtime.plan import MODULES, mend, numbers, same_version
 
 VALID, SUBOPTIMAL, INVALID = "VALID", "SUBOPTIMAL", "INVALID"  # EngineValidity's names
+MENDS = {  # what would mend an INVALID for that reason; building the plan here for all others
+    "OLD_CUDA_DRIVER": "update the driver",
+    "INSUFFICIENT_GPU_MEMORY": "free memory of the GPU, or build with a smaller --max-tiles",
+}
 log = logging.getLogger(__name__)
 
 
@@ -54,7 +59,12 @@ class Engine:
         path, manifest = self.path, self.manifest
         answer, why = validity(self.trt, self.runtime, plan)
         if answer == INVALID:
-            raise Mismatch(f"{path}: {manifest.title} says that it does not run here: {why}; {mend(path, manifest)}")
+            again = (
+                replace(manifest.options, compute_capability=("current",)) if manifest.options.unlisted_gpu else None
+            )
+            line = mend(path, replace(manifest, options=again) if again else manifest)
+            line = next((words for reason, words in MENDS.items() if reason in why), line)
+            raise Mismatch(f"{path}: {manifest.title} says that it does not run here: {why}; {line}")
         if answer == SUBOPTIMAL:
             self.remark = "suboptimal on this GPU"
             log.warning("%s: %s says that it is suboptimal on this GPU: %s", path, manifest.title, why)
