@@ -59,11 +59,9 @@ class Engine:
         path, manifest = self.path, self.manifest
         answer, why = validity(self.trt, self.runtime, plan)
         if answer == INVALID:
-            again = (
-                replace(manifest.options, compute_capability=("current",)) if manifest.options.unlisted_gpu else None
-            )
-            line = mend(path, replace(manifest, options=again) if again else manifest)
-            line = next((words for reason, words in MENDS.items() if reason in why), line)
+            if manifest.options.unlisted_gpu:  # built for all of Ampere and newer: there is one more way
+                manifest = replace(manifest, options=replace(manifest.options, compute_capability=("current",)))
+            line = next((words for reason, words in MENDS.items() if reason in why), mend(path, manifest))
             raise Mismatch(f"{path}: {manifest.title} says that it does not run here: {why}; {line}")
         if answer == SUBOPTIMAL:
             self.remark = "suboptimal on this GPU"
