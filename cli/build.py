@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dlink.engine.build import Result
     from dlink.engine.graph import Graph
     from dlink.engine.layers import Layer
-    from dlink.trt_runtime.manifest import Manifest
+    from dlink.trt_runtime.manifest import Ends, Manifest
 
 AT_LEAST_1 = click.IntRange(1)
 RUNS = 10  # that layers are timed in
@@ -33,7 +33,14 @@ COLUMNS = ("layer", "type", "precision", "time")
 @click.option("--workspace", type=AT_LEAST_1, metavar="MIB", help="GPU memory for TensorRT's own use.  [default: all]")
 @click.option("--optimization-level", type=click.IntRange(0, 5), help="0 builds fast, 5 looks longest.  [default: 3]")
 @click.option("--timing-cache", type=OUT_PATH, help="TensorRT's measurements: reuse this file, and add what is new.")
-@click.option("--compute-capability", metavar="8.6,8.9", help="GPUs to build for (tensorrt-rtx).  [default: Ampere on]")
+@click.option(
+    "--compute-capability",
+    metavar="8.6,8.9",
+    help="GPUs to build for (tensorrt-rtx), or current: the one here.  [default: Ampere on]",
+)
+@click.option(
+    "--unlisted-gpu", is_flag=True, help="Also for GPUs that tensorrt-rtx does not list, where it takes them."
+)
 @click.option("--version-compatible", is_flag=True, help="Also for newer TensorRT of this major version.")
 @click.option("--hardware-compatible", is_flag=True, help="Also for other GPUs, Ampere and newer (tensorrt).")
 @click.option("--strip-weights", is_flag=True, help="Leave the weights in the ONNX file, which must stay beside.")
@@ -45,8 +52,8 @@ COLUMNS = ("layer", "type", "precision", "time")
 def build(
     source: Path, out: Path | None, target: str | None, max_tiles: int, views: str | None, workspace: int | None,
     optimization_level: int | None, timing_cache: Path | None, compute_capability: str | None,
-    version_compatible: bool, hardware_compatible: bool, strip_weights: bool, refit: bool, rebuild: bool,
-    explain: bool, triton: Path | None, as_json: bool,
+    unlisted_gpu: bool, version_compatible: bool, hardware_compatible: bool, strip_weights: bool, refit: bool,
+    rebuild: bool, explain: bool, triton: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Build SOURCE, an ONNX file of dlink-export or dlink-calibrate, into a TensorRT plan.
 
@@ -85,6 +92,7 @@ def build(
         workspace=workspace,
         optimization_level=optimization_level,
         compute_capability=tuple(capabilities(compute_capability)),
+        unlisted_gpu=unlisted_gpu,
         version_compatible=version_compatible,
         hardware_compatible=hardware_compatible,
         strip_weights=strip_weights,
@@ -98,7 +106,7 @@ def finish(result: "Result", out: Path, explain: bool, triton: Path | None, as_j
     """Say what was built, and lay it out where that is asked for."""
     tell(result, out, explain, as_json)
     if triton:
-        lay_out(triton, out, result.manifest.spec.tile, result.manifest.options.batch)
+        lay_out(triton, out, result.manifest.spec.tile, result.manifest.options.batch, result.manifest.ends)
 
 
 def refuse(source: Path, out: Path | None, is_plan: bool, rebuild: bool, looks: bool) -> None:
@@ -134,6 +142,8 @@ def capabilities(text: str | None) -> list[str]:
     from dlink.trt_runtime.manifest import capability_of
 
     found = [part.strip() for part in text.split(",")] if text else []
+    if found == ["current"]:
+        return found
     try:
         for part in found:
             capability_of(part)
@@ -160,13 +170,13 @@ def describe(plan: Path, manifest: "Manifest") -> str:
     """What a plan is, in two or three lines."""
     from dlink.trt_runtime.precision import say
 
-    on = manifest.runs_on
-    where = ", ".join(on.capabilities) + (" and newer" if on.newer_gpus else "")
+    where = manifest.runs_on.words()
     how = "as its layers report" if manifest.precision.proven_by == "inspector" else "as its graph is typed"
     return (
         f"{plan}: {manifest.title}, up to {manifest.options.batch} views of {manifest.spec.tile} px at once, "
         f"{manifest.plan.bytes / 1e6:.1f} MB, built in {manifest.built.seconds:.0f} s\n"
-        f"computes in {say(dict(manifest.precision.shares))}, {how}; runs on compute capability {where}"
+        f"computes in {say(dict(manifest.precision.shares))}, {how}; runs on compute capability {where}; "
+        f"reads {manifest.ends.reads} and gives {manifest.ends.gives}"
     )
 
 
@@ -187,7 +197,7 @@ def look_at(plan: Path, explain: bool, triton: Path | None, as_json: bool) -> No
         from dlink.engine.versions import find_compiler
         from dlink.trt_runtime.tensorrt_backend import PlanBackend
 
-        layers = inspect(find_compiler(manifest.built.target), data)
+        layers = inspect(find_compiler(manifest.built.target), data, gpu)
         backend = PlanBackend(plan, data, manifest, gpu)
         try:
             times = backend.layer_times(RUNS)
@@ -195,13 +205,14 @@ def look_at(plan: Path, explain: bool, triton: Path | None, as_json: bool) -> No
             backend.close()
         click.echo("\n".join(table(layers, times)))
     if triton:
-        lay_out(triton, plan, manifest.spec.tile, manifest.options.batch)
+        lay_out(triton, plan, manifest.spec.tile, manifest.options.batch, manifest.ends)
 
 
-def lay_out(folder: Path, model: Path, side: int, batch: int) -> None:
-    from dlink.engine.triton import write_repository
+def lay_out(folder: Path, model: Path, side: int, batch: int, ends: "Ends | None" = None) -> None:
+    from dlink.engine.triton import WIDE, write_repository
 
-    click.echo(f"{write_repository(folder, model, side, batch)}: for tritonserver --model-repository={folder}")
+    config = write_repository(folder, model, side, batch, ends or WIDE)
+    click.echo(f"{config}: for tritonserver --model-repository={folder}")
 
 
 def table(layers: "Sequence[Layer]", times: "Mapping[str, float]") -> list[str]:

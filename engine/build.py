@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from dlink.engine.ends import ends_of, with_half_input
 from dlink.engine.graph import Graph, read_graph
 from dlink.engine.layers import Layer, inspect, prove
 from dlink.engine.versions import (
@@ -18,6 +19,7 @@ from dlink.engine.versions import (
     config_for,
     constrain,
     find_compiler,
+    finish,
     graph_for,
     refuse_graph,
     refuse_options,
@@ -53,13 +55,14 @@ def build(graph: Graph, out: Path, options: Options, timing_cache: Path | None, 
     refuse_options(compiler, options)
     refuse_graph(compiler, graph)
     where = runs_on(compiler, options)
+    graph = with_half_input(graph)
     before = seconds_before(out)
     begun = time.monotonic()
     data = compile(compiler, graph, options, timing_cache, tick, before)
     seconds = time.monotonic() - begun
     gpus = look_for_gpus()
     gpu = gpus.found[0] if gpus.found else None
-    layers = inspect(compiler, data) if gpu and runs_here(where, gpu) else None
+    layers = inspect(compiler, data, gpu) if gpu and runs_here(where, gpu) else None
     manifest = Manifest(
         spec=graph.spec,
         plan=FileMark(name=out.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)),
@@ -76,6 +79,7 @@ def build(graph: Graph, out: Path, options: Options, timing_cache: Path | None, 
         runs_on=where,
         options=options,
         precision=prove(graph, layers),
+        ends=ends_of(graph),
     )
     with replacing(manifest_of(out)) as beside, replacing(out) as part:
         part.write_bytes(data)
@@ -151,7 +155,7 @@ def compile(
 
 
 def run(compiler: Compiler, graph: Graph, options: Options, timing_cache: Path | None, monitor: Any) -> bytes:
-    from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxBytes
+    from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxBytes, PostprocessConfig
     from polygraphy.exception import PolygraphyException
 
     cache = str(timing_cache) if timing_cache else None
@@ -160,7 +164,7 @@ def run(compiler: Compiler, graph: Graph, options: Options, timing_cache: Path |
         try:
             source = NetworkFromOnnxBytes(graph_for(compiler, graph), strongly_typed=compiler.typed)()
             constrain(compiler, graph, source[1])
-            config = config_for(compiler, options, graph, monitor, known)
+            config = PostprocessConfig(config_for(compiler, options, graph, monitor, known), finish(compiler, options))
             return bytes(EngineBytesFromNetwork(source, config, save_timing_cache=cache)())
         except PolygraphyException as e:
             why = said[0] if said else str(e).splitlines()[0]

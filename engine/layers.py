@@ -8,8 +8,10 @@ from typing import Any
 
 from dlink.engine.graph import Graph, sum_up
 from dlink.engine.versions import Compiler
+from dlink.trt_runtime.cuda import Gpu
 from dlink.trt_runtime.errors import CheckFailed, NoEngine
 from dlink.trt_runtime.manifest import Precision
+from dlink.trt_runtime.tensorrt_engine import INVALID, validity
 
 WORDS = (  # what a report calls a type: "Thirty-two wide channel vectorized row major Int8 format", "Half"
     ("fp8", r"fp8|e4m3"),
@@ -35,15 +37,25 @@ class Layer:
     weights: bool = False  # whether it has some
 
 
-def inspect(compiler: Compiler, plan: bytes) -> list[Layer]:
+def inspect(compiler: Compiler, plan: bytes, gpu: Gpu) -> list[Layer]:
     """The layers of a plan that was just built, on the GPU at hand."""
     trt = compiler.trt
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    if compiler.rtx:
+        answer, why = validity(trt, runtime, plan)
+        if answer == INVALID:
+            raise NoEngine(
+                f"{compiler.title} says that the plan that it has just built does not run on {gpu}: {why}; it may run "
+                "there built with --compute-capability current, or without that"
+            )
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise NoEngine(f"{compiler.title} does not load the plan that it has just built; its messages are above")
     inspector = engine.create_engine_inspector()
-    return read_report(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    report = inspector and inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    if not report:
+        raise NoEngine(f"{compiler.title} does not say what is in the plan that it has built; its messages are above")
+    return read_report(report)
 
 
 def read_report(report: str) -> list[Layer]:

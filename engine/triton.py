@@ -5,8 +5,11 @@ from pathlib import Path
 
 from dlink.trt_runtime.errors import BadInput
 from dlink.trt_runtime.files import replacing
+from dlink.trt_runtime.manifest import Ends
 
 INPUT, OUTPUT = "image", "road"
+WIDE = Ends()  # an ONNX file's
+TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16"}
 KINDS = {".plan": ("tensorrt", "model.plan"), ".onnx": ("onnxruntime", "model.onnx")}
 
 # Names and fields of model_config.proto (triton-inference-server/common). Preparation, views and their mean are the
@@ -15,13 +18,13 @@ CONFIG = """\
 name: "{name}"
 backend: "{backend}"
 max_batch_size: {batch}
-input [ {{ name: "{input}", data_type: TYPE_FP32, dims: [ 3, {side}, {side} ] }} ]
-output [ {{ name: "{output}", data_type: TYPE_FP32, dims: [ 1, {side}, {side} ] }} ]
+input [ {{ name: "{input}", data_type: {reads}, dims: [ 3, {side}, {side} ] }} ]
+output [ {{ name: "{output}", data_type: {gives}, dims: [ 1, {side}, {side} ] }} ]
 dynamic_batching {{ }}
 """
 
 
-def write_repository(folder: Path, model: Path, side: int, batch: int) -> Path:
+def write_repository(folder: Path, model: Path, side: int, batch: int, ends: Ends = WIDE) -> Path:
     """Copy a plan or an ONNX file into `folder`/<its name>/1, with its configuration; the configuration's path."""
     backend, file = KINDS[model.suffix]
     home = folder / model.stem
@@ -31,8 +34,7 @@ def write_repository(folder: Path, model: Path, side: int, batch: int) -> Path:
     with replacing(home / "1" / file) as part:
         shutil.copyfile(model, part)
     config = home / "config.pbtxt"
+    words = {"name": model.stem, "backend": backend, "batch": batch, "input": INPUT, "output": OUTPUT, "side": side}
     with replacing(config) as part:
-        part.write_text(
-            CONFIG.format(name=model.stem, backend=backend, batch=batch, input=INPUT, output=OUTPUT, side=side)
-        )
+        part.write_text(CONFIG.format(**words, reads=TYPES[ends.reads], gives=TYPES[ends.gives]))
     return config

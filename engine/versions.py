@@ -5,7 +5,7 @@ tests/tensorrt_api.json records those, and tests/test_versions.py holds this cod
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -18,16 +18,16 @@ from dlink.engine.graph import Graph
 from dlink.trt_runtime.cuda import look_for_gpus
 from dlink.trt_runtime.errors import BadInput, NoEngine
 from dlink.trt_runtime.manifest import TARGETS, Options, RunsOn
-from dlink.trt_runtime.plan import MODULES, numbers
+from dlink.trt_runtime.plan import AMPERE, MODULES, numbers
 
-OLDEST = {"tensorrt": (8, 5), "tensorrt-rtx": (1, 0)}
+OLDEST = {"tensorrt": (8, 5), "tensorrt-rtx": (1, 7)}
 SINCE = {  # the version of TensorRT that an option came with; TensorRT-RTX has all of them
     "optimization_level": (8, 6),
     "version_compatible": (8, 6),
     "hardware_compatible": (8, 6),
     "strip_weights": (10, 0),
 }
-AMPERE = "8.0"  # hardware compatible plans run on Ampere and newer
+CURRENT = ("current",)  # --compute-capability: TensorRT-RTX then compiles on the GPU at hand, and for it
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class Compiler:
     def typed(self) -> bool:
         """Whether the graph's types are what is computed in. 8.x takes them for hints, and 11 knows nothing else."""
         return self.rtx or self.number >= (10,)
+
+    @property
+    def shares_profiles(self) -> bool:
+        """Whether contexts share an optimisation profile where that is asked for: from 9 on they always do."""
+        return not self.rtx and (8, 6) <= self.number < (9,)
 
     @property
     def reports_progress(self) -> bool:
@@ -108,6 +113,8 @@ def refuse_options(compiler: Compiler, options: Options) -> None:
                 raise BadInput(f"--{flag}: came with TensorRT {since[0]}.{since[1]}, here is {compiler.version}")
         if options.compute_capability:
             raise BadInput("--compute-capability: TensorRT builds for the GPU at hand; see --target")
+        if options.unlisted_gpu:
+            raise BadInput("--unlisted-gpu: is for TensorRT-RTX; TensorRT builds for the GPU at hand")
     elif options.refit or options.strip_weights:
         # Seen with 1.7: its compiler then asks for CUDA, and for a single capability.
         if not look_for_gpus().found or len(options.compute_capability) != 1:
@@ -226,25 +233,76 @@ def config_for(compiler: Compiler, options: Options, graph: Graph, monitor: Any,
         return CreateConfig(**arguments)
     from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
 
-    pairs = [numbers(capability) for capability in options.compute_capability]
-    return CreateConfigRTX(compute_capabilities=pairs or None, **arguments)
+    current = options.compute_capability == CURRENT
+    pairs = [] if current else [numbers(capability) for capability in options.compute_capability]
+    return CreateConfigRTX(use_gpu=current, compute_capabilities=pairs or None, **arguments)
+
+
+def finish(compiler: Compiler, options: Options) -> Callable[[Any, Any, Any], None]:
+    """What is set, and looked at, in the configuration itself, for Polygraphy's PostprocessConfig.
+
+    Its own preview_features would turn off what they don't name, whatever TensorRT's defaults are, and what
+    set_compute_capability answers it does not look at.
+    """
+    trt = compiler.trt
+
+    def work(builder: Any, network: Any, config: Any) -> None:
+        if compiler.shares_profiles:  # each of our slots and CUDA graphs has a context
+            config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
+        if compiler.rtx:
+            # Our contexts have their memory from us, and nothing may be allocated while a CUDA graph is captured.
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+            found = [config.get_compute_capability(i) for i in range(config.num_compute_capabilities)]
+            if found != [getattr(trt.ComputeCapability, name_of(c)) for c in options.compute_capability]:
+                asked = ",".join(options.compute_capability)
+                raise NoEngine(f"{compiler.title} does not take --compute-capability {asked}; its messages are above")
+
+    return work
 
 
 def runs_on(compiler: Compiler, options: Options) -> RunsOn:
     """Which GPUs a plan built so will run on."""
     newer = options.version_compatible
     if compiler.rtx:
-        known = supported(compiler)
-        if strange := sorted(set(options.compute_capability) - set(known)):
-            raise BadInput(f"--compute-capability {','.join(strange)}: {compiler.title} builds for {', '.join(known)}")
-        if options.compute_capability:
-            return RunsOn(capabilities=options.compute_capability, newer_versions=newer)
-        # Named none, TensorRT-RTX builds for Ampere and newer.
-        ampere = tuple(c for c in known if numbers(c) >= numbers(AMPERE))
-        return RunsOn(capabilities=ampere, newer_gpus=True, newer_versions=newer)
+        return listed(compiler, options)
     if options.hardware_compatible:
         return RunsOn(capabilities=(AMPERE,), newer_gpus=True, newer_versions=newer)
     return RunsOn(capabilities=(look_for_gpus().found[0].capability,), newer_versions=newer)
+
+
+def listed(compiler: Compiler, options: Options) -> RunsOn:
+    """The same of TensorRT-RTX, which lists what it compiles for; BadInput where an option names others."""
+    known, asked, newer = supported(compiler), options.compute_capability, options.version_compatible
+    if asked == CURRENT:
+        return RunsOn(capabilities=(at_hand(compiler, options),), newer_versions=newer)
+    if asked and options.unlisted_gpu:
+        raise BadInput("--unlisted-gpu: goes with --compute-capability current or with none, and names no GPU itself")
+    if strange := sorted(set(asked) - set(known)):
+        raise BadInput(
+            f"--compute-capability {','.join(strange)}: {compiler.title} builds for {', '.join(known)}, or for "
+            "`current` alone; --unlisted-gpu is for a GPU that it does not list"
+        )
+    if asked:
+        return RunsOn(capabilities=asked, newer_versions=newer)
+    # Named none, TensorRT-RTX builds for Ampere and newer: "8.0, 8.6, 8.9, 12.0, and later" (its page on CPU-only AOT).
+    ampere = tuple(c for c in known if numbers(c) >= numbers(AMPERE))
+    return RunsOn(capabilities=ampere, newer_gpus=True, newer_versions=newer, unlisted_gpus=options.unlisted_gpu)
+
+
+def at_hand(compiler: Compiler, options: Options) -> str:
+    """The compute capability of the GPU here."""
+    gpus = look_for_gpus()
+    if not gpus.found:
+        raise BadInput(f"--compute-capability current: is for the GPU at hand, and there is none here: {gpus.fault}")
+    gpu = gpus.found[0]
+    if gpu.capability not in supported(compiler) and not options.unlisted_gpu:
+        raise BadInput(f"--compute-capability current: {compiler.title} does not list {gpu}; --unlisted-gpu tries it")
+    return gpu.capability
+
+
+def name_of(capability: str) -> str:
+    """TensorRT-RTX's name for it: SM86 is 8.6."""
+    return "CURRENT" if (capability,) == CURRENT else f"SM{capability.replace('.', '')}"
 
 
 def supported(compiler: Compiler) -> list[str]:

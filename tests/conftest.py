@@ -27,6 +27,7 @@ SLOW = {  # modules that take over five seconds on one core: `make check` leaves
     "test_compilers",
     "test_device_arrays",
     "test_driver_calls",
+    "test_ends",
     "test_ensemble",
     "test_export",
     "test_extras",

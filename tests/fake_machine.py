@@ -12,7 +12,7 @@ from dlink.trt_runtime import Spec
 from dlink.trt_runtime.backend import HostBackend
 from dlink.trt_runtime.manifest import Options
 from tests import fake_pycuda
-from tests.fake_tensorrt import answer, make
+from tests.fake_tensorrt import answer, make, plan_of
 from tests.models import write_blur
 from tests.plans import HERE, MANIFEST, mark, write
 
@@ -32,7 +32,7 @@ def machines(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, f"dlink.trt_runtime.{name}", raising=False)
     monkeypatch.setattr("dlink.trt_runtime.cuda.driver", fake_pycuda.Driver)
 
-    def made(version="10.3.0", options=ONE, spec=SPEC, network=write_blur):
+    def made(version="10.3.0", options=ONE, spec=SPEC, network=write_blur, **changes):
         trt = make(version)
         target = "tensorrt-rtx" if version == "rtx" else "tensorrt"
         version = "1.7.1" if version == "rtx" else version
@@ -41,10 +41,11 @@ def machines(tmp_path, monkeypatch):
         monkeypatch.setattr("dlink.trt_runtime.plan.look_here", lambda: replace(HERE, versions={target: version}))
         onnx = network(tmp_path / "roads.onnx", spec, **({"radius": 5} if network is write_blur else {}))
         tag = b"vtrt" if target == "tensorrt-rtx" else b"ftrt"
-        numbers = [int(n) for n in version.split(".")]
-        data = tag + bytes(20) + bytes([*numbers, 0][:4]) + bytes(4) + onnx.read_bytes()
+        sharing = target == "tensorrt-rtx" or not version.startswith("8.5")
+        data = plan_of(version, onnx.read_bytes(), sharing, options.batch, tag)
         built = replace(MANIFEST.built, target=target, version=version)
         manifest = {"spec": spec, "options": options, "onnx": mark("roads.onnx", onnx.read_bytes()), "built": built}
+        manifest |= changes
         return Machine(trt, write(tmp_path, data, **manifest), onnx, data, manifest)
 
     yield made

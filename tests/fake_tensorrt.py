@@ -2,14 +2,17 @@
 
 Whatever dlink, or Polygraphy on its behalf, asks of a version that this version's bindings do not have is an
 AttributeError here, as it would be there. What was asked for is kept in `module.asked`.
+
+A plan is a head and its ONNX file. Of the head, 24 bytes are as TensorRT writes them; then come the version, whether
+contexts may share the optimisation profile, and that profile's largest batch.
 """
 
 import enum
 import functools
 import json
 import re
-import struct
 import types
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,12 @@ ACTIVATIONS = 4096
 SAID = {"int8": "Int8", "fp16": "Half", "fp32": "Float"}
 
 
+def plan_of(version, data, sharing, most, tag=b"ftrt"):
+    """A plan's bytes."""
+    numbers = [int(n) for n in version.split(".")]
+    return tag + bytes(20) + bytes([*numbers, 0][:4]) + bytes([sharing, 0]) + most.to_bytes(2, "little") + data
+
+
 def make(version):
     """The module `tensorrt` of a recorded version, or `tensorrt_rtx` as it is installed where that is named.
 
@@ -32,12 +41,15 @@ def make(version):
     module = types.ModuleType("tensorrt")
     module.__version__ = version
     module.asked = {"flags": [], "network_flags": 0, "set": {}, "precisions": {}, "onnx": b"", "loaded": []}
+    module.asked |= {"previews": {}, "compiled": []}
     module.downgrade = False
-    module.ends = "float32"  # the type of inputs and outputs
+    module.ends = None  # the type of inputs and outputs, where it is not the ONNX file's
+    module.validity = "VALID", ()  # what TensorRT-RTX says of a plan, and for which reasons
     for name, members in table["classes"].items():
         if any(re.fullmatch(r"[A-Z][A-Z0-9_]+", m) for m in members) and name not in KINDS:
             names = [m for m in members if re.fullmatch(r"[A-Z][A-Za-z0-9_]+", m)]
-            setattr(module, name, enum.IntEnum(name, names, start=0))
+            values = table.get("values", {}).get(name) or {n: i for i, n in enumerate(names)}
+            setattr(module, name, enum.IntEnum(name, values))
     for name in ("float32", "float16", "int8", "int32"):
         setattr(module, name, getattr(module.DataType, {"float32": "FLOAT", "float16": "HALF"}.get(name, name.upper())))
     for name, kind in KINDS.items():
@@ -53,7 +65,10 @@ def rtx_table():
     """What the installed TensorRT-RTX has; skips the test where there is none."""
     rtx = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx: pip install 'dlink[test]' on Linux x86-64")
     shown = lambda kind: [n + "()" * callable(getattr(kind, n)) for n in dir(kind) if not n.startswith("_")]  # noqa: E731
-    return {"classes": {name: shown(kind) for name, kind in vars(rtx).items() if isinstance(kind, type)}}
+    kinds = {name: kind for name, kind in vars(rtx).items() if isinstance(kind, type)}
+    members = {name: getattr(kind, "__members__", {}) for name, kind in kinds.items()}
+    values = {name: {n: int(v) for n, v in found.items()} for name, found in members.items() if found}
+    return {"classes": {name: shown(kind) for name, kind in kinds.items()}, "values": values}
 
 
 def without_arrays(call):
@@ -127,12 +142,19 @@ class Builder(Strict):
             if not alive:
                 return None
         self.trt.asked["precisions"] = {n.name: n.__dict__.get("precision") for n in network.layers}
-        numbers = [int(n) for n in self.trt.__version__.split(".")]
-        head = b"ftrt" + bytes(20) + bytes([*numbers, 0][:4])
-        return head + struct.pack("<I", len(self.trt.asked["onnx"])) + self.trt.asked["onnx"]
+        sharing = since(self.trt, 9) or self.trt.asked["previews"].get("PROFILE_SHARING_0806", False)
+        return plan_of(self.trt.__version__, self.trt.asked["onnx"], sharing, self.trt.asked["profile"][3][0])
+
+
+def since(trt, major):
+    """Whether it is full TensorRT of that version or newer, or TensorRT-RTX, which has all that 10 has."""
+    return hasattr(trt, "EngineValidity") or int(trt.__version__.split(".")[0]) >= major
 
 
 class Config(Strict):
+    def set_preview_feature(self, feature, on):
+        self.trt.asked["previews"][feature.name] = on
+
     def set_flag(self, flag):
         self.trt.asked["flags"].append(flag.name)
 
@@ -184,6 +206,11 @@ class Tensor(Strict):
     pass
 
 
+def type_of(value):
+    """ "float32" or "float16" of an end of an ONNX file."""
+    return onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
+
+
 class Network(Strict):
     def load(self, model):
         self.__dict__["model"] = model
@@ -197,7 +224,8 @@ class Network(Strict):
         tensor = self.trt.ITensor()
         value = self.model.graph.input[index]
         shape = tuple(d.dim_value or -1 for d in value.type.tensor_type.shape.dim)
-        tensor.__dict__.update(name=value.name, shape=shape, dtype=self.trt.float32, is_shape_tensor=False)
+        dtype = getattr(self.trt, type_of(value))
+        tensor.__dict__.update(name=value.name, shape=shape, dtype=dtype, is_shape_tensor=False)
         return tensor
 
     def get_layer(self, index):
@@ -233,8 +261,20 @@ class Runtime(Strict):
         if plan[:4] not in (b"ftrt", b"vtrt"):
             return None
         engine = self.trt.ICudaEngine()
-        engine.__dict__["model"] = onnx.load_from_string(plan[32:])
+        most = int.from_bytes(plan[30:32], "little")
+        engine.__dict__.update(model=onnx.load_from_string(plan[32:]), sharing=plan[28], most=most)
+        engine.__dict__["contexts"] = weakref.WeakSet()
         return engine
+
+    def __getattr__(self, name):
+        if name == "get_engine_validity" and f"{name}()" in self.members:
+            return self.validity
+        return super().__getattr__(name)
+
+    def validity(self, plan):
+        answer, reasons = self.trt.validity
+        bits = sum(getattr(self.trt.EngineInvalidityDiagnostics, name) for name in reasons)
+        return getattr(self.trt.EngineValidity, answer), int(bits)
 
 
 class Engine(Strict):
@@ -242,10 +282,19 @@ class Engine(Strict):
         return self.trt.EngineInspector(self.model)
 
     def create_execution_context(self, strategy=None):
+        return self.make(managed(self.trt, strategy), strategy)
+
+    def make(self, managed, config=None):
         fake_pycuda.called("context")
         if getattr(self.trt, "no_contexts", False):
             return None
-        return self.trt.IExecutionContext(self.model, managed(self.trt, strategy))
+        context = self.trt.IExecutionContext(self, managed, config)
+        self.contexts.add(context)
+        return context
+
+    def profile_is_free(self, context=None):
+        """Whether a context may have the one profile: the first may, and others where it is shared."""
+        return self.sharing or not any(c.profile == 0 for c in self.contexts if c is not context)
 
     def create_runtime_config(self):
         config = self.trt.asked["config"] = self.trt.IRuntimeConfig()
@@ -255,7 +304,7 @@ class Engine(Strict):
         if name in self.members and name in ("device_memory_size", "device_memory_size_v2"):
             return ACTIVATIONS
         if name == "create_execution_context_without_device_memory" and f"{name}()" in self.members:
-            return lambda: self.trt.IExecutionContext(self.model, True)
+            return lambda: self.make(True)
         return 2 if name == "num_io_tensors" else super().__getattr__(name)
 
     def get_tensor_format(self, name):
@@ -275,7 +324,7 @@ class Engine(Strict):
         return mode.INPUT if name == self.get_tensor_name(0) else mode.OUTPUT
 
     def get_tensor_dtype(self, name):
-        return getattr(self.trt, self.trt.ends)
+        return getattr(self.trt, self.trt.ends or type_of(self.ends()[name]))
 
 
 class Inspector(Strict):
@@ -306,21 +355,50 @@ class Inspector(Strict):
         return json.dumps({"Layers": layers, "Bindings": []})
 
 
-class RuntimeConfig(Open):
+class RuntimeConfig(Strict):
     def set_execution_context_allocation_strategy(self, strategy):
-        self.strategy = strategy
+        self.__dict__["strategy"] = strategy
+
+    def create_runtime_cache(self):
+        return self.trt.IRuntimeCache()
+
+    def set_runtime_cache(self, cache):
+        self.__dict__["cache"] = cache
+        return True
+
+
+class RuntimeCache(Strict):
+    """Holds the batches that kernels have been compiled for."""
+
+    def __init__(self):
+        super().__init__()
+        self.__dict__["batches"] = set()
+
+    def serialize(self):
+        return HostMemory(b"kernels" + bytes(sorted(self.batches)))
+
+    def deserialize(self, data):
+        if not data.startswith(b"kernels"):
+            return False
+        self.batches.update(data[7:])
+        return True
 
 
 class Context(Strict):
     """Runs the model by ONNX Runtime on the memory of tests/fake_pycuda.py, when its stream gets there."""
 
-    def __init__(self, model, managed):
-        super().__init__(model)
-        self.__dict__.update(managed=managed, memory=None, addresses={}, shape=None, changes=0, captured=None)
+    def __init__(self, owner, managed, config=None):
+        super().__init__()
+        # 10 gives every context the profile; before, all but the first one must be told to take it.
+        profile = 0 if since(self.trt, 10) or not any(c.profile == 0 for c in owner.contexts) else -1
+        self.__dict__.update(owner=owner, managed=managed, config=config, profile=profile, memory=None, addresses={})
+        self.__dict__.update(shape=None, changes=0, captured=None)
 
     def __getattr__(self, name):
         if name == "set_device_memory" and f"{name}()" in self.members:
             return lambda address, size: self.change(memory=address if size >= ACTIVATIONS else None)
+        if name == "active_optimization_profile":
+            return self.profile
         return super().__getattr__(name)
 
     def __setattr__(self, name, value):
@@ -333,8 +411,27 @@ class Context(Strict):
             self.__dict__["changes"] += 1
             self.__dict__.update(values)
 
+    def set_optimization_profile_async(self, index, stream):
+        assert stream in fake_pycuda.HELD["stream"], "no stream"
+        if index != 0 or not self.owner.profile_is_free(self):
+            return False
+        self.change(profile=0, shape=None)
+        return True
+
     def set_input_shape(self, name, shape):
+        least = [1, *self.owner.get_tensor_shape(self.owner.get_tensor_name(0))[1:]]
+        most = [self.owner.most, *least[1:]]
+        if self.profile < 0 or name != self.owner.get_tensor_name(0):
+            return False
+        if not all(a <= n <= b for a, n, b in zip(least, shape, most, strict=True)):
+            return False
         self.change(shape=tuple(shape))
+        if cache := getattr(self.config, "cache", None):
+            eager = self.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            assert self.config.dynamic_shapes_kernel_specialization_strategy == eager
+            if shape[0] not in cache.batches:
+                self.trt.asked["compiled"].append(shape[0])
+                cache.batches.add(shape[0])
         return True
 
     def set_tensor_address(self, name, address):
@@ -344,6 +441,8 @@ class Context(Strict):
     def execute_async_v3(self, stream):
         fake_pycuda.called("execute")
         if getattr(self.trt, "refuses_to_run", False):
+            return False
+        if self.profile < 0 or self.shape is None or set(self.addresses) != set(self.owner.ends()):
             return False
         assert self.managed and self.memory, "the slot's memory is not given to the context"
         assert fake_pycuda.USERS.setdefault(self.memory, stream) == stream, "activations are shared by two streams"
@@ -359,10 +458,12 @@ class Context(Strict):
 
     def run(self, shape, addresses, memory):
         fake_pycuda.find(memory, ACTIVATIONS)[:] = 0
-        dtype = np.dtype(self.trt.ends)
-        source, result = (addresses[v.name] for v in (self.args[0].graph.input[0], self.args[0].graph.output[0]))
-        x = fake_pycuda.find(source, int(np.prod(shape)) * dtype.itemsize).view(dtype).reshape(shape)
-        found = np.ascontiguousarray(answer(self.args[0], x.astype(np.float32)).astype(dtype))
+        model = self.owner.model
+        ends = model.graph.input[0], model.graph.output[0]
+        reads, gives = (np.dtype(self.trt.ends or type_of(end)) for end in ends)
+        source, result = (addresses[end.name] for end in ends)
+        x = fake_pycuda.find(source, int(np.prod(shape)) * reads.itemsize).view(reads).reshape(shape)
+        found = np.ascontiguousarray(answer(model, x).astype(gives))
         fake_pycuda.find(result, found.nbytes)[:] = found.reshape(-1).view(np.uint8)
         if profiler := self.__dict__.get("profiler"):
             profiler.report_layer_time("/first/Conv + /Relu", 0.25)
@@ -378,7 +479,7 @@ def answer(model, x):
     data = model.SerializeToString()
     if data not in SESSIONS:
         SESSIONS[data] = session(data)
-    return SESSIONS[data].run(None, {"image": x})[0]
+    return SESSIONS[data].run(None, {"image": x.astype(type_of(model.graph.input[0]))})[0]
 
 
 def managed(trt, strategy):
@@ -412,6 +513,7 @@ KINDS = {
     "EngineInspector": Inspector,
     "IExecutionContext": Context,
     "IRuntimeConfig": RuntimeConfig,
+    "IRuntimeCache": RuntimeCache,
     "ILogger": Logger,
     "Logger": Logger,
     "IProgressMonitor": Open,

@@ -1,9 +1,10 @@
 """Record what TensorRT's Python bindings have: python tests/tensorrt_api.py WHEEL... > tests/tensorrt_api.json
 
-A wheel of bindings alone (`tensorrt_bindings` 8.6.1, `tensorrt_cu12_bindings` since 10.0) is 1 MB, and its extension
-module loads where libnvinfer does not exist, if empty libraries of that name hold the few functions that it links to.
-So the names are those of NVIDIA's own files, for this Python, and nothing of TensorRT is run. What can be called has
-() behind it.
+A wheel of bindings alone (`tensorrt_bindings` 8.6.1, `tensorrt_cu12_bindings` since 10.0) is 1 MB, that of `tensorrt`
+8.5.2.2 has all of TensorRT in it. The extension module loads where libnvinfer does not exist, if empty libraries of
+that name hold the few functions that it links to. 8.5 has none for Python 3.11: that of 3.10 is told that it is one,
+which does for its names. So the names are those of NVIDIA's own files, and nothing of TensorRT is run. What can be
+called has () behind it.
 """
 
 import json
@@ -36,6 +37,7 @@ shown = lambda thing: sorted(n + "()" * callable(getattr(thing, n)) for n in nam
 classes = {{c: shown(getattr(trt, c)) for c in {CLASSES.split()} if hasattr(trt, c)}}
 print(json.dumps({{"names": names(trt), "classes": classes}}))
 """
+PYTHON = re.compile(rb"\x003\.\d+\x00")  # which pybind11 compares when the module loads
 LINKED = re.compile(r"create(Infer|NvOnnx)|get(Nv|Plugin|Builder)|initLib|_ZN\d+nv(uff|caffe)")  # to NVIDIA's libraries
 
 
@@ -48,8 +50,10 @@ def bindings(wheel: Path) -> Iterator[Callable[[str], str]]:
     """A function that runs Python code where the wheel's extension module is `trt`, and gives what it prints."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        zipfile.ZipFile(wheel).extractall(home)
-        module = next(home.glob("*/tensorrt.so"))
+        with zipfile.ZipFile(wheel) as files:
+            inside = next(name for name in files.namelist() if name.endswith("/tensorrt.so"))
+            module = Path(files.extract(inside, home))
+        module.write_bytes(PYTHON.sub(b"\0%d.%d\0" % sys.version_info[:2], module.read_bytes(), count=1))
         lines = run("nm", "-D", "--undefined-only", module).splitlines()
         ours = {s for line in lines if LINKED.match(s := line.split()[-1].partition("@")[0])}
         (home / "empty.s").write_text("".join(f".globl {s}\n{s}: ret\n" for s in sorted(ours)))

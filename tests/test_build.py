@@ -28,6 +28,28 @@ def net(tmp_path_factory):
     return small("linknet34", tmp_path_factory.mktemp("net") / "net.onnx", "fp16")
 
 
+def test_a_plan_for_unlisted_gpus_says_so(net, tmp_path):
+    said = call("build", net, "-o", tmp_path / "roads.plan", "--target", "tensorrt-rtx", "--unlisted-gpu").stdout
+    assert "12.1 and newer, and those between where TensorRT-RTX takes it" in said
+    assert read_plan(tmp_path / "roads.plan")[1].options.unlisted_gpu
+
+
+@NO_GPU
+def test_a_plan_for_the_gpu_at_hand_needs_one(net, tmp_path):
+    command = [
+        "build",
+        net,
+        "-o",
+        tmp_path / "roads.plan",
+        "--target",
+        "tensorrt-rtx",
+        "--compute-capability",
+        "current",
+    ]
+    said = call(*command, code=1).stderr
+    assert "--compute-capability current: is for the GPU at hand, and there is none here" in said
+
+
 @NO_GPU
 def test_a_plan_is_built_and_told_of(net, tmp_path):
     result = call("build", net, "-o", tmp_path / "roads.plan", "--max-tiles", 2, "--compute-capability", "8.6, 8.9")

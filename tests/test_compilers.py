@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,17 @@ import onnx
 import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
-from dlink.engine.build import build, rebuild
+from dlink.engine import versions
+from dlink.engine.build import build, rebuild, what_is_said
 from dlink.engine.graph import read_graph
+from dlink.engine.layers import inspect
 from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.nets.zoo import ARCHS
 from dlink.trt_runtime import BadInput, BadPlan, NoEngine, Spec
-from dlink.trt_runtime.manifest import Options, manifest_of
-from dlink.trt_runtime.plan import made_by, read_plan
+from dlink.trt_runtime.cuda import Gpu, Gpus
+from dlink.trt_runtime.manifest import Options, RunsOn, manifest_of
+from dlink.trt_runtime.plan import look_here, made_by, read_plan
+from dlink.trt_runtime.tensorrt_engine import validity
 from tests.calibrated import QUIET, quantise, scenes, small
 from tests.models import save, shared, write_pointwise
 from tests.test_export import SIDE, trained
@@ -64,6 +69,69 @@ def test_batches_and_gpus_are_the_callers(options, tmp_path):
     else:
         assert manifest.runs_on.capabilities[0] == "8.0"
         assert manifest.runs_on.newer_gpus
+
+
+H200 = Gpus("13.0", (Gpu("NVIDIA H200", "9.0", 141 << 30),))
+NO_GPU = pytest.mark.skipif(bool(look_here().gpus.found), reason="needs a machine without a GPU")
+
+
+def test_unlisted_gpus_are_the_callers_to_allow(tmp_path):
+    path = file_of("linknet34", "fp16", tmp_path)
+    listed, allowed = (compile(path, unlisted_gpu=unlisted).manifest for unlisted in (False, True))
+    assert (listed.runs_on.unlisted_gpus, allowed.runs_on.unlisted_gpus) == (False, True)
+    assert allowed.runs_on.words() == (
+        "8.0, 8.6, 8.9, 12.0, 12.1 and newer, and those between where TensorRT-RTX takes it"
+    )
+    assert listed.plan.bytes == pytest.approx(allowed.plan.bytes, rel=1e-3)  # the same plan, with another promise
+    assert "--unlisted-gpu" in allowed.command(path.with_suffix(".plan"))
+    assert rebuild(path.with_suffix(".plan"), QUIET).manifest.runs_on == allowed.runs_on
+
+
+def test_the_gpu_at_hand_is_compiled_for_by_that_name(monkeypatch):
+    compiler = versions.find_compiler("tensorrt-rtx")
+    current = replace(RTX, compute_capability=("current",))
+    for gpus, options, found in (
+        (Gpus(fault="no driver"), current, "is for the GPU at hand, and there is none here: no driver"),
+        (H200, current, r"does not list NVIDIA H200, compute capability 9.0, .*; --unlisted-gpu tries it"),
+        (H200, replace(current, unlisted_gpu=True), RunsOn(capabilities=("9.0",))),
+        (Gpus("13.0", (Gpu("RTX 4090", "8.9", 24 << 30),)), current, RunsOn(capabilities=("8.9",))),
+    ):
+        monkeypatch.setattr(versions, "look_for_gpus", lambda gpus=gpus: gpus)
+        if isinstance(found, RunsOn):
+            assert versions.runs_on(compiler, options) == found
+            continue
+        with pytest.raises(BadInput, match=found):
+            versions.runs_on(compiler, options)
+
+
+@pytest.mark.parametrize("asked", [(), ("8.6", "12.0"), ("current",)], ids=str)
+def test_what_is_compiled_for_is_what_the_configuration_holds_at_the_end(asked, tmp_path):
+    from polygraphy.backend.trt import CreateConfig, NetworkFromOnnxBytes, PostprocessConfig
+
+    graph = read_graph(write_pointwise(tmp_path / "net.onnx", Spec(tile=SIDE)))
+    compiler = versions.find_compiler("tensorrt-rtx")
+    options = replace(RTX, compute_capability=asked)
+    with what_is_said():
+        builder, network, _ = NetworkFromOnnxBytes(versions.graph_for(compiler, graph), strongly_typed=True)()
+        how = versions.config_for(compiler, options, graph, None, None)
+        config = PostprocessConfig(how, versions.finish(compiler, options))(builder, network)
+        names = [config.get_compute_capability(i).name for i in range(config.num_compute_capabilities)]
+        assert config.get_flag(compiler.trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+        assert names == {(): [], ("8.6", "12.0"): ["SM86", "SM120"], ("current",): ["CURRENT"]}[asked]
+        if asked:
+            with pytest.raises(NoEngine, match=f"does not take --compute-capability {','.join(asked)}"):
+                PostprocessConfig(CreateConfig(), versions.finish(compiler, options))(builder, network)
+
+
+@NO_GPU
+def test_without_a_gpu_the_library_itself_says_that_no_plan_runs_here(tmp_path):
+    trt = versions.find_compiler("tensorrt-rtx").trt
+    compile(write_pointwise(tmp_path / "net.onnx", Spec(tile=SIDE)))
+    runtime = trt.Runtime(trt.Logger(trt.Logger.INTERNAL_ERROR))
+    assert validity(trt, runtime, (tmp_path / "net.plan").read_bytes())[0] == "INVALID"
+    assert validity(trt, runtime, b"no plan" * 100) == ("INVALID", "MALFORMED_ENGINE")
+    with pytest.raises(NoEngine, match=r"that it has just built does not run on NVIDIA H200, .*: it gives no reason"):
+        inspect(versions.find_compiler("tensorrt-rtx"), (tmp_path / "net.plan").read_bytes(), H200.found[0])
 
 
 def test_rewritten_transposed_convolutions_are_built(tmp_path):
@@ -154,7 +222,12 @@ def test_what_a_timing_cache_needs_is_one_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"compute_capability": ("9.0",)}, "--compute-capability 9.0: TensorRT-RTX .* builds for 7.5, 8.0"),
+        (
+            {"compute_capability": ("9.0",)},
+            "--compute-capability 9.0: TensorRT-RTX .* builds for 7.5, 8.0.* --unlisted",
+        ),
+        ({"compute_capability": ("8.6", "current")}, "--compute-capability current: TensorRT-RTX .* builds for 7.5"),
+        ({"compute_capability": ("8.6",), "unlisted_gpu": True}, "--unlisted-gpu: goes with --compute-capability curr"),
         ({"hardware_compatible": True}, "--hardware-compatible: name GPUs with --compute-capability"),
         ({"strip_weights": True}, "--refit and --strip-weights: TensorRT-RTX makes such plans on a machine with a GPU"),
     ],

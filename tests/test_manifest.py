@@ -35,6 +35,9 @@ def test_the_command_builds_the_same_again(tmp_path):
     assert MANIFEST.command(tmp_path / "roads.plan") == COMMAND.format(folder=tmp_path)
     options = Options(target="tensorrt-rtx", compute_capability=("8.6", "8.9"), views=1, refit=True)
     assert options.words() == ["--target", "tensorrt-rtx", "--views", "1", "--compute-capability", "8.6,8.9", "--refit"]
+    options = Options(target="tensorrt-rtx", compute_capability=("current",), unlisted_gpu=True)
+    said = ["--target", "tensorrt-rtx", "--compute-capability", "current", "--unlisted-gpu"]
+    assert options.words() == said
 
 
 def test_rewriting_a_manifest_drops_its_signature(tmp_path):
@@ -79,6 +82,7 @@ def changed(**changes):
         (changed(runs_on__capabilities=["86"]), "'86' is no compute capability"),
         (changed(options__views=3), "a batch that can't be"),
         (changed(precision__proven_by="hope"), "precisions from nowhere"),
+        (changed(ends={"reads": "float64", "gives": "float32"}), "ends of an unknown type"),
         (changed(precision__shares={"fp16": "all"}), "shares is 'all'"),
         (changed(spec__tile=-1), "its spec is damaged"),
         (changed(spec__tile="64"), "its spec is damaged"),

@@ -8,7 +8,7 @@ import pytest
 from dlink.trt_runtime import BadInput, BadPlan, Mismatch, NoEngine, Untrusted, open_model
 from dlink.trt_runtime.cuda import Gpu, Gpus
 from dlink.trt_runtime.manifest import RunsOn, manifest_of
-from dlink.trt_runtime.plan import Here, fit, look_here, made_by, read_plan
+from dlink.trt_runtime.plan import Here, fit, installed, look_here, made_by, read_plan
 from tests.models import write_pointwise
 from tests.plans import COMMAND, HERE, MANIFEST, ORIN, PLAN, checked, write
 
@@ -92,16 +92,45 @@ def test_a_plan_runs_in_its_own_tensorrt_or_so_built_in_newer_ones(version, newe
         (("8.0",), True, "7.5", False),
         (("8.9",), True, "8.10", True),
         ((), True, "8.9", False),
+        (("8.0", "8.9", "12.1"), True, "9.0", False),
+        (("8.0", "8.9", "12.1"), "unlisted", "9.0", True),
+        (("8.0", "8.9", "12.1"), "unlisted", "8.7", True),
+        (("8.0", "8.9", "12.1"), "unlisted", "11.0", True),
+        (("8.0", "8.9", "12.1"), "unlisted", "12.2", True),
+        (("8.0", "8.9", "12.1"), "unlisted", "7.5", False),
+        ((), "unlisted", "9.0", False),
     ],
 )
 def test_a_plan_runs_on_the_gpus_it_was_built_for(capabilities, newer, here, fits, tmp_path):
-    manifest = replace(MANIFEST, runs_on=RunsOn(capabilities=capabilities, newer_gpus=newer))
+    where = RunsOn(capabilities=capabilities, newer_gpus=bool(newer), unlisted_gpus=newer == "unlisted")
+    manifest = replace(MANIFEST, runs_on=where)
     gpus = Gpus("12.6", (Gpu("Another", here, 8 << 30),))
     if fits:
         assert fit(tmp_path / "roads.plan", manifest, Here(gpus, HERE.versions)).capability == here
         return
     with pytest.raises(Mismatch, match=rf"for GPUs of compute capability .*\(built on Orin\), here is Another.*{here}"):
         fit(tmp_path / "roads.plan", manifest, Here(gpus, HERE.versions))
+
+
+@pytest.mark.parametrize(("capability", "may"), [("9.0", True), ("8.7", True), ("11.0", True), ("7.5", False)])
+def test_a_gpu_that_tensorrt_rtx_does_not_list_is_refused_with_the_option_that_tries_it(capability, may, tmp_path):
+    gpu = Gpu("NVIDIA H200", capability, 141 << 30)
+    manifest = replace(
+        MANIFEST,
+        built=replace(BUILT, target="tensorrt-rtx", version="1.7.1.116", cuda="", gpu=""),
+        runs_on=RunsOn(capabilities=("8.0", "8.6", "8.9", "12.0", "12.1"), newer_gpus=True),
+        options=replace(MANIFEST.options, target="tensorrt-rtx", workspace=None),
+    )
+    here = Here(Gpus("13.0", (gpu,)), {"tensorrt-rtx": "1.7.1.116"})
+    with pytest.raises(Mismatch) as e:
+        fit(tmp_path / "roads.plan", manifest, here)
+    assert "for GPUs of compute capability 8.0, 8.6, 8.9, 12.0, 12.1 and newer, here is NVIDIA H200" in str(e.value)
+    assert ("without listing it: dlink-build" in str(e.value)) == may
+    line = "--target tensorrt-rtx --max-tiles 2" + (" --unlisted-gpu" if may else "")
+    assert str(e.value).endswith(line)
+    allowed = replace(manifest, runs_on=replace(manifest.runs_on, unlisted_gpus=True))
+    if may:
+        assert fit(tmp_path / "roads.plan", allowed, here) == gpu
 
 
 def test_an_older_driver_is_named(tmp_path):
@@ -192,3 +221,29 @@ def test_no_changed_plan_is_ever_handed_on(tmp_path):
 def test_built_without_a_gpu_no_driver_is_too_old(tmp_path):
     manifest = replace(MANIFEST, built=replace(BUILT, cuda="", driver="", gpu="", capability=""))
     assert fit(tmp_path / "roads.plan", manifest, HERE) == ORIN
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("tensorrt-rtx", "tensorrt_rtx"),
+        ("tensorrt-rtx", "tensorrt_rtx_cu13"),
+        ("tensorrt-rtx", "tensorrt_rtx_cu13_bindings"),
+        ("tensorrt-rtx", "tensorrt_rtx_cu12_bindings"),
+        ("tensorrt", "tensorrt"),
+        ("tensorrt", "tensorrt_bindings"),
+        ("tensorrt", "tensorrt_cu11"),
+        ("tensorrt", "tensorrt_cu12_bindings"),
+    ],
+)
+def test_a_tensorrt_is_found_by_whichever_of_its_packages_is_there(target, name, tmp_path, monkeypatch):
+    home = tmp_path / f"{name}-1.7.1.dist-info"
+    home.mkdir()
+    (home / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.7.1\n")
+    (tmp_path / "tensorrt_lean-8.6.1.dist-info").mkdir()  # which runs plans and is imported by another name
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    assert installed(target) == "1.7.1"
+    assert [t for t in ("tensorrt", "tensorrt-rtx") if installed(t)] == [target]
+    from dlink.trt_runtime.extras import BY_NAME
+
+    assert name.replace("_", "-") in BY_NAME["TensorRT-RTX" if "rtx" in target else "TensorRT"].distributions

@@ -6,6 +6,7 @@ are the real ones on the host, and nothing on a stream happens before someone wa
 
 import gc
 import importlib
+import json
 import logging
 import multiprocessing
 import sys
@@ -74,15 +75,182 @@ def test_every_version_has_what_the_backend_asks_for(machine, version):
         for _ in range(3):
             np.testing.assert_allclose(model.probabilities(tiles()[0]), expected(there, tiles())[0], atol=1e-6)
     assert fake_pycuda.nothing_is_held()
-    assert ("cuGraphLaunch" in LOG) == (version != "rtx")
+    assert ("cuGraphLaunch" in LOG) == (version not in ("rtx", "8.5.2.2"))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_there_are_as_many_contexts_as_the_version_has_for_a_plan(machine, version, caplog):
+    """8.5 has one a profile, so one slot and no graphs; 8.6 shares it where each but the first is told to take it."""
+    there = machine(version)
+    with caplog.at_level(logging.INFO), open_model(there.plan, slots=2) as model:
+        for seed in range(4):
+            runs = [model.backend.start(tiles(seed=seed + i)) for i in range(2)]
+            for i, run in enumerate(runs):
+                np.testing.assert_allclose(run(), expected(there, tiles(seed=seed + i)), atol=1e-6)
+        slots = model.backend.slots
+        assert model.backend.layer_times(2) == {"/first/Conv + /Relu": 0.25}
+        assert model.backend.memory.slots == slots
+    one = version.startswith("8.5")
+    assert slots == (1 if one else 2)
+    assert ("one slot and no CUDA graphs: TensorRT 8.5.2.2 has one context a plan" in caplog.text) == one
+    assert LOG.count("context") == {"8.5.2.2": 1, "rtx": 3}.get(version, 5)  # slots', graphs', one for layers' times
+
+
+def test_a_plan_whose_profile_is_not_shared_opens_in_one_slot_alone(machine):
+    """As 8.6 builds it where nobody asks for more."""
+    there = machine("8.6.1")
+    data = there.data[:28] + b"\0" + there.data[29:]
+    path = write(there.plan.parent, data, **there.manifest)
+    with pytest.raises(GpuFailed, match="TensorRT does not let a second context have the plan's optimisation profile"):
+        open_model(path)
+    assert fake_pycuda.nothing_is_held()
+    open_model(path, slots=1).close()
+
+
+def test_more_views_than_the_plan_was_built_for_are_an_error(machine):
+    there = machine(options=Options(max_tiles=1, views=1))
+    path = write(there.plan.parent, there.data, **{**there.manifest, "options": Options(max_tiles=2)})
+    said = "TensorRT does not take 8 views at once; its messages are above"
+    with open_model(path) as model, pytest.raises(GpuFailed, match=said):
+        model.mask(tiles()[0])
+    assert fake_pycuda.nothing_is_held()
 
 
 def test_tensorrt_rtx_is_told_to_capture_for_itself(machine):
     there = machine("rtx")
     with open_model(there.plan) as model:
         model.probabilities(tiles()[0])
-    strategy = there.trt.asked["config"].cuda_graph_strategy
-    assert strategy == there.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        assert model.backend.loaded.context_per_shape
+    set_to = there.trt.asked["set"]
+    assert set_to["IRuntimeConfig.cuda_graph_strategy"] == there.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    eager = there.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    assert set_to["IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy"] == eager
+
+
+def test_only_tensorrt_rtx_wants_a_context_for_each_shape(gpu):
+    with open_model(gpu.plan) as model:
+        assert not model.backend.loaded.context_per_shape
+    assert sorted(p.name for p in gpu.plan.parent.iterdir()) == ["roads.onnx", "roads.plan", "roads.plan.json"]
+
+
+def run_once(there, views=ALL, **how):
+    """The batches that kernels were compiled for."""
+    there.trt.asked["compiled"].clear()
+    with open_model(there.plan, **how) as model:
+        found = model.backend.probabilities(tiles(), views)
+        np.testing.assert_allclose(found, expected(there, tiles(), views), atol=1e-6)
+    return list(there.trt.asked["compiled"])
+
+
+def test_kernels_that_were_compiled_are_there_the_next_time(machine):
+    there = machine("rtx")
+    cache = there.plan.with_name("roads.plan.cache")
+    assert run_once(there) == [8]
+    line, data = cache.read_bytes().split(b"\n", 1)
+    assert (json.loads(line)["gpu"], data) == ("Orin, compute capability 8.7, 8.0 GiB", b"kernels\x08")
+    written = cache.stat().st_mtime_ns
+    assert run_once(there) == []
+    assert cache.stat().st_mtime_ns == written
+    assert run_once(there, (0,)) == [1]
+    assert run_once(there) + run_once(there, (0,)) == []
+    assert importlib.import_module("dlink.trt_runtime.tensorrt_backend").memory_needed(there.plan)
+    assert not list(there.plan.parent.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1] + b"\x07",
+        lambda data: data[:40],
+        lambda data: b"",
+        lambda data: data.replace(b"Orin", b"Xavi"),
+        lambda data: data.replace(b"1.7.1", b"1.7.0"),
+        lambda data: data.replace(b'"plan": "', b'"plan": "0'),
+    ],
+)
+def test_kernels_of_another_plan_gpu_or_version_or_damaged_ones_are_compiled_anew(machine, damage):
+    there = machine("rtx")
+    cache = there.plan.with_name("roads.plan.cache")
+    assert run_once(there) == [8]
+    sound = cache.read_bytes()
+    cache.write_bytes(damage(sound))
+    assert run_once(there) == [8]
+    assert cache.read_bytes() == sound
+
+
+def test_kernels_that_the_library_does_not_take_are_compiled_anew(machine, caplog):
+    from dlink.trt_runtime.kernel_cache import KernelCache
+    from dlink.trt_runtime.manifest import parse, read_bytes
+
+    there = machine("rtx")
+    KernelCache(there.plan, parse(read_bytes(there.plan), there.plan), HERE.gpus.found[0]).write(b"of another driver")
+    with caplog.at_level(logging.INFO):
+        assert run_once(there) == [8]
+    assert "TensorRT-RTX 1.7.1 does not take the kernels that were kept" in caplog.text
+    assert run_once(there) == []
+
+
+def test_where_a_signature_is_required_no_kernels_are_read_or_kept(machine, monkeypatch, tmp_path):
+    monkeypatch.setattr("dlink.trt_runtime.signing.verify", lambda path, said, keys: None)
+    there = machine("rtx")
+    cache = there.plan.with_name("roads.plan.cache")
+    assert run_once(there, keys=[tmp_path / "key"]) == [8]
+    assert not cache.exists()
+    assert run_once(there) == [8]
+    kept = cache.read_bytes()
+    assert run_once(there, keys=[tmp_path / "key"]) == [8]
+    assert cache.read_bytes() == kept
+
+
+def test_a_folder_that_can_not_be_written_keeps_no_kernels_and_is_no_error(machine, caplog):
+    there = machine("rtx")
+    there.plan.with_name("roads.plan.cache").mkdir()
+    with caplog.at_level(logging.INFO):
+        assert run_once(there) == [8]
+    assert "roads.plan.cache: kernels are not kept for the next time" in caplog.text
+    assert not [p for p in there.plan.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_a_model_whose_gpu_has_failed_keeps_no_kernels(machine):
+    there = machine("rtx")
+    backend = open_backend(there.plan)
+    STATE.fail["synchronize"] = fake_pycuda.LogicError("an illegal memory access was encountered")
+    with pytest.raises(GpuFailed):
+        backend.probabilities(tiles())
+    STATE.fail.clear()
+    backend.close()
+    assert not there.plan.with_name("roads.plan.cache").exists()
+
+
+def test_tensorrt_rtx_is_asked_what_it_says_of_a_plan_on_this_gpu(machine, caplog):
+    there = machine("rtx")
+    for reasons, said in (
+        (("UNSUPPORTED_CC",), "UNSUPPORTED_CC; build it here: dlink-build"),
+        (("UNSUPPORTED_CC", "OLD_CUDA_DRIVER"), "UNSUPPORTED_CC, OLD_CUDA_DRIVER; update the driver"),
+        (
+            ("INSUFFICIENT_GPU_MEMORY",),
+            "INSUFFICIENT_GPU_MEMORY; free memory of the GPU, or build with a smaller --max",
+        ),
+        ((), "it gives no reason, its messages are above; build it here: dlink-build"),
+    ):
+        there.trt.validity = "INVALID", reasons
+        with pytest.raises(Mismatch, match=f"TensorRT-RTX 1.7.1 says that it does not run here: {said}"):
+            open_model(there.plan)
+    assert there.trt.asked["loaded"] == []
+    tried = {**there.manifest, "options": replace(there.manifest["options"], unlisted_gpu=True)}
+    write(there.plan.parent, there.data, **tried)
+    with pytest.raises(Mismatch, match=r"build it here: dlink-build .* --compute-capability current --unlisted-gpu$"):
+        there.trt.validity = "INVALID", ("UNSUPPORTED_CC",)
+        open_model(there.plan)
+    there.trt.validity = "SUBOPTIMAL", ("UNSUPPORTED_CC",)
+    with caplog.at_level(logging.WARNING), open_model(there.plan) as model:
+        assert model.backend.engine == "TensorRT-RTX 1.7.1, fp16 99 %, fp32, Orin, suboptimal on this GPU"
+        np.testing.assert_allclose(model.probabilities(tiles()[0]), expected(there, tiles())[0], atol=1e-6)
+    assert "TensorRT-RTX 1.7.1 says that it is suboptimal on this GPU: UNSUPPORTED_CC" in caplog.text
+    there.trt.validity = "VALID", ()
+    with open_model(there.plan) as model:
+        assert model.backend.engine == "TensorRT-RTX 1.7.1, fp16 99 %, fp32, Orin"
+    assert fake_pycuda.nothing_is_held()
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 8])

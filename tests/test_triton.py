@@ -8,6 +8,7 @@ from google.protobuf import text_format
 from dlink.cli.main import dlink
 from dlink.engine.triton import write_repository
 from dlink.trt_runtime import BadInput, Spec
+from dlink.trt_runtime.manifest import Ends
 from tests.models import write_pointwise
 from tests.plans import PLAN, write
 
@@ -35,6 +36,18 @@ def test_a_repository_is_as_triton_defines_it(suffix, backend, file, tmp_path):
     float32 = config_of.TYPE_FP32
     assert ends == [("image", float32, [3, 1024, 1024]), ("road", float32, [1, 1024, 1024])]
     assert found.HasField("dynamic_batching")
+
+
+def test_a_plan_that_reads_half_is_fed_with_half(tmp_path):
+    model = tmp_path / "roads.plan"
+    model.write_bytes(b"plan")
+    found = parsed(write_repository(tmp_path / "models", model, 64, 8, Ends(reads="float16", gives="float32")))
+    types = [end.data_type for end in (*found.input, *found.output)]
+    assert types == [config_of.TYPE_FP16, config_of.TYPE_FP32]
+    plan = write(tmp_path, ends=Ends(reads="float16", gives="float16"))
+    result = CliRunner().invoke(dlink, ["build", str(plan), "--triton", str(tmp_path / "other")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "other" / "roads" / "config.pbtxt").read_text().count("TYPE_FP16") == 2
 
 
 def test_names_types_and_sizes_are_those_of_our_files(tmp_path):

@@ -18,6 +18,7 @@ FORMAT = 1
 MOST_BYTES = 1 << 20  # a manifest has a few thousand
 TARGETS = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 PROVEN_BY = ("inspector", "graph")
+TYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,12 @@ class RunsOn:
     capabilities: tuple[str, ...]  # compute capabilities, "8.6"
     newer_gpus: bool = False  # than the highest of them as well
     newer_versions: bool = False  # of TensorRT, within the same major version
+    unlisted_gpus: bool = False  # no older than the lowest of them, where TensorRT-RTX itself takes the plan
+
+    def words(self) -> str:
+        """Of the GPUs, "8.0, 8.6 and newer"."""
+        said = ", ".join(self.capabilities) + (" and newer" if self.newer_gpus else "")
+        return f"{said}, and those between where TensorRT-RTX takes it" if self.unlisted_gpus else said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +67,8 @@ class Options:
     views: int = 8
     workspace: int | None = None  # MiB
     optimization_level: int | None = None
-    compute_capability: tuple[str, ...] = ()
+    compute_capability: tuple[str, ...] = ()  # or "current" alone: the GPU at hand
+    unlisted_gpu: bool = False
     version_compatible: bool = False
     hardware_compatible: bool = False
     refit: bool = False
@@ -94,6 +102,14 @@ class Precision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ends:
+    """The types of what the plan reads, the prepared image, and of the probabilities that it gives; of TYPES."""
+
+    reads: str = "float32"
+    gives: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Checked:
     """What dlink-check found, of exactly the plan with that hash."""
 
@@ -116,6 +132,7 @@ class Manifest:
     runs_on: RunsOn
     options: Options
     precision: Precision
+    ends: Ends = Ends()
     verdict: Checked | None = None
     format: int = FORMAT
 
@@ -194,6 +211,8 @@ def refuse_nonsense(manifest: Manifest) -> None:
         raise ValueError("an unknown target")
     if manifest.precision.proven_by not in PROVEN_BY:
         raise ValueError("precisions from nowhere")
+    if not {manifest.ends.reads, manifest.ends.gives} <= set(TYPES):
+        raise ValueError("ends of an unknown type")
     for capability in manifest.runs_on.capabilities:
         capability_of(capability)
     if manifest.options.max_tiles < 1 or manifest.options.views not in (1, 4, 8):

@@ -7,7 +7,7 @@ and signature were verified are those that TensorRT gets.
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -17,18 +17,17 @@ from dlink.trt_runtime.errors import BadPlan, Mismatch, NoEngine, Untrusted
 from dlink.trt_runtime.manifest import TARGETS, Manifest, RunsOn, capability_of, manifest_of, parse, read_bytes
 
 TAGS = {b"ftrt": "tensorrt", b"ptrt": "tensorrt", b"vtrt": "tensorrt-rtx"}  # a plan's first four bytes
+AMPERE = "8.0"  # the oldest GPUs that a plan of TensorRT-RTX is for where it names none
 VERSION_AT = 24  # where the four numbers of TensorRT's version stand (trtexec --getPlanVersionOnly reads them there)
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-DISTRIBUTIONS = {  # any of these
-    "tensorrt": (
-        "tensorrt",
-        "tensorrt-cu13",
-        "tensorrt-cu12",
-        "tensorrt-cu13-bindings",
-        "tensorrt-cu12-bindings",
-        "tensorrt-bindings",
-    ),
-    "tensorrt-rtx": ("tensorrt-rtx",),
+# What pip may have installed a TensorRT as, any of these: `tensorrt` is also what a Jetson's python3-libnvinfer says it
+# is. The others stand behind a package that may not be there itself: in a folder of wheels, or beside an image's own.
+DISTRIBUTIONS = {
+    target: tuple(f"{name}{cuda}{part}" for part in ("", "-bindings") for cuda in ("", *cudas))
+    for target, name, cudas in (
+        ("tensorrt", "tensorrt", ("-cu13", "-cu12", "-cu11")),
+        ("tensorrt-rtx", "tensorrt-rtx", ("-cu13", "-cu12")),
+    )
 }
 
 
@@ -44,14 +43,25 @@ def open(path: Path, opening: Opening) -> Backend:
     """The plan as a Backend. TensorRT and pycuda are imported once everything else has been verified."""
     plan, manifest = read_plan(path, opening.keys, opening.require_verdict)
     gpu = fit(path, manifest)
+    from dlink.trt_runtime.kernel_cache import KernelCache
     from dlink.trt_runtime.tensorrt_backend import PlanBackend
 
-    return PlanBackend(path, plan, manifest, gpu, opening.slots)
+    kept = None if opening.keys else KernelCache(path, manifest, gpu)
+    return PlanBackend(path, plan, manifest, gpu, opening.slots, kept=kept)
 
 
 def mend(path: Path, manifest: Manifest) -> str:
     """The line that mends a plan."""
     return f"build it here: {manifest.command(path)}"
+
+
+def mend_for(path: Path, manifest: Manifest, gpu: Gpu) -> str:
+    """The line that mends a plan which is for other GPUs."""
+    if manifest.built.target != "tensorrt-rtx" or capability_of(gpu.capability) < capability_of(AMPERE):
+        return mend(path, manifest)
+    options = replace(manifest.options, compute_capability=(), unlisted_gpu=True)
+    line = replace(manifest, options=options).command(path)
+    return f"TensorRT-RTX may run on it without listing it: {line}"
 
 
 def look_here() -> Here:
@@ -142,11 +152,10 @@ def fit(path: Path, manifest: Manifest, here: Here | None = None) -> Gpu:
     if not same_version(manifest, version):
         raise Mismatch(f"{path}: a plan of {title}, here is {TARGETS[target]} {version}; {mend(path, manifest)}")
     if not runs_on(manifest.runs_on, gpu):
-        wanted = ", ".join(manifest.runs_on.capabilities) + (" or newer" if manifest.runs_on.newer_gpus else "")
         raise Mismatch(
-            f"{path}: for GPUs of compute capability {wanted}"
+            f"{path}: for GPUs of compute capability {manifest.runs_on.words()}"
             + (f" (built on {manifest.built.gpu})" if manifest.built.gpu else "")
-            + f", here is {gpu}; {mend(path, manifest)}"
+            + f", here is {gpu}; {mend_for(path, manifest, gpu)}"
         )
     if major(here.gpus.driver) < major(manifest.built.cuda):
         raise Mismatch(
@@ -166,11 +175,12 @@ def same_version(manifest: Manifest, version: str) -> bool:
 
 
 def runs_on(where: RunsOn, gpu: Gpu) -> bool:
-    """Whether a GPU is among those, or newer than the newest of them where that will do."""
+    """Whether a GPU is among those, or newer than the newest of them, or than the oldest, where that will do."""
     if gpu.capability in where.capabilities:
         return True
-    newest = max(map(capability_of, where.capabilities), default=(99, 0))
-    return where.newer_gpus and capability_of(gpu.capability) > newest
+    known = sorted(map(capability_of, where.capabilities)) or [(99, 0)]
+    here = capability_of(gpu.capability)
+    return (where.newer_gpus and here > known[-1]) or (where.unlisted_gpus and here > known[0])
 
 
 def numbers(version: str) -> tuple[int, ...]:

@@ -109,7 +109,7 @@ class Slot:
 
     def new_context(self) -> "Context":
         """An execution context on this slot's memory; MemoryError where there is none left for it."""
-        context = self.net.loaded.context(self.activations, self.batch, self.answers)
+        context = self.net.loaded.context(self.activations, self.batch, self.answers, self.stream.handle)
         if context is None:
             raise cuda.MemoryError("no execution context")
         return context

@@ -25,6 +25,7 @@ from dlink.trt_runtime.cuda import OUT_OF_MEMORY, DriverError, Gpu
 from dlink.trt_runtime.device_arrays import DeviceArray, copy, new_array, number_of, read_array
 from dlink.trt_runtime.errors import BadInput, Closed, GpuFailed, NoEngine, NoProbability
 from dlink.trt_runtime.graphs import LEGACY, follow
+from dlink.trt_runtime.kernel_cache import KernelCache
 from dlink.trt_runtime.life import CLOSED, ENGINES, check_process
 from dlink.trt_runtime.manifest import Manifest
 from dlink.trt_runtime.precision import say
@@ -75,9 +76,10 @@ class PlanBackend:
     """A plan that has been verified as a Backend; it holds memory of the GPU from its making to its `close`."""
 
     def __init__(
-        self, path: Path, plan: bytes, manifest: Manifest, gpu: Gpu, slots: int = 2, *, measure: bool = False
-    ) -> None:
-        self.path, self.manifest = path, manifest
+        self, path: Path, plan: bytes, manifest: Manifest, gpu: Gpu, slots: int = 2, *, measure: bool = False,
+        kept: KernelCache | None = None,
+    ) -> None:  # fmt: skip
+        self.path, self.manifest, self.kept = path, manifest, kept
         self.spec, self.max_tiles, self.slots = manifest.spec, manifest.options.batch, slots
         self.executed: Mapping[str, float] = dict(manifest.precision.shares)
         self.engine = f"{manifest.title}, {say(dict(self.executed))}, {gpu.name}"
@@ -110,8 +112,13 @@ class PlanBackend:
         free = self.free()
         if len(plan) > free:
             self.lacks(f"{self.path}: not enough memory on the GPU: its weights take {mb(len(plan))}, {mb(free)} free")
-        self.loaded = Engine(self.path, plan, self.manifest)
-        self.captures = self.loaded.captures
+        self.loaded = Engine(self.path, plan, self.manifest, self.kept)
+        if self.loaded.remark:
+            self.engine += f", {self.loaded.remark}"
+        self.captures = self.loaded.captures and self.loaded.several
+        if not self.loaded.several:
+            self.slots = 1
+            log.info("%s: one slot and no CUDA graphs: %s has one context a plan", self.path, self.manifest.title)
         batch, area = self.max_tiles, self.spec.tile**2
         self.memory = Memory(
             plan=len(plan),
@@ -298,12 +305,14 @@ class PlanBackend:
                 found[layer_name].append(ms)
 
         with self.lock, self.free_slot() as slot:
-            context = slot.new_context()
+            context = slot.new_context() if self.loaded.several else slot.context(self.max_tiles)
             for run in range(runs + 1):
                 if run == 1:  # the first is slower
                     context.made.profiler = profiler = Profiler()
                 context.run(self.max_tiles, slot.stream.handle)
                 slot.stream.synchronize()
+            if not self.loaded.several:
+                context.made.profiler = None
             del profiler
         return {name: median(times) for name, times in found.items()}
 
@@ -319,6 +328,8 @@ class PlanBackend:
             self.closed = True
             try:
                 with self.current():
+                    if "loaded" in vars(self) and not self.fault:
+                        self.loaded.keep()
                     for slot in self.at_work:
                         slot.close()
                     self.at_work.clear()
