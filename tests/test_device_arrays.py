@@ -293,7 +293,7 @@ def test_the_default_stream_is_0_or_1_to_callers_and_1_to_takers(model, number):
     np.testing.assert_array_equal(read(result), model.mask(image))
 
 
-@pytest.mark.parametrize("theirs", [-1, True, "0", 1.0, object()], ids=str)
+@pytest.mark.parametrize("theirs", [-1, True, "0", 1.0])
 def test_a_stream_is_a_number(model, theirs):
     with pytest.raises(
         BadInput, match=r"stream must be the number that CUDA knows it by \(PyTorch's stream.cuda_stream"
