@@ -78,11 +78,12 @@ class Device:
 
     def get_attribute(self, attribute):
         called("attribute")
-        return int(STATE.integrated) if attribute == device_attribute.INTEGRATED else 0
+        return {device_attribute.INTEGRATED: int(STATE.integrated)}.get(attribute, 4096)
 
 
 class device_attribute:  # noqa: N801
     INTEGRATED = 18
+    L2_CACHE_SIZE = 38
 
 
 class host_alloc_flags:  # noqa: N801
@@ -186,7 +187,7 @@ class Mark:
 
 
 class Stream:
-    def __init__(self):
+    def __init__(self, flags=0):
         called("stream")
         self.handle = next(HANDLES)
         HELD["stream"][self.handle] = Queue()
