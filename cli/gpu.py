@@ -8,6 +8,7 @@ TensorRT is for has no PyTorch, --against takes what `dlink.bench.recorded` left
 """
 
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,7 @@ from dlink.trt_runtime.plan import look_here
 @click.command(cls=Step)
 @click.argument("files", type=IN_FILE, nargs=-1, required=True)
 @click.option("--target", type=click.Choice(["tensorrt", "tensorrt-rtx"]), help="[default: what is installed]")
-@click.option("--unlisted-gpu", is_flag=True, help="As for dlink-build: a GPU that TensorRT-RTX does not name.")
-@click.option("--timing-cache", type=OUT_PATH, help="As for dlink-build.")
+@click.option("--build-with", default="", metavar="OPTIONS", help="More options of dlink-build's, in one string.")
 @click.option("--against", type=IN_PATH, help="A checkpoint, or its roads; they must be the plans'.")
 @click.option("--tiles", type=IN_FOLDER, help="With --against: where roads are compared.")
 @click.option("--plans", type=OUT_PATH, default=Path("build/plans"), show_default=True, help="Where plans go.")
@@ -35,8 +35,8 @@ from dlink.trt_runtime.plan import look_here
 @click.option("--runs", default=50, show_default=True)
 @click.option("--append", type=OUT_PATH, help="Append a line for each file here, e.g. bench/results.jsonl.")
 def main(
-    files: tuple[Path, ...], target: str | None, unlisted_gpu: bool, timing_cache: Path | None, against: Path | None,
-    tiles: Path | None, plans: Path, views: str, runs: int, append: Path | None,
+    files: tuple[Path, ...], target: str | None, build_with: str, against: Path | None, tiles: Path | None,
+    plans: Path, views: str, runs: int, append: Path | None,
 ) -> None:  # fmt: skip
     """Build, time and check FILES on the GPU at hand."""
     here = look_here()
@@ -45,15 +45,15 @@ def main(
     if not here.versions:
         raise NoEngine("this needs TensorRT or TensorRT-RTX; dlink-doctor says how to get it")
     target = target or next(iter(here.versions))
-    options = ["--target", target, "--views", views, *["--unlisted-gpu"] * unlisted_gpu]
-    if timing_cache:
-        options += ["--timing-cache", str(timing_cache)]
+    options = ["--target", target, "--views", views, *shlex.split(build_with)]
     plans.mkdir(parents=True, exist_ok=True)
     failed = 0
     for file in files:
         try:
             row = measured(file, plans / f"{file.stem}.plan", options, against, tiles, runs)
             failed += not row.get("roads", {}).get("same", True)
+        except click.Abort:  # ctrl-C while dlink-build ran
+            raise
         except Exception as e:  # pycuda's and NVIDIA's have no base of their own
             row = {"file": {"name": file.name}, "target": target, "error": said(e)}
             failed += 1

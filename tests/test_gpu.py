@@ -72,6 +72,18 @@ def test_a_file_that_fails_is_a_row_and_the_others_are_done(fault, said, files, 
     assert "1 of 2 files failed" in result.stderr
 
 
+def test_ctrl_c_while_a_file_is_built_ends_all_of_it(files, tmp_path, monkeypatch):
+    def measured(*given):
+        raise click.Abort
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gpu, "look_here", lambda: HERE)
+    monkeypatch.setattr(gpu, "measured", measured)
+    result = CliRunner().invoke(gpu.main, [*files, "--append", "rows.jsonl"])
+    assert (result.exit_code, result.output) == (1, "Aborted!\n")
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
 def module_on_the_fake(name, monkeypatch):
     """A module of the benchmark, on tests/fake_*.py."""
     monkeypatch.delitem(sys.modules, f"dlink.bench.{name}", raising=False)

@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(not is_here("tensorrt-rtx"), reason="needs tensorrt-rtx: pip install 'dlink[test]' on Linux"),
     pytest.mark.skipif(not all(map(shutil.which, ("g++", "xz"))), reason="needs g++ and xz: apt-get install xz-utils"),
 ]
-SMALL = ("--side", SIDE, "--calls", 2, "--soak", 6, "--tests", "known_network")
+SMALL = ("--side", SIDE, "--calls", 1, "--soak", 4, "--tests", "known_network")
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +224,24 @@ def test_where_rtx_does_not_take_the_gpu_tensorrt_8_does_its_work(here, capsys):
     assert (host.engine(), here(engine="rtx").engine()) == ("trt86", "rtx")
     assert stages.run_stage(5, host, time.monotonic() + 60)
     assert "stages 7 and 8 are in their place" in capsys.readouterr().out
+
+
+def test_a_gpu_that_rtx_does_not_list_is_tried_in_two_ways(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages.Host, "unlisted", True)
+    first, second = ["--unlisted-gpu"], ["--unlisted-gpu", "--compute-capability", "current"]
+    host = here()
+    (tmp_path / "quarter").mkdir()
+    assert host.ways() == [first, second]
+    steps = [next(made) for made in [stages.takes(host)] * 2]
+    assert (steps[0].arguments[-1], steps[1].arguments[-3:]) == (
+        "--unlisted-gpu",
+        ["--unlisted-gpu", "--append", "{append}"],
+    )
+    for takes, way in ((False, first), (True, second)):
+        host.results.add({"gpu": "Orin", "takes": takes, "with": way})
+    assert host.ways() == [second]
+    assert host.environment("rtx")["DLINK_BUILD_WITH"] == "--unlisted-gpu --compute-capability current"
+    assert "DLINK_BUILD_WITH" not in host.environment("trt86")
 
 
 def test_a_mark_holds_for_the_same_command_files_and_gpu(tmp_path):

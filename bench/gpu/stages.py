@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -81,9 +82,8 @@ class Host:
         return name in self.items and unpacked(name, self.items[name], self.stage)
 
     def takes(self) -> bool | None:
-        """Whether TensorRT-RTX takes this GPU, as stage 4 found."""
-        name = gpu_name(self.gpus)
-        return next((r["takes"] for r in reversed(self.results.rows) if "takes" in r and r["gpu"] == name), None)
+        """Whether TensorRT-RTX takes this GPU; None where stage 4 has not asked."""
+        return bool(found["takes"]) if (found := self.found()) else None
 
     def engine(self) -> str:
         """For the full-size network."""
@@ -100,8 +100,21 @@ class Host:
         paths = [str(TYPES)]
         if engine != "trt86":
             paths += [str(self.stage / "rtx" / "site"), os.environ.get("PYTHONPATH", "")]
-        unlisted = {"DLINK_UNLISTED_GPU": "1"} if engine == "rtx" and self.unlisted else {}
-        return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1", **unlisted}
+        more = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
+        if engine == "rtx" and (options := self.ways()[0]):
+            more["DLINK_BUILD_WITH"] = " ".join(options)  # tests/gpu builds plans too
+        return {**os.environ, **more}
+
+    def ways(self) -> list[list[str]]:
+        """Options that plans of TensorRT-RTX may need here: those that ran in stage 4, else what it tries in turn."""
+        if (found := self.found()) and found["takes"]:
+            return [found["with"]]
+        return [["--unlisted-gpu"], ["--unlisted-gpu", "--compute-capability", "current"]] if self.unlisted else [[]]
+
+    def found(self) -> Row | None:
+        """The line of stage 4 for this GPU."""
+        name = gpu_name(self.gpus)
+        return next((row for row in reversed(self.results.rows) if "takes" in row and row["gpu"] == name), None)
 
     @cached_property
     def unlisted(self) -> bool:
@@ -188,12 +201,15 @@ def beside(host: Host) -> Steps:
 
 
 def takes(host: Host) -> Steps:
-    file, plan = host.stage / "quarter" / "quarter.fp16.onnx", host.stage / "plans" / "takes.plan"
-    plan.parent.mkdir(exist_ok=True)
-    command = ["-c", "from dlink.cli.main import dlink; dlink()", "build", file, "-o", plan, "--target", TARGETS["rtx"]]
-    yield Step("takes-build", [*command, *unlisted(host, "rtx")], 200, "rtx", (file,))
-    lacks = "" if plan.exists() else "no plan was built"
-    yield Step("takes", bench("bench.gpu.takes", plan), 200, "rtx", (plan,), lacks=lacks)
+    file = host.stage / "quarter" / "quarter.fp16.onnx"
+    for number, options in enumerate(host.ways()):
+        if number and host.takes():
+            return
+        plan = host.stage / "plans" / f"takes{number}.plan"
+        plan.parent.mkdir(exist_ok=True)
+        command = ["-c", "from dlink.cli.main import dlink; dlink()", "build", file, "-o", plan]
+        yield Step("takes-build", [*command, "--target", TARGETS["rtx"], *options], 150, "rtx", (file,))
+        yield Step("takes", bench("bench.gpu.takes", plan, "--with", " ".join(options)), 150, "rtx", (file, plan))
 
 
 def tests(host: Host, engine: str = "rtx") -> Steps:
@@ -204,7 +220,8 @@ def tests(host: Host, engine: str = "rtx") -> Steps:
 
 def build_and_tests(host: Host) -> Steps:
     prepare86(host)
-    yield from builds(host, "trt86", "quarter", ("fp16",), 200)
+    yield from reference(host, "quarter")
+    yield from builds(host, "trt86", "quarter", ("fp16",), 300)
     yield from tests(host, "trt86")
 
 
@@ -212,7 +229,7 @@ def chain(host: Host, engine: str = "rtx") -> Steps:
     if engine == "trt86":
         prepare86(host)
     yield from reference(host, "quarter")
-    yield from builds(host, engine, "quarter", ("fp32", "fp16", "int8", "int8.conv", "int8.fp16"), 200)
+    yield from builds(host, engine, "quarter", ("fp16", "int8", "int8.conv", "fp32", "int8.fp16"), 300)
     yield from runs(host, engine, "quarter")
 
 
@@ -235,10 +252,6 @@ def full(host: Host) -> Steps:
 
 def full_runtime(host: Host) -> Steps:
     return runs(host, host.engine(), "full")
-
-
-def unlisted(host: Host, engine: str) -> list[str]:
-    return ["--unlisted-gpu"] if engine == "rtx" and host.unlisted else []
 
 
 def checkpoint_of(host: Host, item: str) -> Path:
@@ -264,9 +277,8 @@ def builds(host: Host, engine: str, item: str, endings: Sequence[str], limit: in
         if not file.exists() or ending in NOT_FOR.get(engine, ()):
             continue
         arguments: list[object] = [file, "--target", TARGETS[engine], "--plans", host.stage / "plans" / engine]
-        arguments += unlisted(host, engine)
-        if engine == "trt86":
-            arguments += ["--timing-cache", host.stage / "timing.cache"]
+        options = ["--timing-cache", str(host.stage / "timing.cache")] if engine == "trt86" else host.ways()[0]
+        arguments += ["--build-with", shlex.join(options)]
         if roads.exists():
             arguments += ["--against", roads, "--tiles", tiles]
         yield Step(file.stem, bench("cli.gpu", *arguments), limit, engine, (file, roads))

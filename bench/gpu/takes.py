@@ -11,18 +11,21 @@ from typing import Any
 import click
 
 from dlink.bench.network import picture
-from dlink.trt_runtime import open_model
+from dlink.trt_runtime import BadInput, open_model
 from dlink.trt_runtime.cuda import look_for_gpus
 from dlink.trt_runtime.plan import read_plan
 
 
 @click.command()
-@click.argument("plan", type=click.Path(exists=True, path_type=Path))
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("--with", "options", default="", help="What dlink-build was told, for the line.")
 @click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line here.")
-def main(plan: Path, append: Path | None) -> None:
+def main(plan: Path, options: str, append: Path | None) -> None:
     """Print what get_engine_validity says, and draw a mask. Exits with 1 where none comes out."""
-    result: dict[str, Any] = {"takes": False, "listed": listed()}
+    result: dict[str, Any] = {"takes": False, "listed": listed(), "with": options.split()}
     try:
+        if not plan.exists():
+            raise BadInput(f"{plan.name} could not be built")
         result |= validity(read_plan(plan)[0])
         with open_model(plan) as model:
             result["road"] = float((model.mask(picture(model.spec.tile)) > 0).mean())

@@ -26,7 +26,9 @@ GPU = [
 SIDE = spine.SIDE
 SPEC = Spec(tile=SIDE)
 BUILT = {}  # on the GPU, by network
-MORE = {"unlisted_gpu": True} if os.environ.get("DLINK_UNLISTED_GPU") else {}  # of a build, see bench/gpu/stages.py
+WITH = os.environ.get("DLINK_BUILD_WITH", "").split()  # options of dlink-build, from bench/gpu/stages.py
+MORE = {"unlisted_gpu": True} if "--unlisted-gpu" in WITH else {}
+MORE |= {"compute_capability": ("current",)} if "current" in WITH else {}
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=GPU)])
