@@ -324,6 +324,9 @@ def test_a_second_packing_keeps_what_was_made(tmp_path):
         [tar] = (tmp_path / "out" / "cache").glob("checkpoint-*.tar")
         made.append(tar.stat().st_mtime_ns)
     assert made[0] == made[1]
+    assert "as it was" in result.output
+    (tmp_path / "out" / "parts" / "01" / "checkpoint.01").unlink()  # sent, and moved
+    assert "as it was" not in CliRunner().invoke(pack.main, list(map(str, arguments))).output
     text = (tmp_path / "out" / "parts" / "01" / MANIFEST).read_text()
     assert str(tmp_path) not in text
     said = f"the tree takes {tree_bytes(ROOT) / 2**20:.1f} MiB of a transfer"
