@@ -26,7 +26,7 @@ MIB = 1 << 20
 TRANSFER = 64 * MIB  # with the tree
 SPARE = MIB  # of a transfer, for what packs it
 MOST = 60 * MIB  # of a folder
-GROUPS = (("rtx", "quarter"), ("trt86",), ("full", "checkpoint"))  # each begins a folder, so they go in any order
+ITEMS = ("rtx", "quarter", "trt86", "full", "checkpoint")  # in the order in which folders are filled
 # Libraries hold the same kernels for many GPUs, far apart: a large dictionary is worth a third; a plain search is fast.
 XZ = ("-T2", "--block-size=512MiB", "--lzma2=preset=1,dict=128MiB,mf=hc4,mode=fast,nice=128,depth=24")
 ROOT = Path(__file__).resolve().parents[2]  # also where this is a link
@@ -76,7 +76,7 @@ def main(checkpoint: Path | None, tiles: Path | None, only: str | None, out: Pat
     os.nice(19)
     cache = out / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    wanted = only.split(",") if only else [name for group in GROUPS for name in group]
+    wanted = only.split(",") if only else list(ITEMS)
     limit = min(MOST, TRANSFER - SPARE - tree_bytes(ROOT))
     say(f"the tree takes {tree_bytes(ROOT) / MIB:.1f} MiB of a transfer, a folder may have {limit / MIB:.1f} MiB")
     tars = {}
@@ -375,27 +375,25 @@ def split(tars: Mapping[str, tuple[Item, Path]], out: Path, limit: int) -> None:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     items: dict[str, object] = {}
-    number = 0
-    for group in GROUPS:
-        room = 0
-        for name in (name for name in group if name in tars):
-            item, tar = tars[name]
-            parts = []
-            for part, begins, start, end in cut(tar, name, room, limit):
-                number += begins
-                room = (limit if begins else room) - (end - start)
-                folder = new / f"{number:02}"
-                folder.mkdir(exist_ok=True)
-                with tar.open("rb") as f:
-                    f.seek(start)
-                    (folder / part).write_bytes(f.read(end - start))
-                parts.append(
-                    {"name": part, "folder": folder.name, "bytes": end - start, "sha256": sha256_of(folder / part)}
-                )
-            said = {"bytes": tar.stat().st_size, "sha256": sha256_of(tar), "xz": item.xz}
-            items[name] = {"tar": said, "facts": dict(item.facts), "parts": parts}
-            where = dict.fromkeys(str(part["folder"]) for part in parts)
-            say(f"{name}: {tar.stat().st_size / MIB:.1f} MiB in folders {', '.join(where)}")
+    number = room = 0
+    for name in (name for name in ITEMS if name in tars):
+        item, tar = tars[name]
+        parts = []
+        for part, begins, start, end in cut(tar, name, room, limit):
+            number += begins
+            room = (limit if begins else room) - (end - start)
+            folder = new / f"{number:02}"
+            folder.mkdir(exist_ok=True)
+            with tar.open("rb") as f:
+                f.seek(start)
+                (folder / part).write_bytes(f.read(end - start))
+            parts.append(
+                {"name": part, "folder": folder.name, "bytes": end - start, "sha256": sha256_of(folder / part)}
+            )
+        said = {"bytes": tar.stat().st_size, "sha256": sha256_of(tar), "xz": item.xz}
+        items[name] = {"tar": said, "facts": dict(item.facts), "parts": parts}
+        where = dict.fromkeys(str(part["folder"]) for part in parts)
+        say(f"{name}: {tar.stat().st_size / MIB:.1f} MiB in folders {', '.join(where)}")
     text = json.dumps({"format": FORMAT, "items": items}, indent=1)
     for folder in new.iterdir():
         (folder / MANIFEST).write_text(text)
