@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := accuracy bench calib cli engine export nets scenes training trt_runtime
 
-.PHONY: demo test check lint installs weights clean
+.PHONY: demo test check lint installs weights gpu-bundle clean
 
 demo: .venv/demo
 	$(BIN)/dlink-demo
@@ -34,6 +34,10 @@ weights: .venv/demo
 	$(BIN)/dlink-scenes build/scenes2 --count 2400 --size 512 --seed 200000
 	$(BIN)/dlink-train build/scenes1 -o build/stage1.th $(RECIPE) --epochs 20 --rate 1e-3
 	$(BIN)/dlink-train build/scenes2 -o build/dlinknet34-w025.th $(RECIPE) --epochs 14 --rate 8e-4 --init build/stage1.th --half
+
+# What a GPU host without a network lacks, in parts: make gpu-bundle CHECKPOINT=roads.th TILES=tiles/. See bench/gpu/README.md.
+gpu-bundle: .venv/demo
+	$(BIN)/python -m dlink.bench.gpu.pack $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(if $(TILES),--tiles $(TILES))
 
 .venv/demo: pyproject.toml constraints.txt | .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all]'

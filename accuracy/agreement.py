@@ -34,7 +34,7 @@ from dlink.trt_runtime.backend import Probs
 from dlink.trt_runtime.errors import BadInput, within
 from dlink.trt_runtime.images import Image, TileFile, read_tile
 from dlink.trt_runtime.rounding import Near, Pair, settle
-from dlink.trt_runtime.segmenter import Segmenter
+from dlink.trt_runtime.segmenter import Views
 
 __all__ = ["BOTH", "MAX_IOU_DROP", "MIN_AGREEMENT", "Agreement", "Each", "Limits", "Setting", "Tally", "compare"]
 
@@ -119,6 +119,14 @@ class Evidence(Protocol):
         ...
 
 
+class Model(Protocol):
+    """What draws roads: a Segmenter, or what one drew before."""
+
+    threshold: float
+
+    def probabilities(self, image: Image, views: Views = None) -> Probs: ...
+
+
 @dataclass
 class Tally:
     """A Setting in the making, a tile at a time."""
@@ -174,8 +182,8 @@ class Tally:
 
 
 def compare(
-    candidate: Segmenter,
-    reference: Segmenter,
+    candidate: Model,
+    reference: Model,
     tiles: Sequence[TileFile],
     views: Sequence[int] = BOTH,
     report: Callable[[int, int, str], None] = lambda done, total, words: None,
@@ -210,7 +218,7 @@ def compare(
     return Agreement(len(tiles), labelled, label_road, tuple(tally.setting() for tally in tallies))
 
 
-def roads(model: Segmenter, image: Image, views: int, what: str) -> tuple[Probs, float]:
+def roads(model: Model, image: Image, views: int, what: str) -> tuple[Probs, float]:
     """A model's probabilities and threshold; `what` is for the message where it fails."""
     with within(what):
         return model.probabilities(image, views), model.threshold

@@ -2,10 +2,10 @@
 
     python -m dlink.bench.runtime roads.plan [--against roads.th] [--soak 10000] [--append bench/results.jsonl]
 
-Image in host memory to mask in host memory. "network" is the network alone between two events, as trtexec has it;
-"graph" is ours; "plain" is ours without CUDA graphs; "torch authors" is their eight-view procedure as it was published,
-"torch fp16" the same views in one batch, channels last, and "torch compiled" that by torch.compile. PyTorch's rows need
-a checkpoint and a PyTorch with CUDA.
+Image in host memory to mask in host memory. "network" is the network alone between two events, as trtexec has it, and
+"copies" the pixels' way there and the masks' way back; "graph" is ours; "plain" is ours without CUDA graphs; "torch
+authors" is their eight-view procedure as it was published, "torch fp16" the same views in one batch, channels last, and
+"torch compiled" that by torch.compile. PyTorch's rows need a checkpoint and a PyTorch with CUDA.
 """
 
 import json
@@ -21,6 +21,7 @@ import numpy as np
 import pycuda.driver as cuda
 from numpy.typing import NDArray
 
+from dlink.bench.network import copy_times, network_times, picture
 from dlink.trt_runtime import BadInput, open_model
 from dlink.trt_runtime.backend import Running
 from dlink.trt_runtime.tensorrt_backend import PlanBackend
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 TILES = (1, 2, 4)
 WARMUP = 3
-AT_END = 1000  # tiles of a soak whose times are compared
+AT_END = 1000  # tiles of a soak whose times are compared, at its beginning and at its end
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,13 @@ class Row:
 @click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line here.")
 def main(plan: Path, against: Path | None, calls: int, soak: int, append: Path | None) -> None:
     """Print a row for each way, number of tiles and number of views."""
-    begun = time.perf_counter()
     with open_model(plan) as model, open_model(plan) as second:
         backend, plain = model.backend, second.backend
         if not isinstance(backend, PlanBackend) or not isinstance(plain, PlanBackend):
             raise BadInput(f"{plan}: this is for plans")
         plain.captures = False
         side = model.spec.tile
-        images = np.random.default_rng(0).integers(0, 256, (max(TILES), side, side, 3), np.uint8)
-        model.mask(images[0])
-        first_mask = time.perf_counter() - begun
+        images = np.stack([picture(side, seed) for seed in range(max(TILES))])
         ways = {"graph": run_of(backend), "plain": run_of(plain), **torch_ways(against)}
         rows = []
         for tiles in TILES:
@@ -78,11 +76,10 @@ def main(plan: Path, against: Path | None, calls: int, soak: int, append: Path |
             "engine": backend.engine,
             "file": {"name": plan.name, "sha256": backend.manifest.plan.sha256},
             "rows": [asdict(row) for row in rows],
-            "first_mask_s": first_mask,
             "memory": {**asdict(backend.memory), "total": backend.memory.total},
             "soak": soaked(backend, images[0], soak, calls),
         }
-    click.echo(json.dumps({k: result[k] for k in ("first_mask_s", "memory", "soak")}))
+    click.echo(json.dumps({k: result[k] for k in ("memory", "soak")}))
     if append:
         with append.open("a") as f:
             f.write(json.dumps(result) + "\n")
@@ -98,7 +95,10 @@ def run_of(backend: PlanBackend) -> Way:
 def table(backend: PlanBackend, ways: dict[str, Way], images: NDArray[np.uint8], views: int, calls: int) -> list[Row]:
     """All ways in turns."""
     chosen = {name: way for name, way in ways.items() if name != "torch authors" or (len(images), views) == (1, 8)}
-    times: dict[str, list[float]] = {"network": network_alone(backend, len(images) * views, calls)}
+    times = {
+        "network": network_times(backend, len(images) * views, calls),
+        "copies": copy_times(backend, len(images), calls),
+    }
     for call in range(-WARMUP, calls):
         for name, way in chosen.items():
             begun = time.perf_counter()
@@ -108,26 +108,11 @@ def table(backend: PlanBackend, ways: dict[str, Way], images: NDArray[np.uint8],
     return [Row(name, len(images), views, *map(float, np.percentile(t, (50, 99)))) for name, t in times.items()]
 
 
-def network_alone(backend: PlanBackend, batch: int, calls: int) -> list[float]:
-    """The network between two events, in ms."""
-    times = []
-    with backend.lock, backend.free_slot() as slot:
-        before, after = cuda.Event(), cuda.Event()
-        for call in range(-WARMUP, calls):
-            before.record(slot.stream)
-            slot.context(batch).run(batch, slot.stream.handle)
-            after.record(slot.stream)
-            after.synchronize()
-            if call >= 0:
-                times.append(before.time_till(after))
-    return times
-
-
 def soaked(backend: PlanBackend, image: NDArray[np.uint8], tiles: int, calls: int) -> dict[str, float]:
     """Tiles one after the other through all slots: throughput, and whether memory or times grow."""
     views = len(backend.spec.views)
     parts = -(-views // backend.max_tiles)
-    network_ms = parts * float(np.median(network_alone(backend, views // parts, calls)))
+    network_ms = parts * float(np.median(network_times(backend, views // parts, calls)))
     times, free = [], [memory_free(backend)]
     running: deque[Running] = deque()
     resident = [resident_bytes()]
@@ -142,14 +127,15 @@ def soaked(backend: PlanBackend, image: NDArray[np.uint8], tiles: int, calls: in
     for run in running:
         run()
     took = time.perf_counter() - begun
+    most = min(AT_END, len(times) // 2)
     free.append(memory_free(backend))
     resident.append(resident_bytes())
     return {
         "tiles": tiles,
         "tiles_per_s": tiles / took,
         "of_network_alone": tiles * network_ms / 1e3 / took,
-        "p99_ms_at_start": float(np.percentile(times[:AT_END], 99)),
-        "p99_ms_at_end": float(np.percentile(times[-AT_END:], 99)),
+        "p99_ms_at_start": float(np.percentile(times[:most], 99)),
+        "p99_ms_at_end": float(np.percentile(times[-most:], 99)),
         "gpu_bytes_lost": free[0] - free[1],
         "host_bytes_gained": resident[1] - resident[0],
     }

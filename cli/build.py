@@ -193,6 +193,7 @@ def look_at(plan: Path, explain: bool, triton: Path | None, as_json: bool) -> No
         click.echo(f"{v.words}, checked on {v.tiles} tiles against {v.reference.name}" if v else "not checked yet")
     if explain:
         gpu = fit(plan, manifest)
+        from dlink.bench.network import fill
         from dlink.engine.layers import inspect
         from dlink.engine.versions import find_compiler
         from dlink.trt_runtime.tensorrt_backend import PlanBackend
@@ -200,6 +201,7 @@ def look_at(plan: Path, explain: bool, triton: Path | None, as_json: bool) -> No
         layers = inspect(find_compiler(manifest.built.target), data, gpu)
         backend = PlanBackend(plan, data, manifest, gpu)
         try:
+            fill(backend)
             times = backend.layer_times(RUNS)
         finally:
             backend.close()

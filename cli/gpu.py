@@ -3,29 +3,30 @@
     python -m dlink.cli.gpu roads.fp32.onnx roads.fp16.onnx roads.int8.onnx --against roads.th --tiles tiles/
 
 Network time is that of a full batch between two CUDA events, without copies. Every file is a row; one that cannot be
-built or does not draw the same roads is a row too, and exit 1.
+built, fails or does not draw the same roads is a row too, the others are done, and the exit is 1. Where the Python that
+TensorRT is for has no PyTorch, --against takes what `dlink.bench.recorded` left of the checkpoint's roads.
 """
 
 import json
+import shlex
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import click
 
-from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, one_line, progress
-from dlink.trt_runtime.errors import DlinkError, NoEngine
-from dlink.trt_runtime.manifest import Manifest, Options
+from dlink.cli.build import build
+from dlink.cli.step import IN_FILE, IN_FOLDER, IN_PATH, OUT_PATH, Step, one_line, progress
+from dlink.trt_runtime.errors import NoEngine
+from dlink.trt_runtime.manifest import Manifest
 from dlink.trt_runtime.plan import look_here
-
-WARMUP = 10
 
 
 @click.command(cls=Step)
 @click.argument("files", type=IN_FILE, nargs=-1, required=True)
 @click.option("--target", type=click.Choice(["tensorrt", "tensorrt-rtx"]), help="[default: what is installed]")
-@click.option("--against", type=IN_FILE, help="A checkpoint; its roads must be the plans'.")
+@click.option("--build-with", default="", metavar="OPTIONS", help="More options of dlink-build's, in one string.")
+@click.option("--against", type=IN_PATH, help="A checkpoint, or its roads; they must be the plans'.")
 @click.option("--tiles", type=IN_FOLDER, help="With --against: where roads are compared.")
 @click.option("--plans", type=OUT_PATH, default=Path("build/plans"), show_default=True, help="Where plans go.")
 @click.option(
@@ -34,8 +35,8 @@ WARMUP = 10
 @click.option("--runs", default=50, show_default=True)
 @click.option("--append", type=OUT_PATH, help="Append a line for each file here, e.g. bench/results.jsonl.")
 def main(
-    files: tuple[Path, ...], target: str | None, against: Path | None, tiles: Path | None, plans: Path, views: str,
-    runs: int, append: Path | None,
+    files: tuple[Path, ...], target: str | None, build_with: str, against: Path | None, tiles: Path | None,
+    plans: Path, views: str, runs: int, append: Path | None,
 ) -> None:  # fmt: skip
     """Build, time and check FILES on the GPU at hand."""
     here = look_here()
@@ -43,14 +44,18 @@ def main(
         raise NoEngine(f"this needs an NVIDIA GPU, and there is none here: {here.gpus.fault}")
     if not here.versions:
         raise NoEngine("this needs TensorRT or TensorRT-RTX; dlink-doctor says how to get it")
-    options = Options(target=target or next(iter(here.versions)), views=int(views))
+    target = target or next(iter(here.versions))
+    options = ["--target", target, "--views", views, *shlex.split(build_with)]
     plans.mkdir(parents=True, exist_ok=True)
     failed = 0
     for file in files:
         try:
             row = measured(file, plans / f"{file.stem}.plan", options, against, tiles, runs)
-        except (DlinkError, RuntimeError) as e:
-            row = {"file": {"name": file.name}, "target": options.target, "error": one_line(e)}
+            failed += not row.get("roads", {}).get("same", True)
+        except click.Abort:  # ctrl-C while dlink-build ran
+            raise
+        except Exception as e:  # pycuda's and NVIDIA's have no base of their own
+            row = {"file": {"name": file.name}, "target": target, "error": said(e)}
             failed += 1
         row = {"when": time.strftime("%Y-%m-%d", time.gmtime()), "gpu": str(here.gpus.found[0]), **row}
         row["driver"] = here.gpus.driver
@@ -62,14 +67,21 @@ def main(
         raise click.ClickException(f"{failed} of {len(files)} files failed; the others are above")
 
 
+def said(e: Exception) -> str:
+    """What went wrong, in a line; whose it is where it is not ours."""
+    if isinstance(e, click.ClickException):
+        return e.format_message()
+    return f"{type(e).__name__}: {one_line(e)}"
+
+
 def measured(
-    file: Path, plan: Path, options: Options, against: Path | None, tiles: Path | None, runs: int
+    file: Path, plan: Path, options: list[str], against: Path | None, tiles: Path | None, runs: int
 ) -> dict[str, Any]:
     """One file's row."""
-    from dlink.engine.build import build
-    from dlink.engine.graph import read_graph
+    from dlink.trt_runtime.plan import read_plan
 
-    manifest = build(read_graph(file), plan, options, None, progress(f"build {file.name}")).manifest
+    build.main([str(file), "-o", str(plan), *options], prog_name="dlink-build", standalone_mode=False)
+    _, manifest = read_plan(plan)
     row: dict[str, Any] = {
         "engine": manifest.title,
         "file": {"name": file.name, "sha256": manifest.onnx.sha256, "bytes": manifest.onnx.bytes},
@@ -77,7 +89,7 @@ def measured(
         "build_s": manifest.built.seconds,
         "precision": dict(manifest.precision.shares),
         "proven_by": manifest.precision.proven_by,
-        "batch": options.batch,
+        "batch": manifest.options.batch,
         "tile": manifest.spec.tile,
         "network_ms": network_ms(plan, manifest, runs),
     }
@@ -88,45 +100,38 @@ def measured(
 
 def network_ms(plan: Path, manifest: Manifest, runs: int) -> dict[str, float]:
     """A full batch on the GPU alone: median, least and most of some runs."""
-    import numpy as np
-    import pycuda.driver as cuda
-
+    from dlink.bench.network import network_times, summary
     from dlink.trt_runtime.plan import fit, read_plan
     from dlink.trt_runtime.tensorrt_backend import PlanBackend
 
     backend = PlanBackend(plan, read_plan(plan)[0], manifest, fit(plan, manifest))
-    side, batch = manifest.spec.tile, manifest.options.batch
     try:
-        tiles = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
-        backend.start(tiles, (0,))()  # leaves a full batch where the network reads it
-        times = []
-        with backend.lock, backend.free_slot() as slot:
-            before, after = cuda.Event(), cuda.Event()
-            for i in range(WARMUP + runs):
-                before.record(slot.stream)
-                slot.context(batch).run(batch, slot.stream.handle)
-                after.record(slot.stream)
-                after.synchronize()
-                if i >= WARMUP:
-                    times.append(before.time_till(after))
+        return summary(network_times(backend, manifest.options.batch, runs))
     finally:
         backend.close()
-    return {"p50": median(times), "least": min(times), "most": max(times), "runs": float(runs)}
 
 
 def roads(plan: Path, manifest: Manifest, against: Path, tiles: Path) -> dict[str, Any]:
-    """What dlink-check finds, and writes into the manifest."""
+    """What dlink-check finds, and writes into the manifest where it has the checkpoint itself."""
+    from contextlib import nullcontext
+
     from dlink.accuracy.agreement import BOTH, compare
     from dlink.accuracy.gates import Limits, Verdict
+    from dlink.bench.recorded import Recorded
     from dlink.cli.check import open_reference, say
     from dlink.cli.plans import record
     from dlink.trt_runtime import open_model
     from dlink.trt_runtime.images import find_tiles
 
-    with open_model(plan) as candidate, open_reference(against, plan, candidate.spec, None) as reference:
-        found = compare(candidate, reference, find_tiles(tiles), BOTH, progress("check"))
+    with open_model(plan) as candidate:
+        other = (
+            nullcontext(Recorded(against)) if against.is_dir() else open_reference(against, plan, candidate.spec, None)
+        )
+        with other as reference:
+            found = compare(candidate, reference, find_tiles(tiles), BOTH, progress("check"))
     verdict = Verdict(found, Limits.of(manifest.spec.precision))
-    record(verdict, say(verdict).splitlines()[-1], plan, manifest, against)
+    if against.is_file():
+        record(verdict, say(verdict).splitlines()[-1], plan, manifest, against)
     kept = ("views", "agreement", "candidate", "reference", "max_difference")
     settings = [{name: s[name] for name in kept} for s in found.to_json()["settings"]]
     return {"same": not verdict.why, "why": verdict.why, "tiles": found.tiles, "settings": settings}

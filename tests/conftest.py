@@ -32,6 +32,7 @@ SLOW = {  # modules that take over five seconds on one core: `make check` leaves
     "test_export",
     "test_extras",
     "test_gpu",
+    "test_gpu_stages",
     "test_life",
     "test_manifest",
     "test_onnx_bytes",

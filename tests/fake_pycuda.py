@@ -115,11 +115,12 @@ class Device:
     def get_attribute(self, attribute):
         called("attribute")
         of_type(attribute, device_attribute)
-        return int(STATE.integrated) if attribute == device_attribute.INTEGRATED else 0
+        return {device_attribute.INTEGRATED: int(STATE.integrated)}.get(attribute, 4096)
 
 
 class device_attribute(enum.Enum):  # noqa: N801
     INTEGRATED = 18
+    L2_CACHE_SIZE = 38
 
 
 class host_alloc_flags:  # noqa: N801

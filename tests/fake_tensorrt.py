@@ -42,6 +42,7 @@ def make(version):
     module.__version__ = version
     module.asked = {"flags": [], "network_flags": 0, "set": {}, "precisions": {}, "onnx": b"", "loaded": []}
     module.asked |= {"previews": {}, "compiled": []}
+    module.tag = b"vtrt" if version == "rtx" else b"ftrt"  # a plan's first bytes
     module.downgrade = False
     module.ends = None  # the type of inputs and outputs, where it is not the ONNX file's
     module.validity = "VALID", ()  # what TensorRT-RTX says of a plan, and for which reasons
@@ -143,7 +144,8 @@ class Builder(Strict):
                 return None
         self.trt.asked["precisions"] = {n.name: n.__dict__.get("precision") for n in network.layers}
         sharing = since(self.trt, 9) or self.trt.asked["previews"].get("PROFILE_SHARING_0806", False)
-        return plan_of(self.trt.__version__, self.trt.asked["onnx"], sharing, self.trt.asked["profile"][3][0])
+        most = self.trt.asked["profile"][3][0]
+        return plan_of(self.trt.__version__, self.trt.asked["onnx"], sharing, most, self.trt.tag)
 
 
 def since(trt, major):
@@ -474,12 +476,12 @@ SESSIONS = {}
 
 def answer(model, x):
     """What an ONNX model says, by ONNX Runtime."""
-    from dlink.export.proof import session
+    from dlink.trt_runtime.quiet_onnxruntime import onnxruntime
 
-    data = model.SerializeToString()
-    if data not in SESSIONS:
-        SESSIONS[data] = session(data)
-    return SESSIONS[data].run(None, {"image": x.astype(type_of(model.graph.input[0]))})[0]
+    if id(model) not in SESSIONS:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        SESSIONS[id(model)] = model, session  # which keeps the model, and so its number
+    return SESSIONS[id(model)][1].run(None, {"image": x.astype(type_of(model.graph.input[0]))})[0]
 
 
 def managed(trt, strategy):

@@ -3,23 +3,24 @@
 import ctypes
 import importlib
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
+import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from dlink.bench import recorded
 from dlink.cli import gpu
-from dlink.trt_runtime import CheckFailed, Spec
+from dlink.trt_runtime import BadInput, CheckFailed, Spec, open_model
+from dlink.trt_runtime.backend import HostBackend
+from dlink.trt_runtime.images import write_image
 from dlink.trt_runtime.manifest import Options
 from dlink.trt_runtime.plan import look_here
 from tests import fake_pycuda, host_kernels
-from tests.models import write_pointwise
+from tests.models import red, write_pointwise
 from tests.plans import HERE
 
-ROOT = Path(__file__).parents[1]
 ROW = {
     "engine": "TensorRT 10.3.0",
     "file": {"name": "roads.onnx"},
@@ -37,31 +38,63 @@ def files(tmp_path):
 
 
 @pytest.mark.skipif(bool(look_here().gpus.found), reason="needs a machine without a GPU")
-def test_without_a_gpu_it_says_so_in_one_line(files, tmp_path):
-    done = subprocess.run(["bash", ROOT / "bench" / "gpu.sh", tmp_path], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("Error: this needs an NVIDIA GPU, and there is none here")
+def test_without_a_gpu_it_says_so_in_one_line(files):
+    result = CliRunner().invoke(gpu.main, files)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: this needs an NVIDIA GPU, and there is none here")
 
 
-def test_a_file_that_fails_is_a_row_and_the_others_are_done(files, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (CheckFailed("FP32 was built"), "CheckFailed: FP32 was built"),
+        (click.ClickException("FP32 was built"), "FP32 was built"),
+        (fake_pycuda.MemoryError("cuMemAlloc failed"), "MemoryError: cuMemAlloc failed"),
+    ],
+    ids=["ours", "of dlink-build", "CUDA's"],
+)
+def test_a_file_that_fails_is_a_row_and_the_others_are_done(fault, said, files, tmp_path, monkeypatch):
+    def measured(file, *rest):
+        if file.name == "b.onnx":
+            return ROW
+        raise fault
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(gpu, "look_here", lambda: HERE)
-    monkeypatch.setattr(gpu, "measured", lambda file, *rest: ROW if file.name == "b.onnx" else refuse())
+    monkeypatch.setattr(gpu, "measured", measured)
     result = CliRunner().invoke(gpu.main, [*files, "--append", "rows.jsonl"])
     assert result.exit_code == 1
     first, second = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
-    assert (first["error"], first["gpu"]) == ("FP32 was built", "Orin, compute capability 8.7, 8.0 GiB")
+    assert (first["error"], first["gpu"]) == (said, "Orin, compute capability 8.7, 8.0 GiB")
     assert second["network_ms"]["p50"] == 2.5
-    assert "a.onnx: FAILED: FP32 was built" in result.stdout
+    assert f"a.onnx: FAILED: {said}" in result.stdout
     assert "roads.onnx: 2.50 ms for 8 views (2.40 to 2.90), int8 97.0%, fp16 3.0% by inspector" in result.stdout
     assert "1 of 2 files failed" in result.stderr
 
 
-def on_the_fake(name, machine, monkeypatch, *arguments):
+def test_ctrl_c_while_a_file_is_built_ends_all_of_it(files, tmp_path, monkeypatch):
+    def measured(*given):
+        raise click.Abort
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gpu, "look_here", lambda: HERE)
+    monkeypatch.setattr(gpu, "measured", measured)
+    result = CliRunner().invoke(gpu.main, [*files, "--append", "rows.jsonl"])
+    assert (result.exit_code, result.output) == (1, "Aborted!\n")
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
+def module_on_the_fake(name, monkeypatch):
     """A module of the benchmark, on tests/fake_*.py."""
     monkeypatch.delitem(sys.modules, f"dlink.bench.{name}", raising=False)
     module = importlib.import_module(f"dlink.bench.{name}")
     monkeypatch.setitem(sys.modules, f"dlink.bench.{name}", module)
+    return module
+
+
+def on_the_fake(name, machine, monkeypatch, *arguments):
+    """The same, run."""
+    module = module_on_the_fake(name, monkeypatch)
     result = CliRunner().invoke(module.main, [str(a) for a in arguments])
     assert result.exit_code == 0, (result.output, result.exception)
     return result.output
@@ -96,19 +129,53 @@ def test_the_runtime_benchmark_has_a_row_for_each_way_and_soaks(machine, monkeyp
     result = json.loads(rows.read_text())
     shapes = {(row["way"], row["tiles"], row["views"]) for row in result["rows"]}
     sizes = [(1, 1), (1, 4), (1, 8), (2, 1), (2, 4), (2, 8), (4, 1), (4, 4)]
-    assert shapes == {(way, *size) for way in ("network", "graph", "plain") for size in sizes}
+    assert shapes == {(way, *size) for way in ("network", "copies", "graph", "plain") for size in sizes}
     assert result["soak"]["tiles"] == 8
     assert result["soak"]["gpu_bytes_lost"] == 0
     assert fake_pycuda.nothing_is_held()
 
 
-def refuse():
-    raise CheckFailed("FP32 was built")
+def test_the_network_is_timed_on_a_picture_whichever_slot_it_runs_in(machine, monkeypatch):
+    there = machine(options=Options(max_tiles=1))
+    network = module_on_the_fake("network", monkeypatch)
+    with open_model(there.plan) as model:
+        backend = model.backend
+        network.network_times(backend, 8, 1)
+        x = backend.spec.prepare(network.picture(backend.spec.tile)[None])
+        for slot in backend.at_work:
+            read = fake_pycuda.find(slot.batch, backend.memory.batch).view(np.float32).reshape(8, 3, *x.shape[2:])
+            np.testing.assert_array_equal(read, np.repeat(x, 8, axis=0))
 
 
-def test_the_script_asks_for_its_folder(tmp_path):
-    script = ROOT / "bench" / "gpu.sh"
-    for arguments, said in (([], "is missing"), ([tmp_path], "has no .onnx files")):
-        done = subprocess.run(["bash", script, *arguments], capture_output=True, text=True, env=dict(os.environ))
-        assert done.returncode == 1
-        assert said in done.stderr
+def test_a_picture_has_large_and_small_features(machine, monkeypatch):
+    machine()
+    image = module_on_the_fake("network", monkeypatch).picture(256).astype(float)
+    assert (image.shape, image.std() > 20) == ((256, 256, 3), True)
+    near = np.abs(np.diff(image, axis=0)).mean()
+    far = np.abs(image[64:] - image[:-64]).mean()
+    assert 1 < near < far / 2
+
+
+def test_the_first_mask_is_timed_from_the_start_of_the_process(machine, monkeypatch, tmp_path):
+    there = machine(options=Options(max_tiles=1))
+    on_the_fake("first", machine, monkeypatch, there.plan, "--append", tmp_path / "rows.jsonl")
+    row = json.loads((tmp_path / "rows.jsonl").read_text())
+    assert row["first_mask_s"] > row["open_s"] + row["mask_s"] > 0
+    assert row["gpu_bytes"]["total"] > 0
+
+
+def test_recorded_roads_stand_in_for_a_checkpoint(tmp_path, monkeypatch):
+    spec, tile = Spec(tile=32), np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    (tmp_path / "tiles").mkdir()
+    write_image(tmp_path / "tiles" / "1_sat.png", tile)
+    (tmp_path / "roads.th").write_bytes(b"")
+    like = write_pointwise(tmp_path / "roads.onnx", spec)
+    backend = HostBackend(lambda x: 1 / (1 + np.exp(-2 * x[:, 2])), spec)
+    monkeypatch.setattr("dlink.export.torch_backend.open", lambda path, spec: backend)
+    arguments = [tmp_path / "roads.th", tmp_path / "tiles", tmp_path / "kept", "--like", like]
+    assert CliRunner().invoke(recorded.main, [str(a) for a in arguments]).exit_code == 0
+    kept = recorded.Recorded(tmp_path / "kept")
+    for views in (8, 1):
+        np.testing.assert_allclose(kept.probabilities(tile, views), red(tile), atol=1e-6)
+    with pytest.raises(BadInput, match="holds other pictures"):
+        kept.probabilities(tile + 1, 8)

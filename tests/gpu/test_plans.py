@@ -1,8 +1,9 @@
 """What every Backend holds, for a plan: on a real GPU, and on tests/fake_*.py where there is none.
 
-python -m pytest tests/gpu      (or bench/gpu.sh, which does it with the rest)
+python -m pytest tests/gpu      (or bench/gpu/run.sh, which does it with the rest)
 """
 
+import os
 import threading
 
 import numpy as np
@@ -25,6 +26,9 @@ GPU = [
 SIDE = spine.SIDE
 SPEC = Spec(tile=SIDE)
 BUILT = {}  # on the GPU, by network
+WITH = os.environ.get("DLINK_BUILD_WITH", "").split()  # options of dlink-build, from bench/gpu/stages.py
+MORE = {"unlisted_gpu": True} if "--unlisted-gpu" in WITH else {}
+MORE |= {"compute_capability": ("current",)} if "current" in WITH else {}
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=GPU)])
@@ -42,7 +46,7 @@ def planned(request, tmp_path_factory):
         if network not in BUILT:
             source = network(tmp_path_factory.mktemp("plan") / "net.onnx")
             BUILT[network] = source.with_suffix(".plan")
-            options = Options(target=next(iter(HERE.versions)), max_tiles=max_tiles)
+            options = Options(target=next(iter(HERE.versions)), max_tiles=max_tiles, **MORE)
             build(read_graph(source), BUILT[network], options, None, lambda *tick: None)
         return BUILT[network]
 

@@ -1,0 +1,54 @@
+"""What PyTorch takes from image to mask, both in host memory, for one tile with eight views and with one.
+
+    python -m dlink.bench.gpu.peer roads.th [--append rows.jsonl]
+
+The same ways as in bench/runtime.py, for a Python that has no engine beside PyTorch. A line for each as it comes.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+
+from dlink.bench.network import picture
+from dlink.bench.runtime import WARMUP, torch_ways
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
+@click.option("--side", default=1024, show_default=True, help="Of the tile, px.")
+@click.option("--calls", default=30, show_default=True, help="Of each way.")
+@click.option("--append", type=click.Path(path_type=Path), help="Append the results as lines here.")
+def main(checkpoint: Path, side: int, calls: int, append: Path | None) -> None:
+    """Time PyTorch's ways."""
+    ways = torch_ways(checkpoint)
+    if not ways:
+        raise click.ClickException("this needs a PyTorch that has a GPU")
+    failed = 0
+    images = picture(side)[None]
+    for name, way in ways.items():
+        for views in (8, 1) if name != "torch authors" else (8,):
+            row: dict[str, object] = {"peer": name, "tiles": 1, "views": views}
+            try:
+                times = []
+                for call in range(-WARMUP, calls):
+                    begun = time.perf_counter()
+                    way(images, views)
+                    if call >= 0:
+                        times.append((time.perf_counter() - begun) * 1e3)
+                row |= dict(zip(("p50", "p99"), map(float, np.percentile(times, (50, 99))), strict=True))
+            except Exception as e:  # whatever a compiler lacks
+                row["error"] = f"{type(e).__name__}: {e}"[:500]
+                failed += 1
+            click.echo(json.dumps(row))
+            if append:
+                with append.open("a") as f:
+                    f.write(json.dumps(row) + "\n")
+    if failed:
+        raise click.ClickException(f"{failed} of PyTorch's ways failed; the others are above")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# On a host with a GPU, nothing of dlink installed (README.md here says in which order):
+#
+#     bench/gpu/run.sh take FOLDER ...                        parts that arrived: to the stage, checked, unpacked
+#     bench/gpu/run.sh list                                   the stages, what each needs and about how long it takes
+#     bench/gpu/run.sh STAGE ... [--again] [--engine trt86]   results go to $OUT/results.jsonl as they come
+#     bench/gpu/run.sh aims [results.jsonl ...]               every aim, its figure, and whether it was met
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+mkdir -p build/types/dlink
+for package in accuracy bench calib cli engine export nets scenes training trt_runtime; do
+  ln -sfn "../../../$package" "build/types/dlink/$package"
+done
+ln -sf ../../../package/__init__.py build/types/dlink/__init__.py
+export PYTHONPATH="$PWD/build/types${PYTHONPATH:+:$PYTHONPATH}"
+module=stages
+if [[ ${1:-} == take ]]; then
+  module=parts
+  shift
+fi
+exec "${PYTHON:-python3}" -m "dlink.bench.gpu.$module" "$@"

@@ -1,0 +1,73 @@
+"""How long the network alone takes on the GPU: a batch between two events, without copies, as trtexec has it."""
+
+from statistics import median
+
+import numpy as np
+import pycuda.driver as cuda
+from numpy.typing import NDArray
+
+from dlink.trt_runtime.tensorrt_backend import PlanBackend
+
+WARMUP = 10
+OCTAVES = 6
+
+
+def network_times(backend: PlanBackend, batch: int, calls: int) -> list[float]:
+    """The network on a batch of views of a picture, in ms."""
+    fill(backend)
+    times = []
+    with backend.lock, backend.free_slot() as slot:
+        before, after = cuda.Event(), cuda.Event()
+        for call in range(-WARMUP, calls):
+            before.record(slot.stream)
+            slot.context(batch).run(batch, slot.stream.handle)
+            after.record(slot.stream)
+            after.synchronize()
+            if call >= 0:
+                times.append(before.time_till(after))
+    return times
+
+
+def copy_times(backend: PlanBackend, tiles: int, calls: int) -> list[float]:
+    """Pixels of some tiles to the GPU and their masks back, in ms; nothing where the memory is one."""
+    if backend.shared_memory:
+        return [0.0] * calls
+    times = []
+    with backend.lock, backend.free_slot() as slot:
+        before, after = cuda.Event(), cuda.Event()
+        masks = slot.roads[: tiles * backend.spec.tile**2]
+        for call in range(-WARMUP, calls):
+            before.record(slot.stream)
+            cuda.memcpy_htod_async(slot.tiles_at, slot.tiles[:tiles], slot.stream)
+            cuda.memcpy_dtoh_async(masks, slot.roads_at, slot.stream)
+            after.record(slot.stream)
+            after.synchronize()
+            if call >= 0:
+                times.append(before.time_till(after))
+    return times
+
+
+def fill(backend: PlanBackend) -> None:
+    """Leave a full batch of a picture where each slot's network reads, and what follows of it behind.
+
+    Memory that nobody has written is zeros, or numbers that no picture gives: a GPU computes those at another clock.
+    """
+    pictures = np.stack([picture(backend.spec.tile)] * backend.max_tiles)
+    for _ in range(backend.slots):
+        backend.start(pictures, (0,))()
+
+
+def picture(side: int, seed: int = 0) -> NDArray[np.uint8]:
+    """uint8 (side, side, 3) with large and small features, as pictures of the ground have."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((side, side, 3))
+    for octave in range(OCTAVES):
+        cell = max(1, side >> (octave + 2))
+        coarse = rng.standard_normal((-(-side // cell), -(-side // cell), 3)) / 2**octave
+        total += coarse.repeat(cell, 0).repeat(cell, 1)[:side, :side]
+    return np.clip(total * 40 + 110, 0, 255).astype(np.uint8)
+
+
+def summary(times: list[float]) -> dict[str, float]:
+    """Median, least and most."""
+    return {"p50": median(times), "least": min(times), "most": max(times), "runs": float(len(times))}

@@ -1,0 +1,83 @@
+"""A checkpoint's roads on some tiles, kept in files: for a Python that has an engine and no PyTorch.
+
+    python -m dlink.bench.recorded roads.th tiles/ OUT --like roads.onnx
+
+PyTorch on the CPU in float32, prepared as the ONNX file says. OUT gets `recorded.json` and an array for each picture
+and number of views, by the hash of the pixels; it is there whole or not at all.
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import click
+import numpy as np
+
+from dlink.trt_runtime.backend import Probs
+from dlink.trt_runtime.errors import BadInput
+from dlink.trt_runtime.segmenter import Image, Views
+
+SAID = "recorded.json"
+IN_PATH = click.Path(exists=True, path_type=Path)
+
+
+class Recorded:
+    """Draws what was drawn before, and refuses other pictures."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / SAID).exists():
+            raise BadInput(f"{folder}: has no {SAID}; python -m dlink.bench.recorded makes such a folder")
+        self.threshold = float(json.loads((folder / SAID).read_text())["threshold"])
+
+    def probabilities(self, image: Image, views: Views = None) -> Probs:
+        path = self.folder / name_of(image, views)
+        if not path.exists():
+            raise BadInput(f"{self.folder}: holds other pictures, or other views than {views}; record it again")
+        found: Probs = np.load(path)
+        return found
+
+    def __enter__(self) -> "Recorded":
+        return self
+
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+        pass
+
+
+def name_of(image: Image, views: Views) -> str:
+    return f"{hashlib.sha256(image.tobytes()).hexdigest()[:16]}.{views}.npy"
+
+
+@click.command()
+@click.argument("checkpoint", type=IN_PATH)
+@click.argument("tiles", type=IN_PATH)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--like", type=IN_PATH, required=True, help="An ONNX file of the checkpoint.")
+def main(checkpoint: Path, tiles: Path, out: Path, like: Path) -> None:
+    """Keep CHECKPOINT's roads on TILES in the folder OUT."""
+    from dlink.accuracy.agreement import BOTH
+    from dlink.export import torch_backend
+    from dlink.trt_runtime import Segmenter, Spec
+    from dlink.trt_runtime.images import find_tiles, read_image
+    from dlink.trt_runtime.onnx_bytes import read_onnx
+
+    spec = Spec.of_onnx(read_onnx(like).metadata, like)
+    new = out.with_name(f"{out.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    with Segmenter(torch_backend.open(checkpoint, replace(spec, precision="fp32"))) as model:
+        for tile in find_tiles(tiles):
+            image = read_image(tile.image)
+            for views in BOTH:
+                np.save(new / name_of(image, views), model.probabilities(image, views))
+            click.echo(tile.id)
+        (new / SAID).write_text(json.dumps({"checkpoint": spec.checkpoint_sha256, "threshold": model.threshold}))
+    shutil.rmtree(out, ignore_errors=True)
+    new.rename(out)
+
+
+if __name__ == "__main__":
+    main()
