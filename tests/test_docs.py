@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from dlink.bench.gpu.aims import AIMS
+from dlink.bench.gpu.stages import STAGES
 from dlink.engine.build import build
 from dlink.engine.graph import read_graph
 from dlink.trt_runtime.manifest import Options
@@ -72,7 +74,16 @@ def test_the_cards_that_tensorrt_rtx_lists_are_the_pages_and_it_builds_for_each(
         assert made.manifest.runs_on.capabilities == (capability,)
 
 
-def test_every_aim_has_its_stage():
-    stages = re.findall(r"^(\d+)\. ", PAGE, re.MULTILINE)
-    assert stages == [str(n + 1) for n in range(len(stages))]
-    assert {row["stage"] for row in table("Aims that wait for a GPU").values()} <= set(stages)
+def test_stages_and_aims_are_those_of_the_scripts_for_a_gpu():
+    said = re.findall(r"^(\d+)\. (.+)[;.]$", PAGE, re.MULTILINE)
+    assert said == [(str(number), stage.title) for number, stage in STAGES.items()]
+    rows = table("Aims that wait for a GPU").values()
+    assert [(row["aim"], row["limit"], row["stage"]) for row in rows] == [
+        (aim.name, aim.words(aim.limit), " or ".join(map(str, aim.stages))) for aim in AIMS
+    ]
+
+
+def test_no_aim_is_said_to_be_measured_of_which_there_is_no_figure():
+    measured = [json.loads(line).get("aim") for line in (ROOT / "bench" / "results.jsonl").read_text().splitlines()]
+    for name, row in table("Aims that wait for a GPU").items():
+        assert (row["measured"] == "not run") is (name not in measured), name

@@ -97,8 +97,9 @@ class Segmenter:
         image: uint8 (H, W, 3) RGB, at least a tile high and wide, with `__cuda_array_interface__` or DLPack; lines may
         lie further apart than they are long. out: an array (H, W) to write, uint8, or float32 for probabilities; made
         where None. stream: the caller's, as the number that CUDA knows it by; the work follows what is on it, and what
-        comes on it afterwards follows the work. Without one the result is there when this returns. The result has
-        `__cuda_array_interface__`. Where the network gives what is no probability, a call without a stream says so, and
+        comes on it afterwards follows the work. Without one the result is there when this returns. An array that names
+        no stream itself is read in the order of the caller's, or else of the default one. The result has
+        `__cuda_array_interface__` and DLPack. Where the network gives what is no probability, a call without a stream says so, and
         after one with a stream a later call of the model does.
         """
         on_gpu = getattr(self.backend, "segment_device", None)
