@@ -99,8 +99,8 @@ class Segmenter:
         where None. stream: the caller's, as the number that CUDA knows it by; the work follows what is on it, and what
         comes on it afterwards follows the work. Without one the result is there when this returns. An array that names
         no stream itself is read in the order of the caller's, or else of the default one. The result has
-        `__cuda_array_interface__` and DLPack. Where the network gives what is no probability, a call without a stream says so, and
-        after one with a stream a later call of the model does.
+        `__cuda_array_interface__` and DLPack. Where the network gives what is no probability, a call without a stream
+        says so, and after one with a stream a later call of the model does.
         """
         on_gpu = getattr(self.backend, "segment_device", None)
         if on_gpu is None:
