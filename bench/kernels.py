@@ -25,6 +25,7 @@ from dlink.trt_runtime import CheckFailed, Spec
 from dlink.trt_runtime.backend import HostBackend
 from dlink.trt_runtime.cuda import DriverError
 from dlink.trt_runtime.graphs import capture
+from dlink.trt_runtime.primary import pycudas
 from dlink.trt_runtime.slot import Kernels
 from dlink.trt_runtime.tensorrt_backend import PTX
 from dlink.trt_runtime.views import ALL, FLIPS, look
@@ -42,10 +43,7 @@ CACHES = 4  # buffers are so many times the cache
 @click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line here.")
 def main(side: int, check: bool, append: Path | None) -> None:
     """Compare both kernels with NumPy's numbers, then time them."""
-    cuda.init()
-    context = cuda.Device(0).retain_primary_context()
-    context.push()
-    try:
+    with pycudas():
         for dtype in (np.float32, np.float16):
             for views in SETS:
                 for each in CHECKED:
@@ -55,8 +53,6 @@ def main(side: int, check: bool, append: Path | None) -> None:
         if append:
             with append.open("a") as f:
                 f.write(json.dumps(result) + "\n")
-    finally:
-        cuda.Context.pop()
 
 
 class Bench:

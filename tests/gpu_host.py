@@ -32,9 +32,9 @@ int cuGetErrorString(int code, const char **words) { *words = "a fault"; return 
 """
 PYCUDA = """
     import sys
-    from dlink.trt_runtime import graphs
+    from dlink.trt_runtime import cuda
     from tests import fake_pycuda
-    graphs.driver = fake_pycuda.Driver
+    cuda.driver = fake_pycuda.Driver
     sys.modules[__name__] = fake_pycuda.make()
 """
 TENSORRT = """

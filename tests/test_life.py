@@ -24,6 +24,7 @@ from dlink.trt_runtime.life import LIVES
 from dlink.trt_runtime.spec import Spec
 from tests.models import write_blur
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins deaf to it
 path = write_blur(Path(sys.argv[1]), Spec(tile=256), 7)
 image = np.full((256, 256, 3), 200, np.uint8)
 long = np.zeros((5120, 5120, 3), np.uint8)  # 900 tiles: minutes

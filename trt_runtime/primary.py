@@ -50,6 +50,19 @@ def pop() -> ctypes.c_void_p:
     return context
 
 
+@contextmanager
+def pycudas() -> Iterator[None]:
+    """The context as pycuda's own on this thread, for what it makes in the meantime."""
+    cuda.init()
+    context = cuda.Device(0).retain_primary_context()
+    context.push()
+    try:
+        yield
+    finally:
+        cuda.Context.pop()
+        let_go(context)
+
+
 def let_go(context: Any) -> None:
     """Release a pycuda Context that was retained, from any thread, and leave the thread's stack as it was."""
     context.push()  # `detach` releases what is uppermost, whatever the thread

@@ -18,11 +18,11 @@ import torch
 
 from dlink.bench.kernels import Bench
 from dlink.trt_runtime import CheckFailed
-from dlink.trt_runtime.graphs import capture
+from dlink.trt_runtime.graphs import NON_BLOCKING, capture
+from dlink.trt_runtime.primary import pycudas
 from dlink.trt_runtime.views import ALL, look
 
 SIDE = 160
-NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING in cuda.h: no order with the legacy default stream
 
 
 @click.command()
@@ -73,10 +73,7 @@ class Other(threading.Thread):
 
 def ours(captures: int) -> None:
     """Each graph is made, launched and compared."""
-    cuda.init()
-    context = cuda.Device(0).retain_primary_context()
-    context.push()
-    try:
+    with pycudas():
         bench = Bench(SIDE, 1, ALL, np.float32)
         bench.stream = cuda.Stream(NON_BLOCKING)
         pinned = cuda.pagelocked_empty((1, SIDE, SIDE, 3), np.uint8)
@@ -98,8 +95,6 @@ def ours(captures: int) -> None:
             x = bench.spec.prepare(pinned)
             if not np.array_equal(back, np.concatenate([look(x, view) for view in ALL])):
                 raise CheckFailed("a graph that was captured beside PyTorch gives other numbers")
-    finally:
-        cuda.Context.pop()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import click
 import pycuda.driver as cuda
 
 from dlink.trt_runtime.cuda import look_for_gpus
+from dlink.trt_runtime.primary import pycudas
 from dlink.trt_runtime.tensorrt_backend import PTX
 
 SIDE, RUNS = 8192, 10  # of the matrices
@@ -25,17 +26,12 @@ def main(append: Path | None) -> None:
     """Print what the driver says, and load kernels.ptx."""
     gpus = look_for_gpus()
     result: dict[str, Any] = {"cuda": gpus.driver, "memory": gpus.found[0].memory, "said_by_the_driver": asked()}
-    cuda.init()
-    context = cuda.Device(0).retain_primary_context()
-    context.push()
-    try:
+    with pycudas():
         module = cuda.module_from_buffer(PTX.read_bytes())
         for kernel in ("spread", "gather"):
             for dtype in ("float32", "float16"):
                 module.get_function(f"{kernel}_{dtype}")
         result["ptx"] = "loads"
-    finally:
-        cuda.Context.pop()
     result["matrix_tflops"] = matrix_speed()
     click.echo(json.dumps(result))
     if append:
