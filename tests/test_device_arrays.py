@@ -162,6 +162,15 @@ def test_dlpack_with_a_version_is_taken_and_one_of_another_major_version_refused
         model.segment_device(Numbered(image, major=2))
 
 
+def test_what_a_producer_refuses_is_said(model):
+    class Refusing(Packed):
+        def __dlpack__(self, stream=None):
+            raise BufferError("per-thread default stream is not supported.")
+
+    with pytest.raises(BadInput, match=r"^an image: per-thread default stream is not supported.$"):
+        model.segment_device(Refusing(picture()), stream=2)
+
+
 def test_an_image_on_another_gpu_is_refused(model):
     with pytest.raises(BadInput, match="an image is on GPU 1, and the model on GPU 0; copy it there"):
         model.segment_device(Numbered(picture(), number=1))

@@ -151,10 +151,10 @@ def read_dlpack(array: Any, what: str, stream: int) -> tuple[DeviceArray, tuple[
         raise BadInput(f"{what} must be on the GPU, its DLPack device is {int(kind)}; mask() takes arrays of the host")
     if number:
         raise BadInput(f"{what} is on GPU {number}, and the model on GPU 0; copy it there")
-    capsule = dlpack.capsule_of(array, stream)
     try:
+        capsule = dlpack.capsule_of(array, stream)
         tensor, fixed = dlpack.look_into(capsule)
-    except BufferError as e:
+    except BufferError as e:  # its producer's, or of another version
         raise BadInput(f"{what}: {e}") from e
     typestr = DTYPES.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
     if typestr is None:
