@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]  # also where this is a link
 # What pip is asked for, with what these need in turn. The host has NumPy, click, ONNX, PyTorch, OpenCV and pytest.
 RTX = ("tensorrt-rtx==1.7.1.116", "polygraphy==0.53.6", "safetensors>=0.5")
 ON_HOST = ("numpy", "numpy.libs", "numpy-*.dist-info")
-TRT86 = "tensorrt==8.6.0"  # the last full TensorRT that is a wheel; NumPy 2's arrays it reads as zeros
+TRT86 = "tensorrt==8.6.0"  # the last full TensorRT that is a wheel; beside NumPy 2 it gives back wrong arrays
 BESIDE86 = ("numpy<2", "click>=8.1", "onnx>=1.21", "polygraphy==0.53.6", "pytest>=8")
 LEFT_OUT = ("__pycache__", "site-packages", "config-*", "test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3",
             "ensurepip", "pydoc_data", "_test*.so", "_tkinter*.so", "nis*.so")  # fmt: skip
