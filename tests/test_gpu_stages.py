@@ -15,7 +15,7 @@ from dlink.bench.gpu import pack, stages
 from dlink.bench.gpu.aims import AIMS, outcomes, table
 from dlink.bench.gpu.pack import MOST, SPARE, TRANSFER, tree_bytes
 from dlink.bench.gpu.parts import MANIFEST, cut, main
-from dlink.bench.gpu.stages import STAGES, read_rows
+from dlink.bench.gpu.stages import STAGES, Results, read_rows
 from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.nets.checkpoint import read_checkpoint
 from dlink.nets.embedded import EMBEDDED
@@ -136,7 +136,7 @@ def test_the_table_says_what_was_not_run(done):
     assert "not run" in lines["captures beside PyTorch's default stream"]  # PyTorch had no GPU
     assert "not run" in lines["the authors' procedure takes"]
     words = " ".join(lines["FP16 network, 8 x 1024"].split())
-    assert words == "2 ms at most 4.3 ms met NVIDIA Fake, TensorRT-RTX 1.7.1"
+    assert words == "2 ms no limit known NVIDIA Fake, TensorRT-RTX 1.7.1"
 
 
 def test_without_a_figure_everything_is_not_run():
@@ -269,8 +269,47 @@ def test_a_limit_for_another_card_is_in_the_ratio_of_matrix_speeds():
     rows = [{"gpu": "NVIDIA H100", "tensorrt": "", "matrix_tflops": 600.0}, {"gpu": "NVIDIA H100", **ms}]
     h200 = [{"gpu": "NVIDIA H200", "tensorrt": "", "matrix_tflops": 720.0}]
     of = lambda rows: next(o for o in outcomes(rows) if o.aim.scaled and o.gpu == "NVIDIA H100")  # noqa: E731
-    assert (of(rows).limit, of(rows).met) == (4.3, False)
+    assert (round(of(rows).limit, 2), of(rows).met) == (5.65, True)  # an H200's 788 TFLOP/s are known
     assert (round(of(rows + h200).limit, 2), of(rows + h200).met) == (5.16, True)
+    assert (of(rows[1:]).limit, of(rows[1:]).met) == (None, None)
+
+
+def of_files(*each, gpu="NVIDIA H200"):
+    """What is said of each aim, of rows of full-size files."""
+    rows = [{"gpu": gpu, "tensorrt": "A", "file": {"name": f"full.{name}"}, **found} for name, found in each]
+    return {o.aim.name: (o.figure, o.met) for o in outcomes(rows)}
+
+
+def test_what_holds_for_all_files_is_said_when_both_precisions_are_measured():
+    fp16 = {"network_ms": {"p50": 4.0}, "roads": {"same": True}, "proven_by": "inspector"}
+    aims = ("same roads as PyTorch", "precision by the inspector")
+    alone, both = of_files(("fp16.onnx", fp16)), of_files(("fp16.onnx", fp16), ("int8.conv.onnx", fp16))
+    assert [(alone[name], both[name]) for name in aims] == [((None, None), (1.0, True))] * 2
+    first = {"first_mask_s": 1.0, "host_bytes": 5e8}
+    assert of_files(("fp16.plan", first))["first mask of a process"] == (None, None)
+    found = of_files(("fp16.plan", first), ("int8.plan", {**first, "host_bytes": 7e8}))
+    assert (found["first mask of a process"], found["host memory of a process"]) == ((1.0, True), (700.0, False))
+
+
+def test_what_is_no_number_is_not_met_and_no_memory_no_figure():
+    first = {"first_mask_s": 1.0, "host_bytes": 0}
+    found = of_files(("fp16.plan", first), ("int8.plan", {**first, "first_mask_s": float("nan")}))
+    assert found["first mask of a process"][1] is False
+    assert found["host memory of a process"] == (None, None)
+
+
+def test_a_figure_goes_where_the_newest_row_of_its_file_is_an_error():
+    good, bad = ("fp16.onnx", {"network_ms": {"p50": 4.0}}), ("fp16.onnx", {"error": "no plan"})
+    assert of_files(good)["FP16 network, 8 x 1024"] == (4.0, True)
+    assert of_files(good, bad)["FP16 network, 8 x 1024"] == (None, None)
+    assert of_files(good, gpu="NVIDIA GH200 480GB")["FP16 network, 8 x 1024"] == (4.0, None)
+
+
+def test_a_line_that_was_cut_short_costs_itself_alone(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"a": 1}\n{"b": ')
+    Results(path).add({"c": 2})
+    assert read_rows([path]) == [{"a": 1}, {"c": 2}]
 
 
 def test_ratios_are_of_one_tensorrt_and_pytorch_counts_for_all():

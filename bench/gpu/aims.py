@@ -5,7 +5,9 @@ ended ("ok", "seconds", "said") or what it measured. `tensorrt` is empty where n
 earlier ones.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,7 +17,9 @@ Figure: TypeAlias = Callable[[Rows], float | None]
 
 TABLE_TILES, TABLE_VIEWS = 1, 8  # what the figures of the runtime's table are of
 FP16_MS = 4.3  # for 8 x 1024 on an H200; elsewhere in the ratio of the cards' matrix speeds
-REFERENCE = "H200"
+REFERENCE = r"\bH200\b"  # in its name; a GH200 is another
+REFERENCE_TFLOPS = 788.0  # of card.py's product there: PyTorch 2.11 on random numbers, October 2026
+NEEDED = ("fp16", "int8")  # kinds of files without which a figure of the files is not whole
 MB = 1e6
 
 
@@ -36,7 +40,7 @@ class Aim:
         return "yes" if self.unit == "yes" else ("at most " if self.at_most else "at least ") + shown(limit, self.unit)
 
     def met(self, figure: float, limit: float) -> bool:
-        return figure <= limit if self.at_most else figure >= limit
+        return math.isfinite(figure) and (figure <= limit if self.at_most else figure >= limit)
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,11 @@ class Outcome:
     gpu: str
     tensorrt: str
     figure: float | None
-    limit: float
+    limit: float | None  # None where a card's own is not known
 
     @property
     def met(self) -> bool | None:
-        return None if self.figure is None else self.aim.met(self.figure, self.limit)
+        return None if self.figure is None or self.limit is None else self.aim.met(self.figure, self.limit)
 
     def to_json(self) -> Row:
         return {
@@ -98,17 +102,31 @@ def ratio(over: float | None, under: float | None) -> float | None:
     return over / under if over is not None and under else None
 
 
+def of_each(rows: Rows, stem: str, keys: Sequence[str]) -> dict[str, Row]:
+    """The newest row of each file of a network that has one of some keys, or an error."""
+    mine = (r for r in rows if name_of(r).startswith(f"{stem}.") and ("error" in r or any(r.get(k) for k in keys)))
+    return {name_of(row).removeprefix(f"{stem}."): row for row in mine}
+
+
+def worst(found: Mapping[str, float | None], choose: Callable[..., float] = max) -> float | None:
+    """Of some files' figures, by their endings: no number where one is none, None while a kind of NEEDED lacks."""
+    values = {ending: value for ending, value in found.items() if value is not None}
+    if any(not any(ending.startswith(kind) for ending in values) for kind in NEEDED):
+        return None
+    return math.nan if any(math.isnan(value) for value in values.values()) else choose(values.values())
+
+
 def around(stem: str) -> Figure:
-    """The runtime as a multiple of engine and copies, the worse of FP16 and INT8."""
+    """The runtime as a multiple of engine and copies, the worst of the files."""
 
     def figure(rows: Rows) -> float | None:
-        found = []
-        for ending in ("fp16", "int8"):
-            parts = [taken(way, f"{stem}.{ending}", rows) for way in ("graph", "network", "copies")]
-            if None not in parts:
-                whole, network, copies = (float(part or 0) for part in parts)
-                found.append(whole / (network + copies))
-        return max(found, default=None)
+        found = {}
+        for ending, row in of_each(rows, stem, ("rows",)).items():
+            ways = () if "error" in row else ("graph", "network", "copies")
+            parts = [taken(way, f"{stem}.{ending}", rows) for way in ways] or [None] * 3
+            whole, network, copies = (math.nan if part is None else part for part in parts)
+            found[ending] = whole / (network + copies)
+        return worst(found)
 
     return figure
 
@@ -117,11 +135,9 @@ def network(ending: str) -> Figure:
     """ms of the full-size network on a batch of eight, the fastest of the files with that ending."""
 
     def figure(rows: Rows) -> float | None:
-        found: dict[str, float] = {}
-        for row in rows:
-            if name_of(row).startswith(f"full.{ending}") and row.get("network_ms"):
-                found[name_of(row)] = row["network_ms"]["p50"]
-        return min(found.values(), default=None)
+        newest = of_each(rows, "full", ("network_ms",)).items()
+        found = [row["network_ms"]["p50"] for e, row in newest if e.startswith(ending) and "error" not in row]
+        return min(found, default=None)
 
     return figure
 
@@ -139,12 +155,11 @@ def of_files(stem: str, good: Callable[[Row], bool | None]) -> Figure:
     """1 where something holds for the newest row of each file, 0 where it does not for one, or where one failed."""
 
     def figure(rows: Rows) -> float | None:
-        newest = {
-            name_of(r): r for r in rows if name_of(r).startswith(f"{stem}.") and ("network_ms" in r or "error" in r)
-        }
-        found = [False if "error" in row else good(row) for row in newest.values()]
-        said = [value for value in found if value is not None]
-        return float(all(said)) if said else None
+        newest = of_each(rows, stem, ("network_ms",))
+        found = {ending: False if "error" in row else good(row) for ending, row in newest.items()}
+        if False in found.values():
+            return 0.0
+        return worst({ending: None if value is None else float(value) for ending, value in found.items()}, min)
 
     return figure
 
@@ -161,8 +176,9 @@ def most(key: str, stem: str, scale: float = 1.0) -> Figure:
     """The largest of a figure over the files of one network."""
 
     def figure(rows: Rows) -> float | None:
-        newest = {name_of(r): r[key] for r in rows if name_of(r).startswith(f"{stem}.") and r.get(key) is not None}
-        return max(newest.values()) / scale if newest else None
+        newest = of_each(rows, stem, (key,)).items()
+        found = worst({ending: math.nan if "error" in row else row[key] for ending, row in newest})
+        return None if found is None else found / scale
 
     return figure
 
@@ -171,10 +187,9 @@ def lost(stem: str) -> Figure:
     """MB of the GPU's memory that soaks lost, the most of all."""
 
     def figure(rows: Rows) -> float | None:
-        newest = {
-            name_of(r): r["soak"]["gpu_bytes_lost"] for r in rows if r.get("soak") and name_of(r).startswith(stem)
-        }
-        return max(newest.values()) / MB if newest else None
+        newest = of_each(rows, stem, ("soak",)).items()
+        found = worst({e: math.nan if "error" in row else row["soak"]["gpu_bytes_lost"] for e, row in newest})
+        return None if found is None else found / MB
 
     return figure
 
@@ -231,7 +246,7 @@ def outcomes(rows: Rows, aims: Iterable[Aim] = AIMS) -> Iterator[Outcome]:
         mine = [row for row in rows if row.get("gpu", "") == gpu]
         engines = list(dict.fromkeys(row["tensorrt"] for row in mine if row.get("tensorrt"))) or [""]
         for aim in aims:
-            limit = aim.limit * matrix_ratio(gpu, rows) if aim.scaled else aim.limit
+            limit = limit_on(gpu, aim, rows)
             found = []
             bare = [row for row in mine if not row.get("tensorrt")]
             alone = aim.figure(bare)
@@ -242,21 +257,24 @@ def outcomes(rows: Rows, aims: Iterable[Aim] = AIMS) -> Iterator[Outcome]:
             yield from found or [Outcome(aim, gpu, "", None, limit)]
 
 
-def matrix_ratio(gpu: str, rows: Rows) -> float:
-    """How many times as long a network may take as on the reference; 1 where a card's matrix speed is unknown."""
+def limit_on(gpu: str, aim: Aim, rows: Rows) -> float | None:
+    """An aim's limit on a card, in the ratio of matrix speeds where it goes by that; None where that is not known."""
+    if not aim.scaled or not gpu or re.search(REFERENCE, gpu):
+        return aim.limit
     here = last([row for row in rows if row.get("gpu") == gpu], "matrix_tflops")
-    there = last([row for row in rows if REFERENCE in str(row.get("gpu"))], "matrix_tflops")
-    return ratio(there, here) or 1.0
+    there = last([row for row in rows if re.search(REFERENCE, str(row.get("gpu")))], "matrix_tflops")
+    times = ratio(there or REFERENCE_TFLOPS, here)
+    return None if times is None else aim.limit * times
 
 
 def table(rows: Rows) -> list[str]:
     """A line for each aim."""
     lines = [("aim", "figure", "limit", "", "on")]
     for o in outcomes(rows):
-        verdict = {True: "met", False: "NOT MET", None: "not run"}[o.met]
+        verdict = {True: "met", False: "NOT MET", None: "not run" if o.figure is None else "no limit known"}[o.met]
         where = ", ".join(filter(None, (o.gpu, o.tensorrt)))
         figure = "" if o.figure is None else shown(o.figure, o.aim.unit)
-        lines.append((o.aim.name, figure, o.aim.words(o.limit), verdict, where))
+        lines.append((o.aim.name, figure, "" if o.limit is None else o.aim.words(o.limit), verdict, where))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in lines]
 

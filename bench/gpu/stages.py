@@ -139,8 +139,9 @@ class Results:
         self.rows.append(row)
         for path in (self.path, self.out / self.path.name if self.out else None):
             if path:
+                cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
                 with path.open("a") as f:
-                    f.write(json.dumps(row) + "\n")
+                    f.write("\n" * bool(cut) + json.dumps(row) + "\n")
 
     @property
     def log(self) -> Path:
