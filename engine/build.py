@@ -23,6 +23,7 @@ from dlink.engine.versions import (
     graph_for,
     refuse_graph,
     refuse_options,
+    refuse_target,
     runs_on,
 )
 from dlink.trt_runtime.cuda import look_for_gpus
@@ -51,6 +52,7 @@ def build(graph: Graph, out: Path, options: Options, timing_cache: Path | None, 
     timing_cache: a file of TensorRT's measurements, read if it is there and written with what is new.
     """
     refuse_batch(graph, options)
+    refuse_target(options)
     compiler = find_compiler(options.target)
     refuse_options(compiler, options)
     refuse_graph(compiler, graph)

@@ -104,6 +104,14 @@ def choose_for_polygraphy(target: str) -> None:
         raise NoEngine(f"this process builds with {other} already; start another")
 
 
+def refuse_target(options: Options) -> None:
+    """BadInput where an option means nothing to the target, of whatever version; before anything is looked for."""
+    for name in ("compute_capability", "unlisted_gpu"):
+        if options.target == "tensorrt" and getattr(options, name):
+            flag = name.replace("_", "-")
+            raise BadInput(f"--{flag}: is for --target tensorrt-rtx; TensorRT builds for the GPU at hand")
+
+
 def refuse_options(compiler: Compiler, options: Options) -> None:
     """BadInput where an option means nothing to this TensorRT."""
     if not compiler.rtx:
@@ -111,10 +119,6 @@ def refuse_options(compiler: Compiler, options: Options) -> None:
             if getattr(options, name) not in (None, False) and compiler.number < since:
                 flag = name.replace("_", "-")
                 raise BadInput(f"--{flag}: came with TensorRT {since[0]}.{since[1]}, here is {compiler.version}")
-        if options.compute_capability:
-            raise BadInput("--compute-capability: TensorRT builds for the GPU at hand; see --target")
-        if options.unlisted_gpu:
-            raise BadInput("--unlisted-gpu: is for TensorRT-RTX; TensorRT builds for the GPU at hand")
     elif options.refit or options.strip_weights:
         # Seen with 1.7: its compiler then asks for CUDA, and for a single capability.
         if not look_for_gpus().found or len(options.compute_capability) != 1:
@@ -276,7 +280,10 @@ def listed(compiler: Compiler, options: Options) -> RunsOn:
     if asked == CURRENT:
         return RunsOn(capabilities=(at_hand(compiler, options),), newer_versions=newer)
     if asked and options.unlisted_gpu:
-        raise BadInput("--unlisted-gpu: goes with --compute-capability current or with none, and names no GPU itself")
+        raise BadInput(
+            f"--compute-capability {','.join(asked)}: names GPUs that {compiler.title} lists, beside --unlisted-gpu; "
+            "leave it out, or say --compute-capability current on the GPU itself"
+        )
     if strange := sorted(set(asked) - set(known)):
         raise BadInput(
             f"--compute-capability {','.join(strange)}: {compiler.title} builds for {', '.join(known)}, or for "

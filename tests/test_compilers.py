@@ -227,7 +227,7 @@ def test_what_a_timing_cache_needs_is_one_file(tmp_path):
             "--compute-capability 9.0: TensorRT-RTX .* builds for 7.5, 8.0.* --unlisted",
         ),
         ({"compute_capability": ("8.6", "current")}, "--compute-capability current: TensorRT-RTX .* builds for 7.5"),
-        ({"compute_capability": ("8.6",), "unlisted_gpu": True}, "--unlisted-gpu: goes with --compute-capability curr"),
+        ({"compute_capability": ("8.6",), "unlisted_gpu": True}, "--compute-capability 8.6: names GPUs that .* lists"),
         ({"hardware_compatible": True}, "--hardware-compatible: name GPUs with --compute-capability"),
         ({"strip_weights": True}, "--refit and --strip-weights: TensorRT-RTX makes such plans on a machine with a GPU"),
     ],

@@ -21,6 +21,7 @@ from pathlib import Path
 import click
 
 from dlink.bench.gpu.parts import FORMAT, MANIFEST, cut, read_manifest, sha256_of
+from dlink.trt_runtime.errors import DlinkError
 
 MIB = 1 << 20
 TRANSFER = 64 * MIB  # with the tree
@@ -79,13 +80,37 @@ def main(checkpoint: Path | None, tiles: Path | None, only: str | None, out: Pat
     wanted = only.split(",") if only else list(ITEMS)
     limit = min(MOST, TRANSFER - SPARE - tree_bytes(ROOT))
     say(f"the tree takes {tree_bytes(ROOT) / MIB:.1f} MiB of a transfer, a folder may have {limit / MIB:.1f} MiB")
+    if strange := [name for name in wanted if name not in MAKERS]:
+        raise click.ClickException(f"--only {strange[0]}: there are {', '.join(MAKERS)}")
+    refuse_early(wanted, checkpoint, tiles)
     tars = {}
     for name in wanted:
-        if name not in MAKERS:
-            raise click.ClickException(f"--only {name}: there are {', '.join(MAKERS)}")
         if item := MAKERS[name](cache, checkpoint, tiles):
             tars[name] = item, packed(item, cache)
     split(tars, out, limit)
+
+
+def refuse_early(wanted: Sequence[str], checkpoint: Path | None, tiles: Path | None) -> None:
+    """Whatever would end the packing later, after minutes of work."""
+    for name, version in (("rtx", "3.12"), ("trt86", "3.10")):
+        if name in wanted:
+            interpreter(version)
+    for program in ("g++", "xz"):
+        if not shutil.which(program):
+            raise click.ClickException(f"needs {program}: apt-get install {'xz-utils' if program == 'xz' else program}")
+    try:
+        if tiles:
+            from dlink.trt_runtime.images import find_tiles
+
+            find_tiles(tiles)
+        if checkpoint:
+            from dlink.nets.checkpoint import read_checkpoint
+
+            read_checkpoint(checkpoint)
+    except DlinkError as e:
+        raise click.ClickException(str(e)) from e
+    if tiles and not checkpoint:
+        raise click.ClickException("TILES are for a network of yours: name its CHECKPOINT too")
 
 
 def say(words: str) -> None:

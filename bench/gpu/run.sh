@@ -13,6 +13,10 @@ for package in accuracy bench calib cli engine export nets scenes training trt_r
 done
 ln -sf ../../../package/__init__.py build/types/dlink/__init__.py
 export PYTHONPATH="$PWD/build/types${PYTHONPATH:+:$PYTHONPATH}"
+if [[ $# -eq 0 || ($1 == take && $# -eq 1) ]]; then
+  sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2
+  exit 2
+fi
 module=stages
 if [[ ${1:-} == take ]]; then
   module=parts

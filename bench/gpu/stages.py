@@ -347,8 +347,10 @@ def main(
             click.echo(f"{number:2}  about {stage.expected_s:3} s  {stage.title}  (needs {', '.join(stage.items)})")
         return
     if what[0] == "aims":
-        given = [Path(name) for name in what[1:]] or [stage_folder() / "results.jsonl"]
-        click.echo("\n".join(table(read_rows([path for path in given if path.exists()]))))
+        given, own = [Path(name) for name in what[1:]], stage_folder() / "results.jsonl"
+        if lacking := [path for path in given if not path.exists()]:
+            raise click.ClickException(f"{lacking[0]}: no such file; a call leaves results.jsonl in $OUT")
+        click.echo("\n".join(table(read_rows(given or [own] * own.exists()))))
         return
     if strange := [name for name in what if not name.isdecimal() or int(name) not in STAGES]:
         raise click.ClickException(f"{strange[0]}: no stage; `list` names them, `aims` shows what came out")
