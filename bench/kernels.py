@@ -23,8 +23,7 @@ import pycuda.driver as cuda
 
 from dlink.trt_runtime import CheckFailed, Spec
 from dlink.trt_runtime.backend import HostBackend
-from dlink.trt_runtime.cuda import DriverError
-from dlink.trt_runtime.graphs import capture
+from dlink.trt_runtime.graphs import Graph, capture
 from dlink.trt_runtime.primary import pycudas
 from dlink.trt_runtime.slot import Kernels
 from dlink.trt_runtime.tensorrt_backend import PTX
@@ -188,10 +187,10 @@ def seconds(runs: list[Callable[[], None]], stream: Any) -> float:
     before, after = cuda.Event(), cuda.Event()
     rounds = -(-LAUNCHES // len(runs))
     times = []
-    with together([run for _ in range(rounds) for run in runs], stream) as launch:
+    with together([run for _ in range(rounds) for run in runs], stream) as graph:
         for run in range(-1, RUNS):
             before.record(stream)
-            launch()
+            graph.launch(stream.handle)
             after.record(stream)
             after.synchronize()
             if run >= 0:
@@ -200,21 +199,16 @@ def seconds(runs: list[Callable[[], None]], stream: Any) -> float:
 
 
 @contextmanager
-def together(runs: list[Callable[[], None]], stream: Any) -> Iterator[Callable[[], None]]:
-    """Launches as one graph; one after the other, with Python between them, where they can't be."""
+def together(runs: list[Callable[[], None]], stream: Any) -> Iterator[Graph]:
+    """Launches as one graph."""
 
     def all_of_them() -> None:
         for run in runs:
             run()
 
+    graph = capture(stream.handle, all_of_them)
     try:
-        graph = capture(stream.handle, all_of_them)
-    except (DriverError, cuda.Error) as e:
-        click.echo(f"not as a CUDA graph, so times have Python's in them: {e}", err=True)
-        yield all_of_them
-        return
-    try:
-        yield lambda: graph.launch(stream.handle)
+        yield graph
     finally:
         graph.close()
 

@@ -74,6 +74,7 @@ def main(plan: Path, against: Path | None, calls: int, soak: int, append: Path |
         result = {
             "when": time.strftime("%Y-%m-%d", time.gmtime()),
             "engine": backend.engine,
+            "tile": side,
             "file": {"name": plan.name, "sha256": backend.manifest.plan.sha256},
             "rows": [asdict(row) for row in rows],
             "memory": {**asdict(backend.memory), "total": backend.memory.total},

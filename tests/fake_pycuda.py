@@ -78,6 +78,11 @@ def uppermost():
     return own[-1] if own else None
 
 
+def capturing():
+    """Whether this thread captures a stream."""
+    return bool(current.__dict__.get("capturing"))
+
+
 def spoil():
     """What a capturing thread must not do ends its capture."""
     if queue := current.__dict__.get("capturing"):

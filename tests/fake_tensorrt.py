@@ -423,6 +423,7 @@ class Context(Strict):
     def set_input_shape(self, name, shape):
         least = [1, *self.owner.get_tensor_shape(self.owner.get_tensor_name(0))[1:]]
         most = [self.owner.most, *least[1:]]
+        assert not fake_pycuda.capturing(), "a shape is set amid a capture"
         if self.profile < 0 or name != self.owner.get_tensor_name(0):
             return False
         if not all(a <= n <= b for a, n, b in zip(least, shape, most, strict=True)):
@@ -437,6 +438,8 @@ class Context(Strict):
         return True
 
     def set_tensor_address(self, name, address):
+        if getattr(self.trt, "refuses_addresses", False):
+            return False
         self.change(addresses={**self.addresses, name: address})
         return True
 
@@ -450,10 +453,13 @@ class Context(Strict):
         assert fake_pycuda.USERS.setdefault(self.memory, stream) == stream, "activations are shared by two streams"
         captured = fake_pycuda.HELD["stream"][stream].captured is not None
         state = self.shape, dict(self.addresses), self.memory, self.changes
+        alive = weakref.ref(self)
 
         def work():
-            assert not captured or self.changes == state[3], "a graph's context was changed after its capture"
-            self.run(*state[:3])
+            context = alive()
+            assert context, "a context was destroyed before its work was done"
+            assert not captured or context.changes == state[3], "a graph's context was changed after its capture"
+            context.run(*state[:3])
 
         fake_pycuda.put(stream, work)
         return True

@@ -137,6 +137,9 @@ class Streams:
     def called(self, name):
         pass
 
+    def capturing(self):
+        return False
+
     def put(self, stream, work):
         self.works.append(self.WORK(work))  # a graph may run it again
         driver.put(b"execute", ctypes.c_size_t(stream), self.works[-1])

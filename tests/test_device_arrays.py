@@ -438,6 +438,17 @@ def test_what_fails_on_the_gpu_is_ours_and_keeps_no_image(model):
     assert all(slot.run is None for slot in model.backend.at_work)
 
 
+@pytest.mark.parametrize("code", [400, 900, 906])
+@pytest.mark.parametrize("call", ["cuEventRecord", "cuStreamWaitEvent"])
+def test_a_fault_of_the_callers_stream_is_that_calls_alone(model, call, code):
+    image = picture()
+    STATE.refuse[call] = code
+    with pytest.raises(GpuFailed, match=call):
+        model.segment_device(OnGpu(image))
+    STATE.refuse.clear()
+    np.testing.assert_array_equal(read(model.segment_device(OnGpu(image))), model.mask(image))
+
+
 def on_the_gpu(machine, image):
     """Two images that stay on the GPU, in the order of someone's stream, and their masks."""
     theirs, given = stream(), OnGpu(image)

@@ -108,6 +108,28 @@ def test_the_kernels_benchmark_compares_them_with_numpy_and_times_them(machine, 
     assert len(said) == 3 + 12
 
 
+def test_kernels_are_timed_many_at_once_over_more_memory_than_the_cache_has(machine, monkeypatch):
+    machine()
+    module = module_on_the_fake("kernels", monkeypatch)
+    right, seen = module.seconds, []
+
+    def watched(runs, stream):
+        fake_pycuda.LOG.clear()
+        took = right(runs, stream)
+        log = fake_pycuda.LOG
+        captured = log[log.index("cuStreamBeginCapture_v2") : log.index("cuStreamEndCapture")]
+        assert log.count("cuGraphLaunch") == log.count("record") // 2
+        benches = {each.__self__ for run in runs if hasattr(each := getattr(run, "func", run), "__self__")}
+        seen.append((len(captured) - 1, sum(bench.moved[captured[1]] for bench in benches)))
+        return took
+
+    monkeypatch.setattr(module, "seconds", watched)
+    assert CliRunner().invoke(module.main, ["--side", "32"]).exit_code == 0
+    assert len(seen) == 1 + 12
+    assert min(launches for launches, _ in seen) >= 40
+    assert min(moved for _, moved in seen[1:]) >= 4 * 4096  # the fake GPU's cache
+
+
 def test_the_kernels_benchmark_sees_a_kernel_that_is_wrong(machine, monkeypatch):
     machine()
     right = host_kernels.launch

@@ -612,6 +612,13 @@ def test_after_a_cuda_error_nothing_is_run_again(gpu):
     backend.close()
 
 
+def test_an_address_that_tensorrt_does_not_take_is_said(gpu):
+    gpu.trt.refuses_addresses = True
+    with pytest.raises(GpuFailed, match="TensorRT does not take an address for image; its messages are above"):
+        open_model(gpu.plan)
+    assert fake_pycuda.nothing_is_held()
+
+
 def test_what_tensorrt_can_not_run_is_said(gpu):
     with open_model(gpu.plan) as model:
         gpu.trt.refuses_to_run = True

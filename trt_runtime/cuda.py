@@ -14,6 +14,7 @@ from typing import Any
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 RELEASE = Path("/sys/module/nvidia/version")
 OUT_OF_MEMORY, NO_DEVICE = 2, 100  # CUDA_ERROR_OUT_OF_MEMORY and CUDA_ERROR_NO_DEVICE in cuda.h
+HARMLESS = {OUT_OF_MEMORY, 400, *range(900, 909)}  # CUDA_ERROR_INVALID_HANDLE and those of captures: it can go on
 MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, the same
 
 

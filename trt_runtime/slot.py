@@ -171,6 +171,7 @@ class Slot:
             graph = capture(self.stream.handle, lambda: self.enqueue(shape, context))
         except (DriverError, GpuFailed, cuda.Error) as e:
             self.give_up(shape, e)
+            self.stream.synchronize()  # the context, which now goes, is at work
             return
         self.graphs[shape] = graph, context
         if len(self.graphs) > GRAPHS:

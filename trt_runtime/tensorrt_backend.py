@@ -21,7 +21,7 @@ import numpy as np
 import pycuda.driver as cuda
 
 from dlink.trt_runtime.backend import Form, Probs, Running, Tiles, check_tiles
-from dlink.trt_runtime.cuda import OUT_OF_MEMORY, DriverError, Gpu
+from dlink.trt_runtime.cuda import HARMLESS, DriverError, Gpu
 from dlink.trt_runtime.device_arrays import DeviceArray, copy, new_array, number_of, read_array
 from dlink.trt_runtime.errors import BadInput, Closed, GpuFailed, NoEngine, NoProbability
 from dlink.trt_runtime.graphs import LEGACY, follow
@@ -184,7 +184,7 @@ class PlanBackend:
             with self.current():
                 yield
         except (cuda.Error, DriverError) as e:
-            if not isinstance(e, cuda.MemoryError) and getattr(e, "code", 0) != OUT_OF_MEMORY:
+            if not isinstance(e, cuda.MemoryError) and getattr(e, "code", 0) not in HARMLESS:
                 self.fault = str(e)
             raise GpuFailed(
                 f"{self.path}: the GPU failed: {e}; open the model again, if need be in a new process"

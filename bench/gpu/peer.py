@@ -30,7 +30,7 @@ def main(checkpoint: Path, side: int, calls: int, append: Path | None) -> None:
     images = picture(side)[None]
     for name, way in ways.items():
         for views in (8, 1) if name != "torch authors" else (8,):
-            row: dict[str, object] = {"peer": name, "tiles": 1, "views": views}
+            row: dict[str, object] = {"peer": name, "tiles": 1, "views": views, "tile": side}
             try:
                 times = []
                 for call in range(-WARMUP, calls):
