@@ -185,14 +185,14 @@ def look_at(plan: Path, explain: bool, triton: Path | None, as_json: bool) -> No
     from dlink.trt_runtime.plan import fit, read_plan
 
     data, manifest = read_plan(plan)
+    gpu = fit(plan, manifest) if explain else None
     if as_json:
         click.echo(manifest.to_bytes().decode(), nl=False)
     elif not explain and not triton:
         click.echo(describe(plan, manifest))
         v = manifest.verdict
         click.echo(f"{v.words}, checked on {v.tiles} tiles against {v.reference.name}" if v else "not checked yet")
-    if explain:
-        gpu = fit(plan, manifest)
+    if gpu:
         from dlink.bench.network import fill
         from dlink.engine.layers import inspect
         from dlink.engine.versions import find_compiler

@@ -29,6 +29,7 @@ JETPACK = "sudo apt install nvidia-jetpack (a virtualenv sees it if made with --
 OLD_JETPACK = (
     "dlink runs plans from JetPack 6 on: the TensorRT of this one is for Python 3.8; docs/jetson.md has what remains"
 )
+JETSON_LINES = " (docs/jetson.md has all the lines in their order)"
 JETPACK_6 = 36  # of Jetson Linux
 ARRAYS = (10, 16)  # the first TensorRT whose bindings give arrays of NumPy 2 as they are: tests/tensorrt_arrays.json
 
@@ -204,6 +205,8 @@ def library_row(need: Need, machine: Machine, versions: Versions, tried: Tries) 
     version = version or result.version
     by_jetpack = need.name == "TensorRT" and machine.jetson
     get = jetpack(machine) if by_jetpack else how_to_get(need.package)
+    if machine.jetson and need.name == "pycuda":
+        get += JETSON_LINES
     if not found and (not need.tried or fault.startswith("ModuleNotFoundError")):
         return Row(need.name, "missing", "", need.use, mend=get)
     if fault:

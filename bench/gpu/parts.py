@@ -80,9 +80,10 @@ def take(folder: Path, stage: Path) -> list[str]:
         return [f"{folder}: has no {MANIFEST}"]
     known = {part["name"]: part for item in read_manifest(stage).values() for part in item["parts"]}
     faults = []
-    for file in sorted(folder.iterdir()):
-        if file.name == MANIFEST:
-            continue
+    files = [file for file in sorted(folder.iterdir()) if file.name != MANIFEST]
+    if not files:
+        faults.append(f"{folder}: has no parts; they are moved when they are taken")
+    for file in files:
         if file.name not in known:
             faults.append(f"{file.name}: is no part of this bundle")
         elif sha256_of(file) != known[file.name]["sha256"]:
