@@ -37,7 +37,8 @@ weights: .venv/demo
 
 # What a GPU host without a network lacks, in parts: make gpu-bundle CHECKPOINT=roads.th TILES=tiles/. See bench/gpu/README.md.
 gpu-bundle: .venv/demo
-	$(BIN)/python -m dlink.bench.gpu.pack $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(if $(TILES),--tiles $(TILES))
+	nice -n 19 $(BIN)/python -m dlink.bench.gpu.pack $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) \
+		$(if $(TILES),--tiles $(TILES)) $(if $(ONLY),--only $(ONLY))
 
 .venv/demo: pyproject.toml constraints.txt | .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all]'

@@ -287,7 +287,7 @@ def listed(compiler: Compiler, options: Options) -> RunsOn:
     if strange := sorted(set(asked) - set(known)):
         raise BadInput(
             f"--compute-capability {','.join(strange)}: {compiler.title} builds for {', '.join(known)}, or for "
-            "`current` alone; --unlisted-gpu is for a GPU that it does not list"
+            "`current` alone; for a GPU that it does not list say --unlisted-gpu, without this option"
         )
     if asked:
         return RunsOn(capabilities=asked, newer_versions=newer)

@@ -379,8 +379,7 @@ def test_a_file_is_cut_into_parts_that_fit(size, room, tmp_path):
 
 
 def test_a_second_packing_keeps_what_was_made(tmp_path):
-    weights = tmp_path / "roads.th"
-    weights.write_bytes(bytes(range(256)) * 64)
+    weights = ROOT / "nets" / "weights" / "dlinknet34-w025.th"
     arguments = ["--checkpoint", weights, "--only", "checkpoint", "--out", tmp_path / "out"]
     made = []
     for _ in range(2):
@@ -397,6 +396,31 @@ def test_a_second_packing_keeps_what_was_made(tmp_path):
     said = f"the tree takes {tree_bytes(ROOT) / 2**20:.1f} MiB of a transfer"
     assert said in result.output
     assert min(MOST, TRANSFER - SPARE - tree_bytes(ROOT)) + tree_bytes(ROOT) < TRANSFER
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--checkpoint", "{here}/README.md"], "README.md: not a checkpoint"),
+        (["--checkpoint", "{here}/nets/weights/dlinknet34-w025.th", "--tiles", "{empty}"], "no tiles; expected"),
+        (["--tiles", "{here}/nets/weights"], "no tiles; expected"),
+    ],
+)
+def test_what_can_not_be_packed_is_refused_before_anything_is(given, said, tmp_path):
+    (tmp_path / "empty").mkdir()
+    words = [word.format(here=ROOT, empty=tmp_path / "empty") for word in given]
+    result = CliRunner().invoke(pack.main, [*words, "--out", str(tmp_path / "out")])
+    assert (result.exit_code, said in result.output) == (1, True), result.output
+    assert "gather" not in result.output
+
+
+def test_folders_that_hold_no_parts_are_said(host):
+    first = min(host.parts.iterdir())
+    words = "has no manifest.json; give the folders that `make gpu-bundle` made, such as build/gpu/parts/01"
+    assert words in host.run("take", host.parts, code=1)
+    host.run("take", first)
+    assert f"{first}: is a folder; give the folders of parts themselves" in host.run("take", host.parts, code=1)
+    assert f"{first}: has no parts; they are moved when they are taken" in host.run("take", first, code=1)
 
 
 def test_items_that_nobody_knows_are_refused(tmp_path):

@@ -125,13 +125,13 @@ def harmless(data, path):
     return True
 
 
-def test_200_000_damaged_manifests_are_refused_or_whole(tmp_path):
+def test_50_000_damaged_manifests_are_refused_or_whole(tmp_path):
     """Bytes changed, cut, doubled and moved, and words put where others stood."""
     rng = random.Random(0)
     path = tmp_path / "roads.plan"
     words = [b"null", b"true", b"-1", b"1e999", b"NaN", b'""', b"[]", b"{}", b'"\\ud800"', b"9" * 5000, b"[[" * 50]
     whole = 0
-    for _ in range(200_000):
+    for _ in range(50_000):
         data = bytearray(DATA)
         for _ in range(rng.randint(1, 3)):
             at, to = sorted(rng.randrange(len(data) or 1) for _ in range(2))

@@ -143,7 +143,10 @@ def fit(path: Path, manifest: Manifest, here: Here | None = None) -> Gpu:
     here = here or look_here()
     title, target = manifest.title, manifest.built.target
     if not here.gpus.found:
-        raise NoEngine(f"{path}: a plan needs an NVIDIA GPU, and there is none here: {here.gpus.fault}")
+        raise NoEngine(
+            f"{path}: a plan needs an NVIDIA GPU, and there is none here: {here.gpus.fault}; "
+            f"{manifest.onnx.name}, which it was built from, runs on a CPU"
+        )
     gpu = here.gpus.found[0]
     if target not in here.versions:
         others = ", ".join(f"{TARGETS[t]} {v}" for t, v in here.versions.items()) or "neither TensorRT nor TensorRT-RTX"

@@ -4,7 +4,7 @@
 
 Leaves build/gpu/parts/01, 02, ...: folders that fit a transfer each, beside the tree. All is kept by the hash of what
 it is made of, so a second run takes seconds and one that was stopped goes on. Needs Linux on x86-64, CPython 3.12 and
-3.10 (PYTHON312, PYTHON310, on the path or pyenv's), g++, xz and a package index. It runs at the lowest priority.
+3.10 (PYTHON312, PYTHON310, on the path or pyenv's), g++, xz and a package index.
 """
 
 import hashlib
@@ -74,7 +74,6 @@ class Item:
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "build" / "gpu", help="[default: build/gpu]")
 def main(checkpoint: Path | None, tiles: Path | None, only: str | None, out: Path) -> None:
     """Pack everything, a folder a transfer."""
-    os.nice(19)
     cache = out / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     wanted = only.split(",") if only else list(ITEMS)

@@ -77,14 +77,18 @@ def take(folder: Path, stage: Path) -> list[str]:
         read_manifest(folder)
         shutil.copy(folder / MANIFEST, stage / MANIFEST)
     elif not (stage / MANIFEST).exists():
-        return [f"{folder}: has no {MANIFEST}"]
+        return [
+            f"{folder}: has no {MANIFEST}; give the folders that `make gpu-bundle` made, such as build/gpu/parts/01"
+        ]
     known = {part["name"]: part for item in read_manifest(stage).values() for part in item["parts"]}
     faults = []
     files = [file for file in sorted(folder.iterdir()) if file.name != MANIFEST]
     if not files:
         faults.append(f"{folder}: has no parts; they are moved when they are taken")
     for file in files:
-        if file.name not in known:
+        if file.is_dir():
+            faults.append(f"{file}: is a folder; give the folders of parts themselves")
+        elif file.name not in known:
             faults.append(f"{file.name}: is no part of this bundle")
         elif sha256_of(file) != known[file.name]["sha256"]:
             faults.append(f"{file.name}: arrived damaged, or is of another packing; send folder {folder.name} again")

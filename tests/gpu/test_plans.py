@@ -117,7 +117,7 @@ def test_runs_become_graphs(blur, tile):
 
 
 def test_an_image_of_any_size_and_images_in_the_background(blur):
-    image = np.random.default_rng(3).integers(0, 256, (300, 500, 3), np.uint8)
+    image = np.random.default_rng(3).integers(0, 256, (150, 200, 3), np.uint8)
     with open_model(blur) as model:
         mask = model.mask(image)
         for future in [model.submit(image) for _ in range(8)]:
