@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from dlink.bench.machine import peak_bytes
+from dlink.bench.rows import append_row
 
 IMPORTED = time.perf_counter()
 STAT, UPTIME = Path("/proc/self/stat"), Path("/proc/uptime")
@@ -47,9 +48,7 @@ def main(plan: Path, append: Path | None) -> None:
         if memory := getattr(model.backend, "memory", None):
             result["gpu_bytes"] = {**asdict(memory), "total": memory.total}
     click.echo(json.dumps(result))
-    if append:
-        with append.open("a") as f:
-            f.write(json.dumps(result) + "\n")
+    append_row(append, result)
 
 
 def age(now: float) -> float:

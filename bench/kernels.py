@@ -8,7 +8,6 @@ launches are timed at once, as a CUDA graph, so that nothing waits for Python, a
 are larger than the GPU's cache.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +20,7 @@ import click
 import numpy as np
 import pycuda.driver as cuda
 
+from dlink.bench.rows import append_row
 from dlink.trt_runtime import CheckFailed, Spec
 from dlink.trt_runtime.backend import HostBackend
 from dlink.trt_runtime.graphs import Graph, capture
@@ -49,9 +49,7 @@ def main(side: int, check: bool, append: Path | None) -> None:
                     compare(Bench(each, 2, views, dtype))
         click.echo("spread and gather give HostBackend's numbers")
         result: dict[str, Any] = {"kernels": "same bits"} if check else {"kernels": report(side)}
-        if append:
-            with append.open("a") as f:
-                f.write(json.dumps(result) + "\n")
+        append_row(append, result)
 
 
 class Bench:

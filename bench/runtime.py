@@ -22,6 +22,7 @@ import pycuda.driver as cuda
 from numpy.typing import NDArray
 
 from dlink.bench.network import copy_times, network_times, picture
+from dlink.bench.rows import append_row
 from dlink.trt_runtime import BadInput, open_model
 from dlink.trt_runtime.backend import Running
 from dlink.trt_runtime.tensorrt_backend import PlanBackend
@@ -81,9 +82,7 @@ def main(plan: Path, against: Path | None, calls: int, soak: int, append: Path |
             "soak": soaked(backend, images[0], soak, calls),
         }
     click.echo(json.dumps({k: result[k] for k in ("memory", "soak")}))
-    if append:
-        with append.open("a") as f:
-            f.write(json.dumps(result) + "\n")
+    append_row(append, result)
 
 
 Way = Callable[[NDArray[np.uint8], int], object]  # images (N, S, S, 3) and a number of views -> their masks

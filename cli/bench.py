@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from dlink.bench.rows import append_row
 from dlink.cli.plans import open_here, plan_options
 from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
 from dlink.trt_runtime.errors import BadInput
@@ -97,9 +98,7 @@ def bench(
 
 
 def give(result: Mapping[str, Any], text: str, as_json: bool, append: Path | None) -> None:
-    if append:
-        with append.open("a") as f:
-            f.write(json.dumps(result) + "\n")
+    append_row(append, result)
     click.echo(json.dumps(result, indent=1) if as_json else text)
 
 

@@ -7,7 +7,6 @@ built, fails or does not draw the same roads is a row too, the others are done, 
 TensorRT is for has no PyTorch, --against takes what `dlink.bench.recorded` left of the checkpoint's roads.
 """
 
-import json
 import shlex
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import click
 
+from dlink.bench.rows import append_row
 from dlink.cli.build import build
 from dlink.cli.step import IN_FILE, IN_FOLDER, IN_PATH, OUT_PATH, Step, one_line, progress
 from dlink.trt_runtime.errors import NoEngine
@@ -59,9 +59,7 @@ def main(
             failed += 1
         row = {"when": time.strftime("%Y-%m-%d", time.gmtime()), "gpu": str(here.gpus.found[0]), **row}
         row["driver"] = here.gpus.driver
-        if append:
-            with append.open("a") as f:
-                f.write(json.dumps(row) + "\n")
+        append_row(append, row)
         click.echo(line(row))
     if failed:
         raise click.ClickException(f"{failed} of {len(files)} files failed; the others are above")

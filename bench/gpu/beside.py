@@ -17,6 +17,7 @@ import pycuda.driver as cuda
 import torch
 
 from dlink.bench.kernels import Bench
+from dlink.bench.rows import append_row
 from dlink.trt_runtime import CheckFailed
 from dlink.trt_runtime.graphs import NON_BLOCKING, capture
 from dlink.trt_runtime.primary import pycudas
@@ -45,9 +46,7 @@ def main(captures: int, append: Path | None) -> None:
         raise CheckFailed(f"PyTorch's thread failed beside our captures: {other.fault}")
     result = {"beside": where, "captures": captures, "torch_rounds": other.done - begun}
     click.echo(json.dumps(result))
-    if append:
-        with append.open("a") as f:
-            f.write(json.dumps(result) + "\n")
+    append_row(append, result)
 
 
 class Other(threading.Thread):

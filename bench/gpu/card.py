@@ -13,6 +13,7 @@ from typing import Any
 import click
 import pycuda.driver as cuda
 
+from dlink.bench.rows import append_row
 from dlink.trt_runtime.cuda import look_for_gpus
 from dlink.trt_runtime.primary import pycudas
 from dlink.trt_runtime.tensorrt_backend import PTX
@@ -34,9 +35,7 @@ def main(append: Path | None) -> None:
         result["ptx"] = "loads"
     result["matrix_tflops"] = matrix_speed()
     click.echo(json.dumps(result))
-    if append:
-        with append.open("a") as f:
-            f.write(json.dumps(result) + "\n")
+    append_row(append, result)
 
 
 def asked() -> str:

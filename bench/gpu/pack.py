@@ -20,8 +20,9 @@ from pathlib import Path
 
 import click
 
-from dlink.bench.gpu.parts import FORMAT, MANIFEST, cut, read_manifest, sha256_of
+from dlink.bench.gpu.parts import FORMAT, MANIFEST, cut, read_manifest
 from dlink.trt_runtime.errors import DlinkError
+from dlink.trt_runtime.files import file_sha256
 
 MIB = 1 << 20
 TRANSFER = 64 * MIB  # with the tree
@@ -139,7 +140,7 @@ def hash_of(*parts: object) -> str:
 
 
 def hash_of_files(paths: Iterable[Path]) -> str:
-    return hash_of(*[(path.name, sha256_of(path)) for path in sorted(paths)])
+    return hash_of(*[(path.name, file_sha256(path)) for path in sorted(paths)])
 
 
 # -- Python packages
@@ -214,7 +215,7 @@ def trt86(cache: Path, *unused: object) -> Item:
 
 def pycuda_key() -> str:
     script = ROOT / "bench" / "gpu" / "pycuda.sh"
-    return sha256_of(script) if script.exists() else ""
+    return file_sha256(script) if script.exists() else ""
 
 
 def engine_of(requirement: str) -> str:
@@ -273,7 +274,7 @@ def code(*folders: str) -> str:
 def network(cache: Path, stem: str, ending: str, checkpoint: Path, tiles: Path) -> Path:
     """One ONNX file of a checkpoint, exported or calibrated once."""
     pictures = sorted(tiles.iterdir())
-    key = hash_of(ending, sha256_of(checkpoint), SAMPLES, HELD, code("export", "calib", "nets"))
+    key = hash_of(ending, file_sha256(checkpoint), SAMPLES, HELD, code("export", "calib", "nets"))
     if ending in INT8:
         key = hash_of(key, hash_of_files(pictures))
     out = cache / f"{stem}.{ending}-{key}.onnx"
@@ -302,7 +303,7 @@ def quarter(cache: Path, *unused: object) -> Item:
         pictures = sorted(scenes(cache).iterdir())[: 2 * SHOWN]  # each with its mask
         copy_all(pictures, folder / "tiles")
 
-    key = hash_of(SCENES, FIRST_SCENE, SHOWN, sha256_of(checkpoint), code("export", "calib", "nets", "scenes"))
+    key = hash_of(SCENES, FIRST_SCENE, SHOWN, file_sha256(checkpoint), code("export", "calib", "nets", "scenes"))
     return Item("quarter", key, make)
 
 
@@ -322,7 +323,7 @@ def full(cache: Path, checkpoint: Path | None, tiles: Path | None) -> Item | Non
         copy_all([path for tile in shown for path in (tile.image, tile.label) if path], folder / "tiles")
 
     given = hash_of_files(path for path in tiles.iterdir() if path.is_file()) if tiles else hash_of(SCENES, FIRST_SCENE)
-    key = hash_of(sha256_of(checkpoint), given, MOST_TILES, FULL, code("export", "calib", "nets"))
+    key = hash_of(file_sha256(checkpoint), given, MOST_TILES, FULL, code("export", "calib", "nets"))
     return Item("full", key, make, xz=False)
 
 
@@ -336,7 +337,7 @@ def checkpoint_item(cache: Path, checkpoint: Path | None, *unused: object) -> It
         folder.mkdir(exist_ok=True)
         shutil.copy(mine, folder / "roads.th")
 
-    return Item("checkpoint", hash_of(sha256_of(checkpoint)), make, xz=False)
+    return Item("checkpoint", hash_of(file_sha256(checkpoint)), make, xz=False)
 
 
 def lay_out(folder: Path, cache: Path, stem: str, endings: Sequence[str], checkpoint: Path, tiles: Path) -> None:
@@ -412,9 +413,9 @@ def split(tars: Mapping[str, tuple[Item, Path]], out: Path, limit: int) -> None:
                 f.seek(start)
                 (folder / part).write_bytes(f.read(end - start))
             parts.append(
-                {"name": part, "folder": folder.name, "bytes": end - start, "sha256": sha256_of(folder / part)}
+                {"name": part, "folder": folder.name, "bytes": end - start, "sha256": file_sha256(folder / part)}
             )
-        said = {"bytes": tar.stat().st_size, "sha256": sha256_of(tar), "xz": item.xz}
+        said = {"bytes": tar.stat().st_size, "sha256": file_sha256(tar), "xz": item.xz}
         items[name] = {"tar": said, "facts": dict(item.facts), "parts": parts}
         where = dict.fromkeys(str(part["folder"]) for part in parts)
         say(f"{name}: {tar.stat().st_size / MIB:.1f} MiB in folders {', '.join(where)}")

@@ -11,10 +11,9 @@ missing and unpacks what is complete. `manifest.json` is the same in every folde
         "parts": [{"name": "rtx.01", "folder": "01", "bytes": 1, "sha256": "..."}]
     }}}
 
-Needs the standard library alone.
+Needs NumPy, as all of dlink does.
 """
 
-import hashlib
 import json
 import lzma
 import os
@@ -27,6 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from dlink.trt_runtime.files import file_sha256
+
 MANIFEST = "manifest.json"
 FORMAT = 1
 CHUNK = 1 << 20
@@ -35,14 +36,6 @@ CHUNK = 1 << 20
 def stage_folder() -> Path:
     """Where things stay between two calls, outside of the tree."""
     return Path(os.environ.get("DLINK_GPU") or "/tmp/dlink-gpu")
-
-
-def sha256_of(path: Path) -> str:
-    whole = hashlib.sha256()
-    with path.open("rb") as f:
-        while block := f.read(CHUNK):
-            whole.update(block)
-    return whole.hexdigest()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -90,7 +83,7 @@ def take(folder: Path, stage: Path) -> list[str]:
             faults.append(f"{file}: is a folder; give the folders of parts themselves")
         elif file.name not in known:
             faults.append(f"{file.name}: is no part of this bundle")
-        elif sha256_of(file) != known[file.name]["sha256"]:
+        elif file_sha256(file) != known[file.name]["sha256"]:
             faults.append(f"{file.name}: arrived damaged, or is of another packing; send folder {folder.name} again")
         else:
             shutil.copy(file, parts / f"{file.name}.new")
@@ -115,7 +108,7 @@ def unpack(name: str, item: dict[str, Any], stage: Path) -> None:
     """Put an item's parts together and lay it out in the stage's folder of its name; the parts then go."""
     parts = [stage / "parts" / part["name"] for part in item["parts"]]
     for path, part in zip(parts, item["parts"], strict=True):
-        if sha256_of(path) != part["sha256"]:
+        if file_sha256(path) != part["sha256"]:
             path.unlink()
             raise SystemExit(f"{name}: {path.name} is damaged; send folder {part['folder']} again")
     new, target = stage / f"{name}.new", stage / name

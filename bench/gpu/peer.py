@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 from dlink.bench.network import picture
+from dlink.bench.rows import append_row
 from dlink.bench.runtime import WARMUP, torch_ways
 
 
@@ -43,9 +44,7 @@ def main(checkpoint: Path, side: int, calls: int, append: Path | None) -> None:
                 row["error"] = f"{type(e).__name__}: {e}"[:500]
                 failed += 1
             click.echo(json.dumps(row))
-            if append:
-                with append.open("a") as f:
-                    f.write(json.dumps(row) + "\n")
+            append_row(append, row)
     if failed:
         raise click.ClickException(f"{failed} of PyTorch's ways failed; the others are above")
 

@@ -28,8 +28,10 @@ from typing import TypeAlias
 import click
 
 from dlink.bench.gpu.aims import AIMS, Row, outcomes, table
-from dlink.bench.gpu.parts import read_manifest, sha256_of, stage_folder, unpacked
+from dlink.bench.gpu.parts import read_manifest, stage_folder, unpacked
+from dlink.bench.rows import append_row
 from dlink.trt_runtime.cuda import Gpus, look_for_gpus
+from dlink.trt_runtime.files import file_sha256
 
 ROOT = Path(__file__).resolve().parents[2]  # also where this is a link
 TYPES = ROOT / "build" / "types"
@@ -137,11 +139,8 @@ class Results:
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
-        for path in (self.path, self.out / self.path.name if self.out else None):
-            if path:
-                cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
-                with path.open("a") as f:
-                    f.write("\n" * bool(cut) + json.dumps(row) + "\n")
+        append_row(self.path, row)
+        append_row(self.out / self.path.name if self.out else None, row)
 
     @property
     def log(self) -> Path:
@@ -467,7 +466,7 @@ def end_with_us() -> None:
 def key_of(command: list[str], reads: Sequence[Path], gpu: str) -> str:
     """What a step's result depends on, but for our code."""
     files = [file for path in reads for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
-    return hashlib.sha256(repr((command, gpu, [sha256_of(file) for file in files])).encode()).hexdigest()[:24]
+    return hashlib.sha256(repr((command, gpu, [file_sha256(file) for file in files])).encode()).hexdigest()[:24]
 
 
 def tail(log: Path, since: int) -> list[str]:

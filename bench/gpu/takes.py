@@ -11,9 +11,11 @@ from typing import Any
 import click
 
 from dlink.bench.network import picture
+from dlink.bench.rows import append_row
 from dlink.trt_runtime import BadInput, open_model
 from dlink.trt_runtime.cuda import look_for_gpus
 from dlink.trt_runtime.plan import read_plan
+from dlink.trt_runtime.tensorrt_engine import validity
 
 
 @click.command()
@@ -26,16 +28,14 @@ def main(plan: Path, options: str, append: Path | None) -> None:
     try:
         if not plan.exists():
             raise BadInput(f"{plan.name} could not be built")
-        result |= validity(read_plan(plan)[0])
+        result |= asked(read_plan(plan)[0])
         with open_model(plan) as model:
             result["road"] = float((model.mask(picture(model.spec.tile)) > 0).mean())
         result["takes"] = True
     except Exception as e:  # NVIDIA's have no base of their own
         result["error"] = f"{type(e).__name__}: {e}"
     click.echo(json.dumps(result))
-    if append:
-        with append.open("a") as f:
-            f.write(json.dumps(result) + "\n")
+    append_row(append, result)
     if not result["takes"]:
         raise click.ClickException("TensorRT-RTX does not take this GPU")
 
@@ -46,12 +46,11 @@ def listed() -> bool:
     return f"SM{look_for_gpus().found[0].capability.replace('.', '')}" in trt.ComputeCapability.__members__
 
 
-def validity(plan: bytes) -> dict[str, Any]:
+def asked(plan: bytes) -> dict[str, Any]:
     """What the library says before it loads a plan."""
     trt = import_module("tensorrt_rtx")
-    said, bits = trt.Runtime(trt.Logger(trt.Logger.INFO)).get_engine_validity(plan)
-    reasons = [name for name, bit in trt.EngineInvalidityDiagnostics.__members__.items() if int(bits) & int(bit)]
-    return {"validity": str(said.name), "reasons": reasons}
+    answer, why = validity(trt, trt.Runtime(trt.Logger(trt.Logger.INFO)), plan)
+    return {"validity": answer, "why": why}
 
 
 if __name__ == "__main__":
