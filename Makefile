@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.10 to 3.13 and make, and install the rest into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := accuracy bench calib cli engine export nets scenes training trt_runtime
+PACKAGES := $(filter-out package,$(patsubst %/py.typed,%,$(wildcard */py.typed)))  # as in setup.py
 
 .PHONY: demo test check lint installs weights gpu-bundle clean
 
@@ -25,7 +25,7 @@ lint: .venv/test
 
 # Each extra of README's table, in an environment of its own: some minutes, and a package index.
 installs: .venv/test
-	$(BIN)/python -m tests.installs
+	$(BIN)/python -m tests.support.installs
 
 # A checkpoint like the embedded one, from nothing: two hours and a half on two cores. See nets/weights/README.md.
 RECIPE := --width 0.25 --crop 384 --batch 8 --schedule poly --amp

@@ -30,11 +30,11 @@ from dlink.accuracy.gates import MAX_IOU_DROP, MIN_AGREEMENT, Limits
 from dlink.accuracy.iou import IoU, Overlap
 from dlink.accuracy.pixels import Mask
 from dlink.accuracy.roads import Judge, Roads, RoadTally, apls_drop, broken_rise
-from dlink.trt_runtime.backend import Probs
-from dlink.trt_runtime.errors import BadInput, within
-from dlink.trt_runtime.images import Image, TileFile, read_tile
-from dlink.trt_runtime.rounding import Near, Pair, settle
-from dlink.trt_runtime.segmenter import Views
+from dlink.imagery.images import Image, TileFile, read_tile
+from dlink.runtime.backend import Probs
+from dlink.runtime.errors import BadInput, within
+from dlink.runtime.rounding import Near, Pair, settle
+from dlink.runtime.segmenter import Views
 
 __all__ = ["BOTH", "MAX_IOU_DROP", "MIN_AGREEMENT", "Agreement", "Each", "Limits", "Setting", "Tally", "compare"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.accuracy.bootstrap import Floats
-from dlink.trt_runtime.backend import Probs
+from dlink.runtime.backend import Probs
 
 STEPS = 1000
 THRESHOLDS: Floats = np.arange(STEPS) / STEPS

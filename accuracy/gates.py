@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from dlink.accuracy.bootstrap import Estimate
-from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.images import ROAD
+from dlink.imagery.images import ROAD
+from dlink.runtime.errors import BadInput
 
 if TYPE_CHECKING:
     from dlink.accuracy.agreement import Agreement
@@ -198,7 +198,7 @@ class Verdict:
         {"same": true,                                   every limit is held
          "why": [],                                      why not, in words
          "doubts": ["held, but 14 tiles cannot rule out an IoU drop of 0.012 with 8 views"],
-         "notes": [],                                    where rounding decides, see trt_runtime/rounding.py
+         "notes": [],                                    where rounding decides, see runtime/rounding.py
          "limits": {"max_iou_drop": 0.005, "min_agreement": 0.99},
          "gates": [{"gate": "iou", "views": 8, "limit": 0.005, "held": true, "value": 0.0002, "low": -0.004,
                     "high": 0.012, "tiles": 14, "words": "held, but 14 tiles ..."}, ...],

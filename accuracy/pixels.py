@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.accuracy.iou import Overlap
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 REACH_M = 10.0  # farther boundaries are not of the same road
 

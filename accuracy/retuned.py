@@ -6,9 +6,9 @@ from pathlib import Path
 
 import onnx
 
-from dlink.trt_runtime.files import replacing
-from dlink.trt_runtime.onnx_bytes import read_onnx, write_sealed
-from dlink.trt_runtime.spec import ONNX_KEY, Spec
+from dlink.runtime.files import replacing
+from dlink.runtime.onnx_bytes import read_onnx, write_sealed
+from dlink.runtime.spec import ONNX_KEY, Spec
 
 DEEPNESS = "seg_thresh"  # where the QGIS plugin Deepness reads the threshold, see export/onnx_file.py
 

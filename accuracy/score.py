@@ -13,13 +13,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dlink.accuracy.apls import apls
 from dlink.accuracy.bootstrap import Estimate, Figure, Floats, estimate
-from dlink.accuracy.graph import from_mask
-from dlink.accuracy.links import links_of
 from dlink.accuracy.pixels import PixelCounts, boundary
+from dlink.accuracy.road_graphs.apls import apls
+from dlink.accuracy.road_graphs.graph import from_mask
+from dlink.accuracy.road_graphs.links import links_of
 from dlink.accuracy.truth import Pair, metres_a_pixel, read_graphs, read_mask
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 FEW = 4  # pairs that are scored without starting processes
 

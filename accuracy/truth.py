@@ -19,11 +19,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dlink.accuracy.graph import Graph
 from dlink.accuracy.pixels import Mask
-from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.images import ROAD, SUFFIXES, decode
-from dlink.trt_runtime.pictures import georeferenced
+from dlink.accuracy.road_graphs.graph import Graph
+from dlink.imagery.images import ROAD, SUFFIXES, decode
+from dlink.imagery.pictures import georeferenced
+from dlink.runtime.errors import BadInput
 
 GEOJSON = (".geojson", ".json")
 TIFF = (".tif", ".tiff")

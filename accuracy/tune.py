@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from dlink.accuracy.bootstrap import Estimate, Floats, estimate, loss, ratio
 from dlink.accuracy.curves import STEPS, THRESHOLDS, Histograms, best, hits_and_extras, iou_over_thresholds
 from dlink.accuracy.iou import Overlap
-from dlink.trt_runtime.errors import BadInput, within
-from dlink.trt_runtime.images import ROAD, TileFile, read_tile
-from dlink.trt_runtime.segmenter import Segmenter, as_mask
+from dlink.imagery.images import ROAD, TileFile, read_tile
+from dlink.runtime.errors import BadInput, within
+from dlink.runtime.segmenter import Segmenter, as_mask
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import numpy as np
 
 from dlink.accuracy.iou import Overlap
 from dlink.bench.halo import pooled
-from dlink.trt_runtime import open_model
-from dlink.trt_runtime.adaptive import DOUBT, FIRST, MOST, REST, doubt_of
-from dlink.trt_runtime.images import find_tiles, read_tile
-from dlink.trt_runtime.views import ALL
-from dlink.trt_runtime.windows import cover, square
+from dlink.imagery.images import find_tiles, read_tile
+from dlink.runtime import open_model
+from dlink.runtime.adaptive import DOUBT, FIRST, MOST, REST, doubt_of
+from dlink.runtime.views import ALL
+from dlink.runtime.windows import cover, square
 
 LIMITS = (0.0, 0.01, 0.02, 0.04, 0.05, DOUBT, 0.06, 0.08, MOST)
 

@@ -11,7 +11,7 @@ import numpy as np
 from dlink.calib.judge import Judge, Score
 from dlink.calib.observe import Tick
 from dlink.calib.sample import Tile
-from dlink.trt_runtime import open_model
+from dlink.runtime import open_model
 
 FASTER = 1.05  # INT8 is called faster from this ratio on: below, machines' noise is as large
 

@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.accuracy.agreement import Limits, compare
-from dlink.accuracy.evidence import Evidence
 from dlink.accuracy.gates import Verdict
 from dlink.accuracy.iou import Overlap
-from dlink.accuracy.report import About, write_report
-from dlink.accuracy.topology import judge
+from dlink.accuracy.report.evidence import Evidence
+from dlink.accuracy.report.page import About, write_report
+from dlink.accuracy.road_graphs.topology import judge
 from dlink.bench.authors import eight_view_sum
 from dlink.bench.latency import latency, ratio
 from dlink.bench.machine import machine
-from dlink.export import torch_backend
 from dlink.export.export import export
+from dlink.imagery.images import find_tiles, read_image, write_image
+from dlink.imagery.pictures import paint
+from dlink.nets import torch_backend
 from dlink.nets.checkpoint import read_checkpoint
 from dlink.nets.embedded import EMBEDDED, GSD_M
+from dlink.runtime import CheckFailed, Segmenter, Spec, open_model
 from dlink.scenes import scene, with_roads
-from dlink.trt_runtime import CheckFailed, Segmenter, Spec, open_model
-from dlink.trt_runtime.images import find_tiles, read_image, write_image
-from dlink.trt_runtime.pictures import paint
 
 CHECKED = 4  # generated tiles of 512 px
 HITS, EXTRAS, MISSES = (0, 158, 115), (230, 159, 0), (213, 94, 0)  # Okabe and Ito's green, orange, vermilion

@@ -25,7 +25,7 @@ TICKS, STARTED = 100, 19  # a second, and where /proc says when a process began,
 @click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line here.")
 def main(plan: Path, append: Path | None) -> None:
     """Draw one mask of a picture."""
-    from dlink.trt_runtime import open_model
+    from dlink.runtime import open_model
 
     begun = time.perf_counter()
     with open_model(plan) as model:

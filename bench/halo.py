@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.accuracy.iou import Overlap
-from dlink.export.torch_backend import network
+from dlink.imagery.images import find_tiles, read_tile
 from dlink.nets.checkpoint import read_checkpoint
-from dlink.trt_runtime.backend import HostBackend
-from dlink.trt_runtime.images import find_tiles, read_tile
-from dlink.trt_runtime.rounding import settle
-from dlink.trt_runtime.segmenter import Segmenter
-from dlink.trt_runtime.spec import Spec
-from dlink.trt_runtime.windows import spans
+from dlink.nets.torch_backend import network
+from dlink.runtime.backend import HostBackend
+from dlink.runtime.rounding import settle
+from dlink.runtime.segmenter import Segmenter
+from dlink.runtime.spec import Spec
+from dlink.runtime.windows import spans
 
 HALOS = (0, 8, 16, 32, 64, 96, 128)
 NEAR = 8  # px

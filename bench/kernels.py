@@ -21,13 +21,13 @@ import numpy as np
 import pycuda.driver as cuda
 
 from dlink.bench.rows import append_row
-from dlink.trt_runtime import CheckFailed, Spec
-from dlink.trt_runtime.backend import HostBackend
-from dlink.trt_runtime.graphs import Graph, capture
-from dlink.trt_runtime.primary import pycudas
+from dlink.runtime import CheckFailed, Spec
+from dlink.runtime.backend import HostBackend
+from dlink.runtime.views import ALL, FLIPS, look
+from dlink.trt_runtime.cuda_graphs import Graph, capture
+from dlink.trt_runtime.primary_context import pycudas
 from dlink.trt_runtime.slot import Kernels
 from dlink.trt_runtime.tensorrt_backend import PTX
-from dlink.trt_runtime.views import ALL, FLIPS, look
 
 SETS = ((0,), FLIPS, ALL[1:], ALL)
 CHECKED = (32, 33, 160)  # sides, px

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.trt_runtime.backend import HostBackend, Spent
-from dlink.trt_runtime.segmenter import Segmenter, Views
+from dlink.runtime.backend import HostBackend, Spent
+from dlink.runtime.segmenter import Segmenter, Views
 
 WARMUP = 2
 

@@ -16,9 +16,9 @@ from types import TracebackType
 import click
 import numpy as np
 
-from dlink.trt_runtime.backend import Probs
-from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.segmenter import Image, Views
+from dlink.runtime.backend import Probs
+from dlink.runtime.errors import BadInput
+from dlink.runtime.segmenter import Image, Views
 
 SAID = "recorded.json"
 IN_PATH = click.Path(exists=True, path_type=Path)
@@ -59,10 +59,10 @@ def name_of(image: Image, views: Views) -> str:
 def main(checkpoint: Path, tiles: Path, out: Path, like: Path) -> None:
     """Keep CHECKPOINT's roads on TILES in the folder OUT."""
     from dlink.accuracy.agreement import BOTH
-    from dlink.export import torch_backend
-    from dlink.trt_runtime import Segmenter, Spec
-    from dlink.trt_runtime.images import find_tiles, read_image
-    from dlink.trt_runtime.onnx_bytes import read_onnx
+    from dlink.imagery.images import find_tiles, read_image
+    from dlink.nets import torch_backend
+    from dlink.runtime import Segmenter, Spec
+    from dlink.runtime.onnx_bytes import read_onnx
 
     spec = Spec.of_onnx(read_onnx(like).metadata, like)
     new = out.with_name(f"{out.name}.new")

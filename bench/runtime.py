@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from dlink.bench.network import copy_times, network_times, picture
 from dlink.bench.rows import append_row
-from dlink.trt_runtime import BadInput, open_model
-from dlink.trt_runtime.backend import Running
+from dlink.runtime import BadInput, open_model
+from dlink.runtime.backend import Running
+from dlink.runtime.views import BY_COUNT, FLIP_H, FLIP_V, TURN
 from dlink.trt_runtime.tensorrt_backend import PlanBackend
-from dlink.trt_runtime.views import BY_COUNT, FLIP_H, FLIP_V, TURN
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from pathlib import Path
 from dlink.calib.judge import Limits
 from dlink.calib.observe import Tick
 from dlink.calib.sample import Sample
-from dlink.trt_runtime.files import cache_folder, file_sha256
+from dlink.runtime.files import cache_folder, file_sha256
 
 VERSION = 2  # of what calibration writes; raise it when the same tiles give another file
 

@@ -18,10 +18,10 @@ from dlink.calib.qdq import write_qdq
 from dlink.calib.ranges import Ranges, gather
 from dlink.calib.rescale import rescale
 from dlink.calib.sample import Sample
-from dlink.trt_runtime.errors import CheckFailed
-from dlink.trt_runtime.files import replacing
-from dlink.trt_runtime.onnx_bytes import write_sealed
-from dlink.trt_runtime.spec import INT8_KEY, ONNX_KEY
+from dlink.runtime.errors import CheckFailed
+from dlink.runtime.files import replacing
+from dlink.runtime.onnx_bytes import write_sealed
+from dlink.runtime.spec import INT8_KEY, ONNX_KEY
 
 AUTO = "auto"
 USEFUL = 0.5  # of what could run in int8: with less the FP16 file is about as fast, and simpler

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from dlink.accuracy.bootstrap import Figure, estimate, loss
 from dlink.accuracy.iou import Overlap
+from dlink.accuracy.road_graphs.topology import judge
 from dlink.accuracy.roads import apls_drop, broken_rise
-from dlink.accuracy.topology import judge
 from dlink.calib.observe import Tick
 from dlink.calib.sample import Tile
-from dlink.trt_runtime import openvino_backend
-from dlink.trt_runtime.backend import Probs
-from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.rounding import Near, Sides, settle
-from dlink.trt_runtime.views import BY_COUNT
+from dlink.openvino_runtime import openvino_backend
+from dlink.runtime.backend import Probs
+from dlink.runtime.errors import BadInput
+from dlink.runtime.rounding import Near, Sides, settle
+from dlink.runtime.views import BY_COUNT
 
 VIEWS = (1, 8)
 

@@ -16,9 +16,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.onnx_bytes import read_onnx
-from dlink.trt_runtime.spec import Spec
+from dlink.runtime.errors import BadInput
+from dlink.runtime.onnx_bytes import read_onnx
+from dlink.runtime.spec import Spec
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "QGemm")

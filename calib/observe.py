@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from dlink.calib.network import CONVOLUTIONS, Network, layer_name
 from dlink.calib.sample import Sample
-from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.quiet_onnxruntime import onnxruntime
-from dlink.trt_runtime.spec import Spec
-from dlink.trt_runtime.views import ALL, look
+from dlink.onnx_graph.quiet_onnxruntime import onnxruntime
+from dlink.runtime.errors import BadInput
+from dlink.runtime.spec import Spec
+from dlink.runtime.views import ALL, look
 
 BINS = 2048  # of a histogram of |value| between 0 and the tensor's peak; TensorRT's own calibration had as many
 COUNTED = 1 << 19  # pixels of a tensor that are counted of a tile; its peak is taken of all

@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 import onnx
 
 from dlink.calib.network import CONVOLUTIONS, Network, layer_name
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 INT8, FP16 = "int8", "fp16"
 DECONVS = ("int8", "conv", "fp16")

@@ -21,8 +21,8 @@ from dlink.calib.network import Network
 from dlink.calib.observe import Channels, Counts, Inputs, Tick, count, see
 from dlink.calib.rescale import factors
 from dlink.calib.sample import Sample
-from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.files import replacing
+from dlink.runtime.errors import BadInput
+from dlink.runtime.files import replacing
 
 FORMAT = 1
 DIGITS = 7  # significant: more than a float32 has

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.images import Image, TileFile, find_tiles, read_tile
-from dlink.trt_runtime.windows import square
+from dlink.imagery.images import Image, TileFile, find_tiles, read_tile
+from dlink.runtime.errors import BadInput
+from dlink.runtime.windows import square
 
 FEWEST = 4  # tiles in all; with fewer nothing could be said
 LOOKED_AT = 4  # candidates for every tile that is taken

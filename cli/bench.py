@@ -11,14 +11,14 @@ import click
 from dlink.bench.rows import append_row
 from dlink.cli.plans import open_here, plan_options
 from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from dlink.bench.latency import Ratio
-    from dlink.trt_runtime import Segmenter
+    from dlink.runtime import Segmenter
 
 
 @click.command(cls=Step)
@@ -68,7 +68,7 @@ def bench(
     from dlink.bench.latency import latency
     from dlink.bench.machine import machine, peak_bytes
     from dlink.cli.models import model_file, pictures
-    from dlink.trt_runtime.files import file_sha256
+    from dlink.runtime.files import file_sha256
 
     counts = numbers(views)
     path = model_file(model, tile, precision, tiles)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dlink.cli.step import IN_FILE, OUT_PATH, Step, progress
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 if TYPE_CHECKING:
     from dlink.engine.build import Result
@@ -168,7 +168,7 @@ def tell(result: "Result", out: Path, explain: bool, as_json: bool) -> None:
 
 def describe(plan: Path, manifest: "Manifest") -> str:
     """What a plan is, in two or three lines."""
-    from dlink.trt_runtime.precision import say
+    from dlink.runtime.precision import say
 
     where = manifest.runs_on.words()
     how = "as its layers report" if manifest.precision.proven_by == "inspector" else "as its graph is typed"

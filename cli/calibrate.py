@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dlink.cli.step import IN_FILE, IN_PATH, OUT_PATH, Step, progress
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 if TYPE_CHECKING:
     from dlink.calib.placement import Unit

@@ -10,17 +10,17 @@ import click
 
 from dlink.cli.plans import manifest_of, open_here, plan_options, record
 from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
-from dlink.trt_runtime.errors import BadInput, CheckFailed
+from dlink.runtime.errors import BadInput, CheckFailed
 
 if TYPE_CHECKING:  # NumPy and an engine are loaded when the command runs
     from dlink.accuracy.agreement import Agreement
-    from dlink.accuracy.evidence import Evidence
     from dlink.accuracy.gates import Verdict
     from dlink.accuracy.iou import IoU
     from dlink.accuracy.pixels import Mask
+    from dlink.accuracy.report.evidence import Evidence
     from dlink.accuracy.roads import Judge
-    from dlink.trt_runtime import Segmenter, Spec
-    from dlink.trt_runtime.images import TileFile
+    from dlink.imagery.images import TileFile
+    from dlink.runtime import Segmenter, Spec
 
 TIMED = 2.0  # seconds that a report times a tile for
 FRACTION = click.FloatRange(0, 1)
@@ -68,9 +68,9 @@ def check(
     and the verdict says what so many tiles cannot rule out.
     """
     from dlink.accuracy.agreement import BOTH, compare
-    from dlink.accuracy.evidence import Evidence
     from dlink.accuracy.gates import Limits, Verdict, limits_of
-    from dlink.trt_runtime.images import find_tiles
+    from dlink.accuracy.report.evidence import Evidence
+    from dlink.imagery.images import find_tiles
 
     given = limits_of([*gates, *options(max_iou_drop, min_agreement)])
     chosen = find_tiles(tiles)[:limit]
@@ -94,7 +94,7 @@ def check(
         raise BadInput("--against is missing: name the checkpoint or ONNX file to compare with, or give --tune")
     need_labels(given, chosen, tiles)
     if report:
-        from dlink.accuracy.report import check_path
+        from dlink.accuracy.report.page import check_path
 
         check_path(report)
     counts = BOTH if views in (None, "both") else (int(views),)
@@ -142,7 +142,7 @@ def need_labels(given: Iterable[str], chosen: "Sequence[TileFile]", tiles: Path)
 
 def judges_of(gsd_m: float) -> "Callable[[Mask], Judge]":
     """Who compares roads as graphs."""
-    from dlink.accuracy.topology import judge
+    from dlink.accuracy.road_graphs.topology import judge
 
     return lambda label: judge(label, gsd_m)
 
@@ -152,9 +152,9 @@ def write_page(
     times: "list[dict[str, object]]",
 ) -> None:  # fmt: skip
     """The report, and where it is."""
-    from dlink.accuracy.report import About, write_report
+    from dlink.accuracy.report.page import About, write_report
     from dlink.bench.machine import machine
-    from dlink.trt_runtime.files import file_sha256
+    from dlink.runtime.files import file_sha256
 
     facts = machine()
     for path, segmenter in pair.items():
@@ -173,9 +173,9 @@ def write_page(
 
 def layers_of(model: Path) -> "list[dict[str, object]]":
     """What an INT8 file says of its layers; nothing of others."""
+    from dlink.runtime.onnx_bytes import read_onnx
+    from dlink.runtime.spec import INT8_KEY
     from dlink.trt_runtime.manifest import parse, read_bytes
-    from dlink.trt_runtime.onnx_bytes import read_onnx
-    from dlink.trt_runtime.spec import INT8_KEY
 
     if model.suffix == ".plan":
         manifest = parse(read_bytes(model), model)
@@ -190,8 +190,8 @@ def layers_of(model: Path) -> "list[dict[str, object]]":
 def latencies(model: "Segmenter", tile: "TileFile", counts: Sequence[int]) -> "list[dict[str, object]]":
     """How long a tile takes, with each number of views."""
     from dlink.bench.latency import latency
-    from dlink.trt_runtime.images import read_image
-    from dlink.trt_runtime.windows import square
+    from dlink.imagery.images import read_image
+    from dlink.runtime.windows import square
 
     side = model.spec.tile
     image = square(read_image(tile.image)[:side, :side], side)
@@ -201,7 +201,7 @@ def latencies(model: "Segmenter", tile: "TileFile", counts: Sequence[int]) -> "l
 
 def open_reference(path: Path, model: Path, spec: "Spec", threads: int | None) -> "Segmenter":
     """An ONNX file as it is; a checkpoint in PyTorch, prepared and thresholded as the model's spec says."""
-    from dlink.trt_runtime import Segmenter, open_model
+    from dlink.runtime import Segmenter, open_model
 
     if path.suffix == ".onnx":
         reference = open_model(path, threads=threads)
@@ -210,8 +210,8 @@ def open_reference(path: Path, model: Path, spec: "Spec", threads: int | None) -
 
     import torch
 
-    from dlink.export import torch_backend
-    from dlink.trt_runtime.files import file_sha256
+    from dlink.nets import torch_backend
+    from dlink.runtime.files import file_sha256
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -8,14 +8,14 @@ import click
 from dlink.cli.step import Step
 
 if TYPE_CHECKING:
-    from dlink.trt_runtime.doctor import Report
+    from dlink.doctor.report import Report
 
 
 @click.command(cls=Step)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def doctor(as_json: bool) -> None:
     """Say what is installed, what is missing and how to get it, and what can be done here. Always exits with 0."""
-    from dlink.trt_runtime.doctor import examine, look_around
+    from dlink.doctor.report import examine, look_around
 
     report = examine(look_around())
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else say(report))

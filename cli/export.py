@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dlink.cli.step import IN_FOLDER, OUT_PATH, Step
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 
 @click.command(cls=Step)
@@ -38,7 +38,7 @@ def export(
     Several checkpoints become one file, an ensemble: the weighted mean of their probabilities.
     """
     from dlink.cli.models import pictures
-    from dlink.trt_runtime.spec import Spec
+    from dlink.runtime.spec import Spec
 
     *checkpoints, onnx = (*files, out) if out else files
     if onnx.suffix != ".onnx":

@@ -17,7 +17,7 @@ import click
 from dlink.bench.rows import append_row
 from dlink.cli.build import build
 from dlink.cli.step import IN_FILE, IN_FOLDER, IN_PATH, OUT_PATH, Step, one_line, progress
-from dlink.trt_runtime.errors import NoEngine
+from dlink.runtime.errors import NoEngine
 from dlink.trt_runtime.manifest import Manifest
 from dlink.trt_runtime.plan import look_here
 
@@ -118,8 +118,8 @@ def roads(plan: Path, manifest: Manifest, against: Path, tiles: Path) -> dict[st
     from dlink.bench.recorded import Recorded
     from dlink.cli.check import open_reference, say
     from dlink.cli.plans import record
-    from dlink.trt_runtime import open_model
-    from dlink.trt_runtime.images import find_tiles
+    from dlink.imagery.images import find_tiles
+    from dlink.runtime import open_model
 
     with open_model(plan) as candidate:
         other = (

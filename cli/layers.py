@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dlink.trt_runtime.errors import BadInput, CheckFailed
+from dlink.runtime.errors import BadInput, CheckFailed
 
 if TYPE_CHECKING:
-    from dlink.trt_runtime.images import TileFile
+    from dlink.imagery.images import TileFile
 
 
 def compare_layers(model: Path, tile: "TileFile", as_json: bool) -> None:
     """Every layer of MODEL's file in the engine that would run it, beside ONNX Runtime, on one tile."""
     from dlink.engine import compare
     from dlink.engine.graph import read_graph
-    from dlink.trt_runtime.files import file_sha256
-    from dlink.trt_runtime.images import read_image
+    from dlink.imagery.images import read_image
+    from dlink.runtime.files import file_sha256
+    from dlink.runtime.windows import square
     from dlink.trt_runtime.plan import fit, read_plan
-    from dlink.trt_runtime.windows import square
 
     source, target = model, None
     if model.suffix == ".plan":

@@ -54,9 +54,9 @@ def model_file(model: Path | None, tile: int, precision: str, tiles: Path | None
 def tiles_of(folder: Path | None, side: int) -> "Sample":
     """Tiles to calibrate on and tiles to judge by: of a folder, or generated scenes with their labels."""
     from dlink.calib.sample import Sample, Tile, digest, sample
+    from dlink.runtime.windows import square
     from dlink.scenes import with_roads
     from dlink.scenes.scene import LARGEST, SMALLEST
-    from dlink.trt_runtime.windows import square
 
     if folder is not None:
         return sample(folder, side, CALIBRATED, HELD_BACK, seed=0)
@@ -73,10 +73,10 @@ def announced(tile: int) -> list[NDArray[np.uint8]]:
 
 def pictures(folder: Path | None, side: int) -> list[NDArray[np.uint8]]:
     """RGB tiles (side, side, 3): the upper left of each picture of a folder, or generated scenes with roads."""
+    from dlink.imagery.images import find_tiles, read_image
+    from dlink.runtime.windows import square
     from dlink.scenes import with_roads
     from dlink.scenes.scene import LARGEST, SMALLEST
-    from dlink.trt_runtime.images import find_tiles, read_image
-    from dlink.trt_runtime.windows import square
 
     count = min(max(PROOF_PIXELS // side**2, 2), 16)
     if folder is None:

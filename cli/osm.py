@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 if TYPE_CHECKING:
     from dlink.training.places import Place
@@ -35,10 +35,10 @@ def osm(
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
+    from dlink.imagery.images import find_tiles, write_image
     from dlink.training.places import place_of, read_bounds
     from dlink.training.pseudo import draw
     from dlink.training.streets import fetch_streets, read_streets, skipped
-    from dlink.trt_runtime.images import find_tiles, write_image
 
     try:
         system = CRS.from_user_input(crs) if crs else None

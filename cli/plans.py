@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dlink.cli.step import IN_FILE, progress
-from dlink.trt_runtime.errors import BadInput, BadPlan, Mismatch
+from dlink.runtime.errors import BadInput, BadPlan, Mismatch
 
 if TYPE_CHECKING:
     from dlink.accuracy.gates import Verdict
-    from dlink.trt_runtime import Segmenter
+    from dlink.runtime import Segmenter
     from dlink.trt_runtime.manifest import Manifest
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,7 +26,7 @@ def plan_options(command: F) -> F:
 
 def open_here(model: Path, keys: tuple[Path, ...] = (), rebuild: bool = False, **how: Any) -> "Segmenter":
     """open_model, after building a plan again where it does not fit this machine and `rebuild` says so."""
-    from dlink.trt_runtime import open_model
+    from dlink.runtime import open_model
 
     if rebuild and model.suffix != ".plan":
         raise BadInput(f"{model}: --rebuild is for plans")
@@ -53,9 +53,9 @@ def record(verdict: "Verdict", words: str, plan: Path, manifest: "Manifest", aga
     """Write what a check found into the plan's manifest, bound to the plan that was open."""
     from dataclasses import replace
 
-    from dlink.trt_runtime.cuda import look_for_gpus
-    from dlink.trt_runtime.files import file_sha256
+    from dlink.runtime.files import file_sha256
     from dlink.trt_runtime.manifest import Checked, FileMark, signature_of
+    from dlink.trt_runtime.nvidia_driver import look_for_gpus
 
     checked = Checked(
         plan_sha256=manifest.plan.sha256,

@@ -24,8 +24,8 @@ def scenes(out: Path, count: int, size: int, seed: int, workers: int) -> None:
 
 
 def write_scene(out: Path, seed: int, size: int) -> None:
+    from dlink.imagery.images import write_image
     from dlink.scenes import scene
-    from dlink.trt_runtime.images import write_image
 
     made = scene(seed, size)
     write_image(out / f"{seed:06d}_sat.jpg", made.image)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dlink.cli.step import IN_PATH, OUT_PATH, Step, progress
-from dlink.trt_runtime.errors import CheckFailed
+from dlink.runtime.errors import CheckFailed
 
 if TYPE_CHECKING:
     from dlink.accuracy.score import Scores
@@ -43,7 +43,7 @@ def score(
     """
     from dlink.accuracy.score import How, Scores, csv_lines, least_of, score_pairs
     from dlink.accuracy.truth import find_pairs
-    from dlink.trt_runtime.files import replacing
+    from dlink.runtime.files import replacing
 
     limits = least_of(least) if least else {}
     pairs = find_pairs(masks, truth, common)

@@ -9,11 +9,11 @@ import click
 
 from dlink.cli.plans import open_here, plan_options
 from dlink.cli.step import IN_FILE, OUT_PATH, VIEWS, Step, one_line, progress
-from dlink.trt_runtime.errors import BadInput, DlinkError, within
+from dlink.runtime.errors import BadInput, DlinkError, within
 
 if TYPE_CHECKING:
-    from dlink.trt_runtime.pictures import Doing, How, Job, Tick
-    from dlink.trt_runtime.segmenter import Segmenter, Views
+    from dlink.imagery.pictures import Doing, How, Job, Tick
+    from dlink.runtime.segmenter import Segmenter, Views
 
     Work: TypeAlias = Callable[[Job, Segmenter, How, Tick, Doing], None]
 
@@ -53,8 +53,8 @@ def segment(
     IMAGES are PNG, JPEG and TIFF files of any size, or folders of them. 104_sat.jpg becomes 104_mask.png, 255 where
     there is road. A GeoTIFF becomes a GeoTIFF on the same grid. Existing outputs are replaced, inputs never.
     """
-    from dlink.trt_runtime.pictures import How, find_jobs
-    from dlink.trt_runtime.segmenter import views_of
+    from dlink.imagery.pictures import How, find_jobs
+    from dlink.runtime.segmenter import views_of
 
     how = How(views=views, probability=probability, overlay=overlay)
     if views != "adaptive":
@@ -70,13 +70,13 @@ def segment(
 
 def workers(jobs: "list[Job]") -> "dict[bool, Work]":
     """What does a picture (False) and what does a GeoTIFF (True)."""
-    from dlink.trt_runtime.pictures import segment_picture
+    from dlink.imagery.pictures import segment_picture
 
     geo = next((job.image for job in jobs if job.geo), None)
     if geo is None:
         return {False: segment_picture}
     try:
-        from dlink.trt_runtime.raster import segment_raster
+        from dlink.imagery.raster import segment_raster
     except ModuleNotFoundError as e:
         raise BadInput(f"{geo}: a GeoTIFF; to keep its georeference, pip install 'dlink[geo]'") from e
     return {False: segment_picture, True: segment_raster}

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from dlink.cli.step import IN_FILE, OUT_PATH, Step
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 PASSWORD = "DLINK_KEY_PASSWORD"
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import click
 
-from dlink.trt_runtime.errors import CheckFailed, DlinkError
+from dlink.runtime.errors import CheckFailed, DlinkError
 
 QUIET_FOR = 2.0  # seconds before a progress line appears
 
@@ -44,7 +44,7 @@ class Step(click.Command):
         except MemoryError as e:
             raise click.ClickException(f"not enough memory: {one_line(e)}") from e
         except ModuleNotFoundError as e:
-            from dlink.trt_runtime.extras import how_to_get
+            from dlink.doctor.extras import how_to_get
 
             package = (e.name or "").partition(".")[0]
             if not (line := how_to_get(package, self.name or "")):

@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 TUNED_ON, HELD_BACK = 240, 24  # tiles, where there are as many
 
@@ -56,10 +56,10 @@ def train(
         return
     if everything:
         raise BadInput("--everything: goes with --int8")
+    from dlink.imagery.images import find_tiles
     from dlink.training.loop import train
     from dlink.training.recipe import Recipe, Step
     from dlink.training.world import speaks
-    from dlink.trt_runtime.images import find_tiles
 
     show, drawn = progress("train"), progress("eight views")
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from dlink.cli.step import progress
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 if TYPE_CHECKING:
     from dlink.accuracy.bootstrap import Estimate
     from dlink.accuracy.tune import Tuned
-    from dlink.trt_runtime.images import TileFile
+    from dlink.imagery.images import TileFile
 
 ELSEWHERE = "a threshold tuned on these tiles must be checked on others"
 
@@ -23,7 +23,7 @@ def find_threshold(
 ) -> None:
     """Tune, say what was found, and write the copy where one is asked for."""
     from dlink.accuracy.tune import tune
-    from dlink.trt_runtime import open_model
+    from dlink.runtime import open_model
 
     if out:
         check_out(out, model)

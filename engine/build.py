@@ -26,10 +26,10 @@ from dlink.engine.versions import (
     refuse_target,
     runs_on,
 )
-from dlink.trt_runtime.cuda import look_for_gpus
-from dlink.trt_runtime.errors import BadInput, BadModel, BadPlan, NoEngine
-from dlink.trt_runtime.files import replacing
+from dlink.runtime.errors import BadInput, BadModel, BadPlan, NoEngine
+from dlink.runtime.files import replacing
 from dlink.trt_runtime.manifest import Built, FileMark, Manifest, Options, manifest_of, parse, read_bytes, signature_of
+from dlink.trt_runtime.nvidia_driver import look_for_gpus
 from dlink.trt_runtime.plan import runs_on as runs_here
 
 Tick: TypeAlias = Callable[[int, int, str], None]  # done, all (0 where nobody knows), more words

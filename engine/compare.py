@@ -21,11 +21,11 @@ from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 from polygraphy.common import TensorMetadata
 from polygraphy.comparator import Comparator
 
-import dlink.trt_runtime.quiet_onnxruntime  # noqa: F401  # before Polygraphy imports ONNX Runtime
+import dlink.onnx_graph.quiet_onnxruntime  # noqa: F401  # before Polygraphy imports ONNX Runtime
 from dlink.engine.graph import Graph
 from dlink.engine.versions import config_for, find_compiler, graph_for
+from dlink.runtime.rounding import SMALL
 from dlink.trt_runtime.manifest import Options
-from dlink.trt_runtime.rounding import SMALL
 
 BETWEEN = ("Cast", "QuantizeLinear", "DequantizeLinear", "Constant", "Identity")  # no layers of their own
 TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.2}  # OpenVINO: 1e-6, 0.016 in bfloat16, 0.12
@@ -90,8 +90,8 @@ def in_tensorrt(graph: Graph, marked: onnx.ModelProto, target: str) -> BaseRunne
 
 
 def in_openvino(graph: Graph, data: bytes) -> BaseRunner:
-    from dlink.trt_runtime.openvino_backend import compile
-    from dlink.trt_runtime.quiet_openvino import core
+    from dlink.openvino_runtime.openvino_backend import compile
+    from dlink.openvino_runtime.quiet_openvino import core
 
     class Runner(BaseRunner):  # type: ignore[misc]
         def activate_impl(self) -> None:

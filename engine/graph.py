@@ -10,9 +10,9 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
+from dlink.runtime.onnx_bytes import read_onnx
+from dlink.runtime.spec import Spec
 from dlink.trt_runtime.manifest import FileMark
-from dlink.trt_runtime.onnx_bytes import read_onnx
-from dlink.trt_runtime.spec import Spec
 
 TYPES = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16", TensorProto.INT8: "int8"}
 LOOK_THROUGH = ("Cast", "Identity")

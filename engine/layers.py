@@ -8,9 +8,9 @@ from typing import Any
 
 from dlink.engine.graph import Graph, sum_up
 from dlink.engine.versions import Compiler
-from dlink.trt_runtime.cuda import Gpu
-from dlink.trt_runtime.errors import CheckFailed, NoEngine
+from dlink.runtime.errors import CheckFailed, NoEngine
 from dlink.trt_runtime.manifest import Precision
+from dlink.trt_runtime.nvidia_driver import Gpu
 from dlink.trt_runtime.tensorrt_engine import INVALID, validity
 
 WORDS = (  # what a report calls a type: "Thirty-two wide channel vectorized row major Int8 format", "Half"

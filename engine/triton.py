@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.files import replacing
+from dlink.runtime.errors import BadInput
+from dlink.runtime.files import replacing
 from dlink.trt_runtime.manifest import Ends
 
 INPUT, OUTPUT = "image", "road"
@@ -13,7 +13,7 @@ TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16"}
 KINDS = {".plan": ("tensorrt", "model.plan"), ".onnx": ("onnxruntime", "model.onnx")}
 
 # Names and fields of model_config.proto (triton-inference-server/common). Preparation, views and their mean are the
-# client's: Triton gets what the network gets. tests/test_triton.py parses it by that definition.
+# client's: Triton gets what the network gets. tests/engine/test_triton.py parses it by that definition.
 CONFIG = """\
 name: "{name}"
 backend: "{backend}"

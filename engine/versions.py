@@ -1,7 +1,7 @@
 """Every difference between TensorRT 8.5, 8.6, 10, 11 and TensorRT-RTX that a build must know, each with its reason.
 
 The rest of `engine/` is the same for all of them. The names used exist in each version's Python bindings:
-tests/tensorrt_api.json records those, and tests/test_versions.py holds this code against them.
+tests/support/tensorrt_api.json records those, and tests/engine/test_versions.py holds this code against them.
 """
 
 import copy
@@ -15,9 +15,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from dlink.engine.graph import Graph
-from dlink.trt_runtime.cuda import look_for_gpus
-from dlink.trt_runtime.errors import BadInput, NoEngine
+from dlink.runtime.errors import BadInput, NoEngine
 from dlink.trt_runtime.manifest import TARGETS, Options, RunsOn
+from dlink.trt_runtime.nvidia_driver import look_for_gpus
 from dlink.trt_runtime.plan import AMPERE, MODULES, numbers
 
 OLDEST = {"tensorrt": (8, 5), "tensorrt-rtx": (1, 7)}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.trt_runtime.files import cache_folder, file_sha256
+from dlink.runtime.files import cache_folder, file_sha256
 
 VERSION = 2  # of what export writes; raise it when the same checkpoint gives another file
 

@@ -10,9 +10,9 @@ from dlink.export.balance import balance
 from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.export.proof import Proof, prove
 from dlink.nets.checkpoint import Checkpoint
-from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.files import replacing
-from dlink.trt_runtime.spec import Spec
+from dlink.runtime.errors import BadInput
+from dlink.runtime.files import replacing
+from dlink.runtime.spec import Spec
 
 
 def export(checkpoint: Checkpoint, path: Path, spec: Spec, tiles: Iterable[NDArray[np.uint8]]) -> Proof:

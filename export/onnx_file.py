@@ -20,8 +20,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dlink.nets.network import RoadNet
 from dlink.nets.pyramid import enlarged
-from dlink.trt_runtime.onnx_bytes import write_sealed
-from dlink.trt_runtime.spec import ONNX_KEY, Spec
+from dlink.runtime.onnx_bytes import write_sealed
+from dlink.runtime.spec import ONNX_KEY, Spec
 
 OPSET = 17
 TRACED = 64  # side of the tile that the exporter runs, px: PyTorch is slow in float16

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dlink.export.balance import HALF_MAX, overflow
-from dlink.export.torch_backend import network
 from dlink.nets.network import RoadNet
-from dlink.trt_runtime.errors import CheckFailed
-from dlink.trt_runtime.quiet_onnxruntime import onnxruntime
-from dlink.trt_runtime.rounding import SMALL, Near, settle
-from dlink.trt_runtime.spec import Spec
+from dlink.nets.torch_backend import network
+from dlink.onnx_graph.quiet_onnxruntime import onnxruntime
+from dlink.runtime.errors import CheckFailed
+from dlink.runtime.rounding import SMALL, Near, settle
+from dlink.runtime.spec import Spec
 
 MAX_DIFFERENCE = 1e-4  # of any FP32 probability
 MIN_AGREEMENT = 0.995  # IoU between FP16's mask and PyTorch's

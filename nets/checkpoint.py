@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import ARCHS, arch_of, build
-from dlink.trt_runtime.errors import BadInput, BadModel
-from dlink.trt_runtime.files import file_sha256
+from dlink.runtime.errors import BadInput, BadModel
+from dlink.runtime.files import file_sha256
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dlink.nets.checkpoint import Checkpoint
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import spec_of
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 JOIN = "+"  # between the members' names in the spec
 

@@ -10,8 +10,8 @@ from dlink.nets.linknet import LinkNet
 from dlink.nets.network import RoadNet
 from dlink.nets.pyramid import PyramidPool
 from dlink.nets.unet import DUNet, UNet
-from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.spec import Spec
+from dlink.runtime.errors import BadInput
+from dlink.runtime.spec import Spec
 
 # PP-LinkNet's preparation, in BGR order: pixel / 255, minus the mean, divided by the deviation.
 MEAN, DEVIATION = (0.3262061, 0.39206991, 0.41451698), (0.11344261, 0.1211441, 0.14105087)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dlink.runtime.errors import BadInput
 from dlink.scenes import buildings, paving, roadnet, terrain, traffic, trees
 from dlink.scenes.buildings import BRIGHT, FLAT, GREYS, ROOFS, Style
 from dlink.scenes.camera import photograph
@@ -19,7 +20,6 @@ from dlink.scenes.canvas import Canvas, Points, blank
 from dlink.scenes.clutter import beds, footpaths, hedges, orchards, railway, strips
 from dlink.scenes.roadnet import Road
 from dlink.scenes.terrain import CITY, DRY, GRASS, SAND, SOIL, URBAN, WOODS, Frame
-from dlink.trt_runtime.errors import BadInput
 
 SMALLEST, LARGEST, MULTIPLE = 128, 4096, 32
 

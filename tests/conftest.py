@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from tests.fake_machine import gpu, machine
-from tests.recording import recorder
-from tests.skips import pytest_sessionfinish, pytest_terminal_summary
+from tests.support.fake_machine import gpu, machine
+from tests.support.recording import recorder
+from tests.support.skips import pytest_sessionfinish, pytest_terminal_summary
 
 __all__ = ["gpu", "machine", "pytest_sessionfinish", "pytest_terminal_summary", "recorder"]
 

@@ -10,15 +10,17 @@ from dlink.bench.gpu.stages import STAGES
 from dlink.engine.build import build
 from dlink.engine.graph import read_graph
 from dlink.trt_runtime.manifest import Options
-from tests.calibrated import QUIET, small
-from tests.environments import ROOT
-from tests.test_kernels import ASSEMBLERS
+from tests.support.calibrated import QUIET, small
+from tests.support.environments import ROOT
+from tests.trt_runtime.test_kernels import ASSEMBLERS
 
 pytestmark = pytest.mark.slow
 
 PAGE = (ROOT / "docs" / "what-runs-where.md").read_text()
 STATES = re.findall(r"^- \*\*([\w ]+)\*\*: ", PAGE, re.MULTILINE)
-API, ARRAYS = (json.loads((ROOT / "tests" / f"tensorrt_{name}.json").read_text()) for name in ("api", "arrays"))
+API, ARRAYS = (
+    json.loads((ROOT / "tests" / "support" / f"tensorrt_{name}.json").read_text()) for name in ("api", "arrays")
+)
 
 
 def table(heading):

@@ -12,10 +12,10 @@ import pytest
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from dlink.engine.graph import read_graph
-from dlink.trt_runtime.errors import DlinkError
-from tests.calibrated import quantise, small
-from tests.environments import PROJECT, ROOT
-from tests.models import save
+from dlink.runtime.errors import DlinkError
+from tests.support.calibrated import quantise, small
+from tests.support.environments import PROJECT, ROOT
+from tests.support.models import save
 
 pytestmark = pytest.mark.slow
 

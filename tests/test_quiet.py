@@ -101,7 +101,7 @@ def test_opening_and_running_a_model_does_nothing_else(watched):
     watched.dlink("export", EMBEDDED, made, "--tile", "64")
     code = """
 import sys, numpy as np
-from dlink.trt_runtime import open_model
+from dlink.runtime import open_model
 with open_model(sys.argv[1]) as model:
     image = np.zeros((100, 100, 3), np.uint8)
     model.mask(image), model.submit(image).result()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.environments import ROOT
+from tests.support.environments import ROOT
 
 SKIPPING = """
 import pytest
@@ -31,7 +31,7 @@ def run(tmp_path, monkeypatch):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
-        command = [sys.executable, "-m", "pytest", "-p", "tests.skips", "-p", "no:cacheprovider", *options]
+        command = [sys.executable, "-m", "pytest", "-p", "tests.support.skips", "-p", "no:cacheprovider", *options]
         return subprocess.run([*command, tmp_path], cwd=tmp_path, capture_output=True, text=True)
 
     return ran

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from dlink.imagery.images import TileFile, read_grey, read_image, read_tile
+from dlink.runtime.errors import BadInput, DlinkError
+from dlink.runtime.spec import Spec
 from dlink.training.augment import Pair, augment, turn
-from dlink.trt_runtime.errors import BadInput, DlinkError
-from dlink.trt_runtime.images import TileFile, read_grey, read_image, read_tile
-from dlink.trt_runtime.spec import Spec
 
 
 @dataclass

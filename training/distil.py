@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
+from dlink.imagery.images import read_image, write_image
 from dlink.nets.network import RoadNet
+from dlink.runtime.views import ALL
 from dlink.training.crops import Crops, check_size
 from dlink.training.validate import segmenter
 from dlink.training.world import World
-from dlink.trt_runtime.images import read_image, write_image
-from dlink.trt_runtime.views import ALL
 
 
 @contextmanager

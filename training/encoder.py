@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dlink.nets.checkpoint import COUNTER, check_finite, check_floats, read_state
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 RESNET = ((r"^conv1\.", "firstconv."), (r"^bn1\.", "firstbn."), (r"^layer(\d)\.", r"encoder\1."))
 VGG13 = {0: 1, 2: 2, 5: 3, 7: 4, 10: 5, 12: 6}  # features.N -> convN

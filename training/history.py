@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dlink.imagery.images import write_image
+from dlink.runtime.files import replacing
 from dlink.training.recipe import Course
-from dlink.trt_runtime.files import replacing
-from dlink.trt_runtime.images import write_image
 
 Colour: TypeAlias = tuple[int, int, int]
 

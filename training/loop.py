@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
 
+from dlink.imagery.images import TileFile
 from dlink.nets.checkpoint import (
     check_fit,
     first_line,
@@ -34,6 +35,8 @@ from dlink.nets.checkpoint import (
 )
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import build, spec_of
+from dlink.runtime.errors import BadInput, BadModel, CheckFailed
+from dlink.runtime.files import replacing
 from dlink.training.crops import Crops, Handed, batches, collate, labelled
 from dlink.training.distil import taught
 from dlink.training.encoder import Filled, fill_encoder
@@ -42,9 +45,6 @@ from dlink.training.losses import LOSSES
 from dlink.training.recipe import Course, Recipe, Step
 from dlink.training.validate import validate
 from dlink.training.world import World, joined
-from dlink.trt_runtime.errors import BadInput, BadModel, CheckFailed
-from dlink.trt_runtime.files import replacing
-from dlink.trt_runtime.images import TileFile
 
 Weights: TypeAlias = dict[str, Tensor]
 

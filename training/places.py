@@ -13,8 +13,8 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform
 
-from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.images import read_image
+from dlink.imagery.images import read_image
+from dlink.runtime.errors import BadInput
 
 WGS84 = CRS.from_epsg(4326)
 EARTH_M = 111_195.0  # metres a degree of latitude, on a sphere of 6371 km

@@ -24,11 +24,11 @@ from dlink.calib.placement import INT8, Unit, skip_of
 from dlink.calib.qdq import weight_scales, write_qdq
 from dlink.calib.ranges import Ranges
 from dlink.calib.sample import Sample
+from dlink.runtime.errors import BadInput, CheckFailed
+from dlink.runtime.files import replacing
+from dlink.runtime.onnx_bytes import write_sealed
+from dlink.runtime.views import ALL, look
 from dlink.training.loop import poly, set_rate
-from dlink.trt_runtime.errors import BadInput, CheckFailed
-from dlink.trt_runtime.files import replacing
-from dlink.trt_runtime.onnx_bytes import write_sealed
-from dlink.trt_runtime.views import ALL, look
 
 GRADIENT = 1.0  # the largest norm of a step's
 

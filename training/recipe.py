@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from dlink.runtime.errors import BadInput
 from dlink.training.augment import COLOURS
 from dlink.training.losses import LOSSES
-from dlink.trt_runtime.errors import BadInput
 
 SCHEDULES = ("plateau", "poly")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.trt_runtime.errors import BadInput
+from dlink.runtime.errors import BadInput
 
 LANE_M = 4.0  # PP-LinkNet: 8 px a lane of its 1024 px tiles, 0.5 m a pixel
 LANES = {  # where the `lanes` tag is no whole number

@@ -6,10 +6,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dlink.accuracy.iou import Overlap
-from dlink.trt_runtime.backend import HostBackend, Probs
-from dlink.trt_runtime.images import TileFile, read_tile
-from dlink.trt_runtime.segmenter import Segmenter
-from dlink.trt_runtime.spec import Spec
+from dlink.imagery.images import TileFile, read_tile
+from dlink.runtime.backend import HostBackend, Probs
+from dlink.runtime.segmenter import Segmenter
+from dlink.runtime.spec import Spec
 
 
 def validate(net: nn.Module, tiles: list[TileFile], spec: Spec) -> tuple[float, float]:

@@ -1,18 +1,11 @@
-"""The runtime: a model file and an image make a road mask. Needs NumPy and one engine.
+"""The lean CUDA runtime: TensorRT plans on NVIDIA GPUs. `dlink.runtime.open_model` comes here for them.
 
-from dlink.trt_runtime import open_model
-
-with open_model("roads.onnx") as model:
-    mask = model.mask(image)  # uint8 (H, W, 3) RGB -> uint8 (H, W), 255 where there is road
+Deprecated here: `open_model`, `Segmenter`, `Spec`, `Backend`, `HostBackend` and the errors. They have moved to
+`dlink.runtime`, which needs neither TensorRT nor CUDA; these names stay until dlink 1.0.
 """
 
-from collections.abc import Iterable, Sequence
-from os import PathLike, fspath
-from pathlib import Path
-
-from dlink.trt_runtime.adaptive import DOUBT
-from dlink.trt_runtime.backend import Backend, HostBackend, Opening, open_backend
-from dlink.trt_runtime.errors import (
+from dlink.runtime import (
+    Backend,
     BadInput,
     BadModel,
     BadPlan,
@@ -21,13 +14,15 @@ from dlink.trt_runtime.errors import (
     DlinkError,
     EngineFailed,
     GpuFailed,
+    HostBackend,
     Mismatch,
     NoEngine,
     NoProbability,
+    Segmenter,
+    Spec,
     Untrusted,
+    open_model,
 )
-from dlink.trt_runtime.segmenter import Segmenter
-from dlink.trt_runtime.spec import Spec
 
 __all__ = [
     "Backend",
@@ -48,41 +43,3 @@ __all__ = [
     "Untrusted",
     "open_model",
 ]
-
-
-def open_model(
-    path: str | PathLike[str],
-    *,
-    halo: int | None = None,
-    threshold: float | None = None,
-    threads: int | None = None,
-    keys: Sequence[str | PathLike[str]] = (),
-    require_verdict: bool = False,
-    slots: int = 2,
-    doubt: float = DOUBT,
-) -> Segmenter:
-    """The model in a file: .onnx runs by OpenVINO on the CPU, .plan by TensorRT on the GPU. See Segmenter.
-
-    threads: how many of the CPU's (all where None); means nothing to a GPU.
-    keys: public keys, PEM files, one of which must have signed the plan; none asks for no signature.
-    require_verdict: refuse a plan that dlink-check has not found to draw the same roads.
-    slots: runs of a plan that can be under way at once, each with memory of its own on the GPU: with two, one's pixels
-        are copied while another one's are computed.
-    doubt: above which a tile gets all eight views where views="adaptive".
-    """
-    if isinstance(keys, str | bytes | PathLike) or not isinstance(keys, Iterable):
-        raise BadInput(f"keys must be a sequence of paths, got {keys!r:.40}; write keys=[{keys!r:.40}]")
-    opening = Opening(threads, tuple(path_of("keys", key) for key in keys), require_verdict, slots)
-    backend = open_backend(path_of("path", path), opening)
-    try:
-        return Segmenter(backend, halo=halo, threshold=threshold, doubt=doubt)
-    except BaseException:
-        backend.close()
-        raise
-
-
-def path_of(name: str, value: object) -> Path:
-    """An argument that must be a path in text."""
-    if not isinstance(value, str | PathLike) or isinstance(fspath(value), bytes):
-        raise BadInput(f"{name} must be a str or a pathlib.Path, got {value!r:.40}")
-    return Path(value)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pycuda.driver as cuda
 
+from dlink.runtime.backend import Form
+from dlink.runtime.errors import BadInput
 from dlink.trt_runtime import dlpack
-from dlink.trt_runtime.backend import Form
-from dlink.trt_runtime.cuda import DriverError, call
-from dlink.trt_runtime.errors import BadInput
-from dlink.trt_runtime.graphs import LEGACY, follow
-from dlink.trt_runtime.primary import current, release, retain
+from dlink.trt_runtime.cuda_graphs import LEGACY, follow
+from dlink.trt_runtime.nvidia_driver import DriverError, call
+from dlink.trt_runtime.primary_context import current, release, retain
 
 DTYPES = {(dlpack.UNSIGNED, 8): "|u1", (dlpack.FLOAT, 32): "<f4"}
 

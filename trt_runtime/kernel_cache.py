@@ -12,9 +12,9 @@ import json
 import logging
 from pathlib import Path
 
-from dlink.trt_runtime.cuda import Gpu
-from dlink.trt_runtime.files import replacing
+from dlink.runtime.files import replacing
 from dlink.trt_runtime.manifest import Manifest
+from dlink.trt_runtime.nvidia_driver import Gpu
 
 log = logging.getLogger(__name__)
 

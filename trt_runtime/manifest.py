@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from dlink.trt_runtime.errors import BadModel, BadPlan
-from dlink.trt_runtime.files import replacing
-from dlink.trt_runtime.spec import Spec
-from dlink.trt_runtime.values import load_json, take
+from dlink.runtime.errors import BadModel, BadPlan
+from dlink.runtime.files import replacing
+from dlink.runtime.spec import Spec
+from dlink.runtime.values import load_json, take
 
 FORMAT = 1
 MOST_BYTES = 1 << 20  # a manifest has a few thousand

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
-from dlink.trt_runtime.backend import Backend, Opening
-from dlink.trt_runtime.cuda import Gpu, Gpus, look_for_gpus
-from dlink.trt_runtime.errors import BadPlan, Mismatch, NoEngine, Untrusted
+from dlink.runtime.backend import Backend, Opening
+from dlink.runtime.errors import BadPlan, Mismatch, NoEngine, Untrusted
 from dlink.trt_runtime.manifest import TARGETS, Manifest, RunsOn, capability_of, manifest_of, parse, read_bytes
+from dlink.trt_runtime.nvidia_driver import Gpu, Gpus, look_for_gpus
 
 TAGS = {b"ftrt": "tensorrt", b"ptrt": "tensorrt", b"vtrt": "tensorrt-rtx"}  # a plan's first four bytes
 AMPERE = "8.0"  # the oldest GPUs that a plan of TensorRT-RTX is for where it names none

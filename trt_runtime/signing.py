@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from dlink.trt_runtime.errors import BadInput, Untrusted
-from dlink.trt_runtime.files import replacing
+from dlink.runtime.errors import BadInput, Untrusted
+from dlink.runtime.files import replacing
 from dlink.trt_runtime.manifest import signature_of
 
 SAID = b"dlink manifest, format 1\n"  # before the manifest's bytes: the key may sign other things as well

@@ -18,10 +18,10 @@ import numpy as np
 import pycuda.driver as cuda
 from numpy.typing import NDArray
 
-from dlink.trt_runtime.backend import Form, Roads, Tiles
-from dlink.trt_runtime.cuda import DriverError
-from dlink.trt_runtime.errors import EngineFailed, GpuFailed, NoProbability
-from dlink.trt_runtime.graphs import NON_BLOCKING, Graph, capture
+from dlink.runtime.backend import Form, Roads, Tiles
+from dlink.runtime.errors import EngineFailed, GpuFailed, NoProbability
+from dlink.trt_runtime.cuda_graphs import NON_BLOCKING, Graph, capture
+from dlink.trt_runtime.nvidia_driver import DriverError
 
 if TYPE_CHECKING:
     from dlink.trt_runtime.tensorrt_backend import PlanBackend

@@ -20,23 +20,23 @@ from typing import Any, get_args
 import numpy as np
 import pycuda.driver as cuda
 
-from dlink.trt_runtime.backend import Form, Probs, Running, Tiles, check_tiles
-from dlink.trt_runtime.cuda import HARMLESS, DriverError, Gpu
+from dlink.runtime.backend import Form, Probs, Running, Tiles, check_tiles
+from dlink.runtime.errors import BadInput, Closed, GpuFailed, NoEngine, NoProbability
+from dlink.runtime.life import CLOSED, ENGINES, check_process
+from dlink.runtime.precision import say
+from dlink.runtime.views import check_views
+from dlink.runtime.windows import cover
+from dlink.trt_runtime.cuda_graphs import LEGACY, follow
 from dlink.trt_runtime.device_arrays import DeviceArray, copy, new_array, number_of, read_array
-from dlink.trt_runtime.errors import BadInput, Closed, GpuFailed, NoEngine, NoProbability
-from dlink.trt_runtime.graphs import LEGACY, follow
 from dlink.trt_runtime.kernel_cache import KernelCache
-from dlink.trt_runtime.life import CLOSED, ENGINES, check_process
 from dlink.trt_runtime.manifest import Manifest
-from dlink.trt_runtime.precision import say
-from dlink.trt_runtime.primary import let_go
+from dlink.trt_runtime.nvidia_driver import HARMLESS, DriverError, Gpu
+from dlink.trt_runtime.primary_context import let_go
 from dlink.trt_runtime.slot import Kernels, Run, Shape, Slot
 from dlink.trt_runtime.tensorrt_engine import Engine
-from dlink.trt_runtime.views import check_views
-from dlink.trt_runtime.windows import cover
 
 MEMINFO = Path("/proc/meminfo")
-PTX = Path(__file__).with_name("kernels.ptx")  # of kernels.cu, by build_kernels.py
+PTX = Path(__file__).parent / "kernels" / "kernels.ptx"  # of kernels.cu, by kernels/build.py
 log = logging.getLogger(__name__)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dlink.trt_runtime.errors import BadPlan, GpuFailed, Mismatch
-from dlink.trt_runtime.files import file_sha256
+from dlink.runtime.errors import BadPlan, GpuFailed, Mismatch
+from dlink.runtime.files import file_sha256
 from dlink.trt_runtime.kernel_cache import KernelCache
 from dlink.trt_runtime.manifest import TARGETS, Manifest
 from dlink.trt_runtime.plan import MODULES, mend, numbers, same_version

@@ -18,10 +18,10 @@ import torch
 
 from dlink.bench.kernels import Bench
 from dlink.bench.rows import append_row
-from dlink.trt_runtime import CheckFailed
-from dlink.trt_runtime.graphs import NON_BLOCKING, capture
-from dlink.trt_runtime.primary import pycudas
-from dlink.trt_runtime.views import ALL, look
+from dlink.runtime import CheckFailed
+from dlink.runtime.views import ALL, look
+from dlink.trt_runtime.cuda_graphs import NON_BLOCKING, capture
+from dlink.trt_runtime.primary_context import pycudas
 
 SIDE = 160
 

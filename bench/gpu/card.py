@@ -14,8 +14,8 @@ import click
 import pycuda.driver as cuda
 
 from dlink.bench.rows import append_row
-from dlink.trt_runtime.cuda import look_for_gpus
-from dlink.trt_runtime.primary import pycudas
+from dlink.trt_runtime.nvidia_driver import look_for_gpus
+from dlink.trt_runtime.primary_context import pycudas
 from dlink.trt_runtime.tensorrt_backend import PTX
 
 SIDE, RUNS = 8192, 10  # of the matrices

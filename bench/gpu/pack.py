@@ -21,8 +21,8 @@ from pathlib import Path
 import click
 
 from dlink.bench.gpu.parts import FORMAT, MANIFEST, cut, read_manifest
-from dlink.trt_runtime.errors import DlinkError
-from dlink.trt_runtime.files import file_sha256
+from dlink.runtime.errors import DlinkError
+from dlink.runtime.files import file_sha256
 
 MIB = 1 << 20
 TRANSFER = 64 * MIB  # with the tree
@@ -100,7 +100,7 @@ def refuse_early(wanted: Sequence[str], checkpoint: Path | None, tiles: Path | N
             raise click.ClickException(f"needs {program}: apt-get install {'xz-utils' if program == 'xz' else program}")
     try:
         if tiles:
-            from dlink.trt_runtime.images import find_tiles
+            from dlink.imagery.images import find_tiles
 
             find_tiles(tiles)
         if checkpoint:
@@ -316,7 +316,7 @@ def full(cache: Path, checkpoint: Path | None, tiles: Path | None) -> Item | Non
     def make(folder: Path) -> None:
         calibrated = own or scenes(cache)
         lay_out(folder, cache, "full", FULL, mine, calibrated)
-        from dlink.trt_runtime.images import find_tiles
+        from dlink.imagery.images import find_tiles
 
         shown = find_tiles(calibrated)
         shown = [*[tile for tile in shown if tile.label], *[tile for tile in shown if not tile.label]][:MOST_TILES]

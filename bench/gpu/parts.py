@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from dlink.trt_runtime.files import file_sha256
+from dlink.runtime.files import file_sha256
 
 MANIFEST = "manifest.json"
 FORMAT = 1

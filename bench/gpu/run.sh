@@ -8,8 +8,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 mkdir -p build/types/dlink
-for package in accuracy bench calib cli engine export nets scenes training trt_runtime; do
-  ln -sfn "../../../$package" "build/types/dlink/$package"
+for mark in */py.typed; do
+  ln -sfn "../../../${mark%/py.typed}" "build/types/dlink/${mark%/py.typed}"
 done
 ln -sf ../../../package/__init__.py build/types/dlink/__init__.py
 export PYTHONPATH="$PWD/build/types${PYTHONPATH:+:$PYTHONPATH}"

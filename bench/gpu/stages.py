@@ -30,8 +30,8 @@ import click
 from dlink.bench.gpu.aims import AIMS, Row, outcomes, table
 from dlink.bench.gpu.parts import read_manifest, stage_folder, unpacked
 from dlink.bench.rows import append_row
-from dlink.trt_runtime.cuda import Gpus, look_for_gpus
-from dlink.trt_runtime.files import file_sha256
+from dlink.runtime.files import file_sha256
+from dlink.trt_runtime.nvidia_driver import Gpus, look_for_gpus
 
 ROOT = Path(__file__).resolve().parents[2]  # also where this is a link
 TYPES = ROOT / "build" / "types"

@@ -12,8 +12,8 @@ import click
 
 from dlink.bench.network import picture
 from dlink.bench.rows import append_row
-from dlink.trt_runtime import BadInput, open_model
-from dlink.trt_runtime.cuda import look_for_gpus
+from dlink.runtime import BadInput, open_model
+from dlink.trt_runtime.nvidia_driver import look_for_gpus
 from dlink.trt_runtime.plan import read_plan
 from dlink.trt_runtime.tensorrt_engine import validity
 

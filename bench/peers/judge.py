@@ -15,9 +15,9 @@ import numpy as np
 import openvino
 from tiles import inputs, labels
 
-from dlink.trt_runtime.executed import executed
-from dlink.trt_runtime.rounding import settle
-from dlink.trt_runtime.views import look, unlook
+from dlink.openvino_runtime.executed import executed
+from dlink.runtime.rounding import settle
+from dlink.runtime.views import look, unlook
 
 core = openvino.Core()
 ROUNDS = 9

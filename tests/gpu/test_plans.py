@@ -1,4 +1,4 @@
-"""What every Backend holds, for a plan: on a real GPU, and on tests/fake_*.py where there is none.
+"""What every Backend holds, for a plan: on a real GPU, and on tests/support/fake_*.py where there is none.
 
 python -m pytest tests/gpu      (or bench/gpu/run.sh, which does it with the rest)
 """
@@ -9,13 +9,13 @@ import threading
 import numpy as np
 import pytest
 
-from dlink.trt_runtime import Spec, open_model
-from dlink.trt_runtime.backend import HostBackend, open_backend
+from dlink.runtime import Spec, open_model
+from dlink.runtime.backend import HostBackend, open_backend
+from dlink.runtime.views import ALL
 from dlink.trt_runtime.manifest import Options
 from dlink.trt_runtime.plan import look_here
-from dlink.trt_runtime.views import ALL
-from tests import test_backend as spine
-from tests.models import red, write_blur, write_pointwise
+from tests.runtime import test_backend as spine
+from tests.support.models import red, write_blur, write_pointwise
 
 HERE = look_here()
 GPU = [
@@ -33,7 +33,7 @@ MORE |= {"compute_capability": ("current",)} if "current" in WITH else {}
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=GPU)])
 def planned(request, tmp_path_factory):
-    """A function that makes a plan of a network: for the GPU at hand, and for tests/fake_*.py."""
+    """A function that makes a plan of a network: for the GPU at hand, and for tests/support/fake_*.py."""
 
     def on_the_fake(network, max_tiles):
         machine = request.getfixturevalue("machine")

@@ -1,0 +1,153 @@
+"""Average path length similarity (APLS) of two road graphs: do ways through them have the same lengths?
+
+As the SpaceNet 3 challenge scored it (Van Etten, Lindenbaum and Bacastow, SpaceNet: A Remote Sensing Dataset and
+Challenge Series, 2018, section 5.4; the rules of its scorer in detail):
+
+Nodes are put along every edge: none if it is shorter than 0.75 x 50 m, one in the middle if shorter than 50 m, else
+floor(length / 50 m) evenly. One way, each node of A gets the nearest point of B for its partner, if that is within
+4 m. Of every two nodes that A connects by a shortest path dA the cost is min(1, |dA - dB| / dA), with dB the shortest
+path between their partners, or 1 where a partner or a path is missing. The score of that way is 1 - the mean cost, and
+APLS is the harmonic mean of both ways. Two empty graphs score 1, an empty one and another 0.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from dlink.accuracy.road_graphs.graph import Graph, Points
+from dlink.accuracy.road_graphs.paths import Floats, Ints, Paths, Places, Search
+from dlink.runtime.errors import BadInput
+
+SPACING_M = 50.0  # between the nodes put along an edge
+TOO_SHORT = 0.75  # of the spacing: a shorter edge gets none
+SNAP_M = 4.0  # how far a node's partner may be
+SAME_M = 0.1 * 0.31  # nearer to a node, a point is that node: the challenge's scorer tells points of 0.1 px apart
+
+SEARCHED = 1 << 25  # numbers of path lengths that are kept of a search: 256 MiB for each graph
+BLOCK = 1 << 20  # numbers of pairs that are compared at once
+
+
+@dataclass(frozen=True)
+class Apls:
+    """Average path length similarity: 0 none, 1 the same."""
+
+    score: float  # the harmonic mean of the two:
+    forward: float  # the first graph's paths in the second
+    back: float  # the second's in the first
+
+    @classmethod
+    def of(cls, forward: float, back: float) -> "Apls":
+        return cls(2 * forward * back / (forward + back) if forward + back else 0.0, forward, back)
+
+
+@dataclass(frozen=True)
+class Way:
+    """The nodes of one graph in the order of x, and their places on it and on the other."""
+
+    x: Floats
+    own: Places
+    partner: Places
+
+
+@dataclass
+class Cost:
+    total: float = 0.0
+    pairs: int = 0
+
+    @property
+    def score(self) -> float:
+        return 1 - self.total / self.pairs if self.pairs else 1.0
+
+
+def apls(a: Graph, b: Graph, metres_per_unit: float) -> Apls:
+    """APLS of graphs in a common unit, such as pixels. Memory does not grow with the number of pairs of nodes."""
+    if not (np.isfinite(metres_per_unit) and metres_per_unit > 0):
+        raise BadInput(f"metres_per_unit must be positive, got {metres_per_unit}")
+    if not a.lines or not b.lines:
+        return Apls.of(*[float(len(a.lines) == len(b.lines))] * 2)
+    paths = (Paths(a), Paths(b))
+    ways = (way(*paths, metres_per_unit), way(*paths[::-1], metres_per_unit))
+    costs = (Cost(), Cost())
+    for strip in strips(ways, max(paths[0].core, paths[1].core)):
+        # Both ways start in the same strip of ground, so that each graph's paths are searched once for both.
+        on_a, on_b = (Search(p, both(ways, strip, i)) for i, p in enumerate(paths))
+        for one, cost, span, first, second in zip(ways, costs, strip, (on_a, on_b), (on_b, on_a), strict=True):
+            add_costs(cost, one, span, first, second)
+    return Apls.of(costs[0].score, costs[1].score)
+
+
+def way(a: Paths, b: Paths, metres_per_unit: float) -> Way:
+    """The nodes of A and those put along its edges, with their partners on B."""
+    edge, along, points = control_points(a.graph, SPACING_M / metres_per_unit)
+    order = np.argsort(points[:, 0], kind="stable")
+    edge, along, points = edge[order], along[order], points[order]
+    return Way(points[:, 0], Places(a, edge, along), Places(b, *nearest(b.graph, points, metres_per_unit)))
+
+
+def control_points(graph: Graph, spacing: float) -> tuple[Ints, Floats, Points]:
+    """A graph's nodes, and the nodes put along its edges: each one's edge, how far along it, and where that is."""
+    lengths, counts = graph.lengths, put_along(graph, spacing)
+    edge = np.repeat(np.arange(len(lengths)), counts)
+    number = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+    along = number * lengths[edge] / (counts[edge] + 1)
+    nodes, at = np.unique(graph.ends.ravel(), return_index=True)  # any edge's end at each
+    put = shapely.get_coordinates(shapely.line_interpolate_point(graph.shapes[edge], along))
+    ends = np.where(at % 2, lengths[at // 2], 0)
+    return np.r_[at // 2, edge], np.r_[ends, along], np.concatenate([graph.nodes[nodes], put])
+
+
+def put_along(graph: Graph, spacing: float) -> Ints:
+    """How many nodes are put along each edge."""
+    counts = np.floor(graph.lengths / spacing).astype(np.int64)
+    counts[graph.lengths < spacing] = 1
+    counts[graph.lengths < TOO_SHORT * spacing] = 0
+    return counts
+
+
+def nearest(graph: Graph, points: Points, metres_per_unit: float) -> tuple[Ints, Floats]:
+    """The edge nearest to each point, -1 if none is near enough, and how far along it: a node where it falls on one."""
+    shapes = graph.shapes
+    dots = shapely.points(points)
+    (point, edge), far = shapely.STRtree(shapes).query_nearest(dots, return_distance=True)
+    order = np.lexsort((edge, point))  # of edges equally near the first
+    point, first = np.unique(point[order], return_index=True)
+    edge, far = edge[order][first], far[order][first]
+    along = shapely.line_locate_point(shapes[edge], dots[point])
+    step = graph.lengths[edge] / (put_along(graph, SPACING_M / metres_per_unit)[edge] + 1)
+    node = np.rint(along / step) * step
+    along = np.where(np.abs(along - node) * metres_per_unit < SAME_M, node, along)
+    return np.where(far * metres_per_unit <= SNAP_M, edge, -1), along
+
+
+def strips(ways: tuple[Way, Way], searched: int) -> Iterator[tuple[slice, slice]]:
+    """Both ways' nodes, cut alike across the ground so that what is searched from one strip fits in memory."""
+    count = -(-searched // max(1, SEARCHED // searched))
+    at = np.sort(np.concatenate([one.x for one in ways]))
+    cuts = at[[len(at) * i // count for i in range(1, count)]]
+    bounds = [np.r_[0, np.searchsorted(one.x, cuts), len(one.x)] for one in ways]
+    for i in range(count):
+        yield slice(bounds[0][i], bounds[0][i + 1]), slice(bounds[1][i], bounds[1][i + 1])
+
+
+def both(ways: tuple[Way, Way], strip: tuple[slice, slice], graph: int) -> Ints:
+    """The nodes of the first or second graph by which either way's paths leave a strip's places."""
+    own, other = ways[graph].own.nodes[strip[graph]], ways[1 - graph].partner.nodes[strip[1 - graph]]
+    return np.unique(np.concatenate([own, other]))
+
+
+def add_costs(cost: Cost, way: Way, span: slice, own: Search, other: Search) -> None:
+    """Count the pairs that start in a span of the nodes. Paths lead both ways, so each pair is looked at once."""
+    size = max(1, BLOCK // max(len(way.x), len(own.paths.kept), len(other.paths.kept)))
+    for lo in range(span.start, span.stop, size):
+        hi = min(lo + size, span.stop)
+        a = own.between(way.own, lo, hi)
+        b = other.between(way.partner, lo, hi)
+        a[np.tri(*a.shape, dtype=np.bool_)] = np.inf
+        joined = np.isfinite(a)
+        with np.errstate(invalid="ignore"):  # infinite less infinite, which is not counted
+            np.abs(np.subtract(b, a, out=b), out=b)
+            np.divide(b, a, out=b)
+        cost.total += 2 * float(np.minimum(b, 1, out=b).sum(where=joined))
+        cost.pairs += 2 * int(np.count_nonzero(joined))

@@ -1,0 +1,229 @@
+"""What dlink can use, and which of its extras brings it for what: the one table of installs.
+
+pyproject.toml's extras and README's table are held to it by tests; dlink-doctor's rows and abilities and the commands'
+"this needs ..." are made of it. A need is a library, an extra is what `pip install 'dlink[name]'` adds.
+"""
+
+from dataclasses import dataclass
+
+from dlink.trt_runtime.plan import DISTRIBUTIONS
+
+NVIDIA_INDEX = "pip install tensorrt (from NVIDIA's own package index, see its installation guide)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """A library that dlink can use, and how to get it."""
+
+    name: str
+    package: str  # what is imported
+    distributions: tuple[str, ...]  # any of these; the first is the one that an extra brings
+    least: str  # the lowest version that will do, pyproject.toml's
+    use: str
+    get: str = ""  # where no extra brings it
+    note: str = ""  # about getting it
+    tried: str = ""  # the module to try in a process of its own, where that is quick and safe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extra:
+    """What an extra is for. The libraries are names of NEEDS."""
+
+    can: str = ""  # be done with it, in dlink-doctor's words; a bundle of others has none
+    needs: tuple[str, ...] = ()  # for that, its included extras' as well
+    also: tuple[str, ...] = ()  # brought for more than that
+    includes: tuple[str, ...] = ()  # extras that come with it
+    beside: tuple[str, ...] = ()  # extras that it adds to: it does nothing without
+    commands: tuple[str, ...] = ()  # that are to be had by installing it, README's first
+    modules: tuple[str, ...] = ()  # of ours that a program imports for it
+
+
+NEEDS = (
+    Need(
+        name="numpy",
+        package="numpy",
+        distributions=("numpy",),
+        least="1.24",
+        use="everything",
+        get="pip install numpy",
+    ),
+    Need(
+        name="OpenVINO",
+        package="openvino",
+        distributions=("openvino",),
+        least="2024.6",
+        use="run models on the CPU",
+        tried="openvino",
+    ),
+    Need(
+        name="OpenCV",
+        package="cv2",
+        distributions=(
+            "opencv-python-headless",
+            "opencv-python",
+            "opencv-contrib-python-headless",
+            "opencv-contrib-python",
+        ),
+        least="4.8",
+        use="read and write pictures",
+        tried="cv2",
+    ),
+    # Below 2.10 a crafted checkpoint could get past torch.load(weights_only=True).
+    Need(name="PyTorch", package="torch", distributions=("torch",), least="2.10", use="export, train"),
+    Need(name="ONNX", package="onnx", distributions=("onnx",), least="1.21", use="export, INT8"),
+    Need(
+        name="ONNX Runtime",
+        package="onnxruntime",
+        distributions=("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
+        least="1.20",
+        use="export, INT8",
+    ),
+    Need(
+        name="safetensors",
+        package="safetensors",
+        distributions=("safetensors",),
+        least="0.5",
+        use="export, train",
+    ),
+    Need(name="scipy", package="scipy", distributions=("scipy",), least="1.11", use="scores, INT8"),
+    Need(name="scikit-image", package="skimage", distributions=("scikit-image",), least="0.22", use="scores, INT8"),
+    Need(name="shapely", package="shapely", distributions=("shapely",), least="2.0", use="scores, INT8"),
+    Need(name="rasterio", package="rasterio", distributions=("rasterio",), least="1.3", use="GeoTIFF"),
+    Need(name="osmium", package="osmium", distributions=("osmium",), least="4.0", use="masks from OpenStreetMap"),
+    Need(
+        name="osmnx",
+        package="osmnx",
+        distributions=("osmnx",),
+        least="2.0",
+        use="fetch from OpenStreetMap (Python 3.11 on)",
+    ),
+    Need(name="Polygraphy", package="polygraphy", distributions=("polygraphy",), least="0.53.6", use="build plans"),
+    Need(name="cryptography", package="cryptography", distributions=("cryptography",), least="43", use="sign plans"),
+    Need(
+        name="TensorRT",
+        package="tensorrt",
+        distributions=DISTRIBUTIONS["tensorrt"],
+        least="8.5",
+        use="plans for NVIDIA GPUs",
+        get=NVIDIA_INDEX,
+    ),
+    Need(
+        name="TensorRT-RTX",
+        package="tensorrt_rtx",
+        distributions=DISTRIBUTIONS["tensorrt-rtx"],
+        least="1.7",
+        use="plans for GeForce RTX",
+    ),
+    Need(
+        name="pycuda",
+        package="pycuda",
+        distributions=("pycuda",),
+        least="2024.1",
+        use="run plans",
+        note="compiled there: needs a C++ compiler and the CUDA toolkit",
+        tried="pycuda.driver",
+    ),
+)
+BY_NAME = {need.name: need for need in NEEDS}
+
+EXTRAS = {  # in README's order
+    "cpu": Extra(
+        can="run on the CPU",
+        needs=("OpenVINO", "OpenCV"),
+        commands=("segment", "check", "bench", "scenes"),
+        modules=("openvino_runtime.openvino_backend", "imagery.pictures", "scenes"),
+    ),
+    "export": Extra(
+        can="export a checkpoint",
+        needs=("PyTorch", "ONNX", "ONNX Runtime", "safetensors", "OpenCV"),
+        commands=("export",),
+        modules=("export.export", "nets.torch_backend", "nets.embedded"),
+    ),
+    "calib": Extra(
+        can="make INT8 files",
+        needs=("ONNX", "ONNX Runtime", "OpenVINO", "OpenCV", "scipy", "scikit-image", "shapely"),
+        includes=("accuracy",),
+        commands=("calibrate", "train"),  # train --int8
+        modules=("calib.calibrate", "calib.cache"),
+    ),
+    "accuracy": Extra(
+        can="score roads",
+        needs=("scipy", "scikit-image", "shapely", "OpenCV"),
+        commands=("score",),
+        modules=("accuracy.score", "accuracy.road_graphs.topology", "accuracy.report.page", "accuracy.tune"),
+    ),
+    "geo": Extra(
+        can="read GeoTIFF",
+        needs=("rasterio",),
+        beside=("cpu",),
+        commands=("segment",),
+        modules=("imagery.raster",),
+    ),
+    "train": Extra(
+        can="train a network",
+        needs=("PyTorch", "safetensors", "OpenCV"),
+        commands=("train",),
+        modules=("training.loop", "nets.embedded"),
+    ),
+    "osm": Extra(
+        can="draw OpenStreetMap",
+        needs=("osmium", "rasterio", "OpenCV"),
+        also=("osmnx",),
+        commands=("osm",),
+        modules=("training.places", "training.streets", "training.pseudo"),
+    ),
+    "build": Extra(
+        can="build TensorRT plans",
+        needs=("Polygraphy", "ONNX"),
+        commands=("build",),
+        modules=("engine.build", "engine.triton"),
+    ),
+    "trt": Extra(
+        can="run TensorRT plans",
+        needs=("TensorRT", "pycuda", "OpenCV"),
+        includes=("build",),
+        commands=("segment",),
+        modules=("trt_runtime.tensorrt_backend",),
+    ),
+    "rtx": Extra(
+        can="run TensorRT plans",
+        needs=("TensorRT-RTX", "pycuda", "OpenCV"),
+        includes=("build",),
+        commands=("segment",),
+        modules=("trt_runtime.tensorrt_backend",),
+    ),
+    "sign": Extra(
+        can="sign plans",
+        needs=("cryptography",),
+        commands=("sign",),
+        modules=("trt_runtime.signing",),
+    ),
+    "all": Extra(
+        includes=("cpu", "export", "calib", "accuracy", "geo", "train"),
+        commands=("demo",),
+        modules=("bench.demo",),
+    ),
+}
+
+
+def own(extra: str) -> list[Need]:
+    """What an extra brings that no extra included in it does: what pyproject.toml lists."""
+    found = EXTRAS[extra]
+    theirs = [name for other in found.includes for name in EXTRAS[other].needs]
+    return [BY_NAME[name] for name in (*found.needs, *found.also) if name not in theirs and not BY_NAME[name].get]
+
+
+def brought(extra: str) -> list[Need]:
+    """What pip installs with an extra."""
+    return own(extra) + [need for other in EXTRAS[extra].includes for need in brought(other)]
+
+
+def how_to_get(package: str, command: str = "") -> str:
+    """The line that installs a package, for the command that wants it; empty for a package that is no need."""
+    need = next((need for need in NEEDS if need.package == package), None)
+    if need is None or need.get:
+        return need.get if need else ""
+    fit = [name for name, extra in EXTRAS.items() if command in extra.commands and need in brought(name)]
+    [first, *_] = fit or [name for name in EXTRAS if need in own(name)]
+    line = f"pip install 'dlink[{first}]'"
+    return f"{line} ({need.note})" if need.note else line

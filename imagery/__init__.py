@@ -1,0 +1,1 @@
+"""Pictures, GeoTIFFs and folders of tiles: files become pixels here, and masks become files."""

@@ -1,0 +1,174 @@
+"""The directories of a TIFF, and whether its compressed blocks are whole. Needs no library.
+
+Pixels stand in blocks, tiles or strips, each compressed by itself. What libtiff makes of a damaged one depends on the
+compression: an error, a warning, or pixels. Deflate has a checksum, which libtiff leaves unread once it has the pixels
+it wants; Zstandard and WebP as libtiff writes them have none, but never 512 equal bytes of 0 or 255 in a row, which is
+what a lost or an erased sector looks like. These are checked here. The others are left to whoever decodes them.
+
+A block without bytes is sparse: nobody has written it, and it stands for pixels without data, or 0.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from dlink.runtime.errors import BadInput
+
+# By version, 42 for TIFF and 43 for BigTIFF: where the directory's offset stands, its type, that of the directory's
+# count of tags, and the bytes a tag takes (TIFF 6.0, section 2; https://www.awaresystems.be/imaging/tiff/bigtiff.html)
+LAYOUTS = {42: (4, "I", "H", 12), 43: (8, "Q", "Q", 20)}
+ORDERS = {b"II": "<", b"MM": ">"}
+TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+MOST_TAGS = 4096  # of a directory that are looked at; real ones have some thirty
+MOST_DIRECTORIES = 64
+KIND, WIDTH, HEIGHT, COMPRESSION = 254, 256, 257, 259
+STRIPS, ROWS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 273, 278, 279, 322, 323, 324, 325
+READ = {KIND, WIDTH, HEIGHT, COMPRESSION, STRIPS, ROWS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES}
+REDUCED = 1  # in KIND: an overview
+DEFLATE, WITHOUT_SUM = {8, 32946}, {50000, 34927, 50001}  # the latter: Zstandard and WebP
+LOST = bytes(512), b"\xff" * 512
+STEP = 1 << 20  # bytes inflated at once
+
+Entries = Mapping[int, tuple[int, ...]]
+
+
+def directories(file: BinaryIO) -> Iterator[Entries]:
+    """The directories of a TIFF or BigTIFF: by tag, the numbers of those that are READ, none of others.
+
+    What can't be read ends them, or leaves a tag without numbers: whoever decodes the file says why.
+    """
+    length = file.seek(0, 2)
+    file.seek(0)
+    head = file.read(16)
+    try:
+        order = ORDERS[head[:2]]
+        where, offset, count, size = LAYOUTS[struct.unpack_from(order + "H", head, 2)[0]]
+        (at,) = struct.unpack_from(order + offset, head, where)
+        for _ in range(MOST_DIRECTORIES):
+            file.seek(at)
+            (many,) = struct.unpack(order + count, file.read(struct.calcsize(count)))
+            entries = file.read(min(many, MOST_TAGS) * size)
+            following = file.read(struct.calcsize(offset))
+            layout = f"{order}HH{offset}{struct.calcsize(offset)}s"
+            tags = struct.iter_unpack(layout, entries[: len(entries) // size * size])
+            yield {tag: numbers(file, length, order + offset, *rest) if tag in READ else () for tag, *rest in tags}
+            (at,) = struct.unpack(order + offset, following)
+            if not at or many > MOST_TAGS:
+                return
+    except (struct.error, KeyError, ValueError, OverflowError):  # too short, another version, an offset beyond all
+        return
+
+
+def numbers(file: BinaryIO, length: int, pointer: str, type: int, count: int, field: bytes) -> tuple[int, ...]:
+    """A tag's numbers, from its field or from where that points to."""
+    layout = f"{pointer[0]}{count}{TYPES.get(type, 'B')}"
+    size = struct.calcsize(layout) if count <= length else length + 1
+    if type not in TYPES or size > length:
+        return ()
+    if size > len(field):
+        file.seek(struct.unpack(pointer, field)[0])
+        field = file.read(size)
+    return struct.unpack_from(layout, field) if len(field) >= size else ()
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Where one directory's blocks stand in the file and in the picture."""
+
+    compression: int
+    starts: tuple[int, ...]
+    sizes: tuple[int, ...]
+    high: int  # rows of a block
+    wide: int
+    shape: tuple[int, int]  # of the picture, px
+
+    @classmethod
+    def of(cls, tags: Entries) -> "Blocks | None":
+        """None where a directory does not say all that is needed."""
+        first = {tag: numbers[0] for tag, numbers in tags.items() if numbers}
+        tiled = TILES in first
+        starts, sizes = (tags.get(tag, ()) for tag in ((TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES)))
+        try:
+            height, width = first[HEIGHT], first[WIDTH]
+            high = first[TILE_HEIGHT] if tiled else min(first.get(ROWS, height), height)
+            wide = first[TILE_WIDTH] if tiled else width
+            found = cls(first.get(COMPRESSION, 1), starts, sizes, high, wide, (height, width))
+        except KeyError:
+            return None
+        if min(height, width, high, wide) < 1 or len(starts) != len(sizes):
+            return None
+        return found if len(starts) >= found.across * found.down else None
+
+    @property
+    def across(self) -> int:
+        return -(-self.shape[1] // self.wide)
+
+    @property
+    def down(self) -> int:
+        return -(-self.shape[0] // self.high)
+
+    def touching(self, rows: slice, cols: slice) -> Iterator[int]:
+        """The numbers of the blocks that hold these pixels, in every band."""
+        a_plane = self.across * self.down
+        for plane in range(0, len(self.starts) // a_plane * a_plane, a_plane):
+            for row in range(rows.start // self.high, -(-rows.stop // self.high)):
+                first = plane + row * self.across
+                yield from range(first + cols.start // self.wide, first + -(-cols.stop // self.wide))
+
+
+class Checker:
+    """Checks the blocks of a TIFF's picture, each once, as they are about to be read; its masks at the beginning."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self.file = file
+        self.checked: set[int] = set()
+        first, *others = [*directories(file)] or [{}]
+        self.blocks = Blocks.of(first)
+        for tags in others:
+            mask = Blocks.of(tags)
+            if mask and not tags.get(KIND, (0,))[0] & REDUCED and mask.shape == (self.blocks and self.blocks.shape):
+                for i in range(len(mask.starts)):
+                    self.check_block(mask, i)
+
+    def check(self, rows: slice | None = None, cols: slice | None = None) -> None:
+        """Raise BadInput if a block that holds any of these pixels (all where None) is damaged."""
+        if self.blocks is None or self.blocks.compression not in DEFLATE | WITHOUT_SUM:
+            return
+        height, width = self.blocks.shape
+        for i in self.blocks.touching(rows or slice(0, height), cols or slice(0, width)):
+            if i not in self.checked:
+                self.check_block(self.blocks, i)
+                self.checked.add(i)
+
+    def check_block(self, blocks: Blocks, i: int) -> None:
+        size = blocks.sizes[i]
+        if not size:
+            return
+        self.file.seek(blocks.starts[i])
+        data = self.file.read(size)
+        where = f"its compressed block {i} at byte {blocks.starts[i]}"
+        if len(data) < size:
+            raise BadInput(f"{self.path}: cut short, {where} lacks {size - len(data)} of {size} bytes; copy it again")
+        if blocks.compression in DEFLATE:
+            sound = inflates(data)
+        else:
+            sound = blocks.compression not in WITHOUT_SUM or not any(lost in data for lost in LOST)
+        if not sound:
+            raise BadInput(f"{self.path}: damaged, {where} is not what was written; copy it again")
+
+
+def inflates(data: bytes) -> bool:
+    """Whether a zlib stream is whole and has its checksum. Memory does not grow with what is in it."""
+    stream = zlib.decompressobj()
+    try:
+        while not stream.eof:
+            if not stream.decompress(data, STEP) and not stream.eof and not stream.unconsumed_tail:
+                return False
+            data = stream.unconsumed_tail
+    except zlib.error:
+        return False
+    return True

@@ -1,0 +1,299 @@
+"""An ONNX file of ours before any engine sees it: undamaged, whole, and nothing but a network of ours.
+
+It is read as the protobuf that it is (https://protobuf.dev/programming-guides/encoding, field numbers from onnx.proto),
+which needs no library, so every command and every machine refuses the same files:
+
+- `dlink.digest` in its metadata is a SHA-256 of everything else that runs or that dlink reads: all but the metadata of
+  others. It finds damage, such as an SD card's, and not malice: whoever changes a file can write another digest.
+- No tensor's data may be in another file, wherever in the graph it stands: an engine would read whatever file that is.
+- The operators are those of our networks, and no node holds a graph of its own: nothing can loop.
+- One image goes in and its roads come out, of the size that the Spec says.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dlink.runtime.errors import BadModel
+from dlink.runtime.spec import Spec
+
+DIGEST_KEY = "dlink.digest"
+OURS = b"dlink."  # what our keys in the metadata begin with
+PART = 4 << 20  # bytes that are hashed at a time, in as many threads as there are CPUs
+DEEPEST = 48  # messages within messages; ours are four deep
+OPERATORS = {"Add", "Cast", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "MatMul", "MaxPool", "Mul", "Relu"}
+OPERATORS |= {"Identity", "Sigmoid", "DequantizeLinear", "QuantizeLinear"}
+FLOAT, EXTERNAL = 1, 1  # TensorProto.FLOAT and TensorProto.EXTERNAL
+
+# Which fields of a message are messages themselves, as far as one can hold a tensor.
+WITHIN = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "function": {7: "node", 11: "attribute"},
+    "training": {1: "graph", 2: "graph"},
+    "tensor": {},
+}
+MODEL_GRAPH, MODEL_METADATA = 7, 14
+GRAPH_INPUT, GRAPH_OUTPUT = 11, 12
+NODE_OPERATOR, NODE_DOMAIN = 4, 7
+TENSOR_NAME, TENSOR_EXTERNAL, TENSOR_LOCATION = 8, 13, 14
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A file of ours: its bytes as they were checked, its metadata and its Spec."""
+
+    path: Path
+    data: bytes
+    metadata: Mapping[str, str]
+    spec: Spec
+
+
+@dataclass
+class Contents:
+    """What a file holds, as far as it is looked at."""
+
+    graphs: int = 0
+    operators: set[str] = field(default_factory=set)
+    external: list[str] = field(default_factory=list)  # tensors
+    inputs: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)  # type and shape, 0 where it is free
+    outputs: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+
+
+class Damaged(Exception):
+    """Bytes are no protobuf."""
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """A file that dlink-export or dlink-calibrate wrote; BadModel for every other."""
+    data = path.read_bytes()
+    if not data:
+        raise BadModel(f"{path}: an empty file; copy it again, or export it again")
+    try:
+        props = metadata_of(data)
+        metadata = {str(key, "utf-8"): str(value, "utf-8") for key, value in props.items()}
+        contents, digest = look_into(data), metadata.get(DIGEST_KEY)
+        whole = digest is None or digest == digest_of(data)
+    except Damaged as e:
+        raise BadModel(f"{path}: not an ONNX model, or a damaged one: {e}; export it again") from e
+    except UnicodeDecodeError as e:
+        raise BadModel(f"{path}: damaged: its metadata is not text; export it again") from e
+    if contents.external:
+        name = contents.external[0][:40]
+        raise BadModel(f"{path}: its weights are in another file ({name}); write one file with dlink-export")
+    if not whole:
+        raise BadModel(f"{path}: damaged, or changed since dlink wrote it; copy it again, or export it again")
+    spec = Spec.of_onnx(metadata, path)
+    if digest is None:
+        raise BadModel(f"{path}: has no {DIGEST_KEY}, so damage would not show; export it again with this dlink")
+    refuse_others(contents, spec, path)
+    return OnnxFile(path, data, metadata, spec)
+
+
+def refuse_others(contents: Contents, spec: Spec, path: Path) -> None:
+    """BadModel for a graph that is none of ours."""
+    if strange := sorted(contents.operators - OPERATORS):
+        names = ", ".join(strange)[:80]
+        raise BadModel(f"{path}: has operators that no network of dlink has: {names}; export it with dlink-export")
+    side = spec.tile
+    ends = [*contents.inputs, *contents.outputs]
+    one_each = (len(contents.inputs), len(contents.outputs), contents.graphs) == (1, 1, 1)
+    fits = [(kind, shape[1:]) for kind, shape in ends] == [(FLOAT, (3, side, side)), (FLOAT, (1, side, side))]
+    if not (one_each and fits and {shape[0] for _, shape in ends} <= {0, 1}):
+        shapes = " and ".join(said(kind, shape) for kind, shape in ends)[:200]
+        raise BadModel(
+            f"{path}: its ends are {shapes or 'missing'}, its spec wants {said(FLOAT, (0, 3, side, side))} and "
+            f"{said(FLOAT, (0, 1, side, side))}; export it again"
+        )
+
+
+def said(kind: int, shape: tuple[int, ...]) -> str:
+    """An end in words."""
+    return f"{'float32' if kind == FLOAT else f'type {kind}'} [{', '.join(str(n or '?') for n in shape)}]"
+
+
+def sealed(model: bytes) -> bytes:
+    """A serialised model with the digest of what is in it now."""
+    kept = b"".join(span for key, span in spans(memoryview(model)) if key != DIGEST_KEY.encode())
+    entry = chunk(1, DIGEST_KEY.encode()) + chunk(2, digest_of(kept).encode())
+    return kept + chunk(MODEL_METADATA, entry)
+
+
+def write_sealed(model: bytes, path: Path) -> None:
+    """Write a serialised model, sealed. Not atomic: see `replacing`."""
+    path.write_bytes(sealed(model))
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256, in hexadecimal, of the SHA-256 of each part: of all top-level fields but others' metadata and itself."""
+    parts = []
+    for key, span in spans(memoryview(data)):
+        if key is None or (key.startswith(OURS) and key != DIGEST_KEY.encode()):
+            parts += [span[i : i + PART] for i in range(0, len(span), PART)]
+    with ThreadPoolExecutor() as pool:
+        whole = hashlib.sha256(b"".join(pool.map(lambda part: hashlib.sha256(part).digest(), parts)))
+    return whole.hexdigest()
+
+
+def spans(model: memoryview) -> Iterator[tuple[bytes | None, memoryview]]:
+    """The top-level fields as they stand, with the key of those that are metadata."""
+    for number, value, span in fields(model):
+        key = entry_of(value)[0] if number == MODEL_METADATA and not isinstance(value, int) else None
+        yield key, span
+
+
+def metadata_of(data: bytes) -> dict[bytes, bytes]:
+    """Keys and values; of our own none twice."""
+    found: dict[bytes, bytes] = {}
+    for number, value, _ in fields(memoryview(data)):
+        if number == MODEL_METADATA and not isinstance(value, int):
+            key, said = entry_of(value)
+            if key in found and key.startswith(OURS):
+                raise Damaged(f"it has {str(key, errors='replace')} twice")
+            found[key] = said
+    return found
+
+
+def entry_of(entry: memoryview) -> tuple[bytes, bytes]:
+    """Key and value of a StringStringEntryProto."""
+    parts = {number: bytes(value) for number, value, _ in fields(entry) if not isinstance(value, int)}
+    return parts.get(1, b""), parts.get(2, b"")
+
+
+def look_into(data: bytes) -> Contents:
+    """Everything in a model that is refused or compared."""
+    contents = Contents()
+    for kind, message in walk("model", memoryview(data), 0):
+        if kind == "graph":
+            contents.graphs += 1
+        elif kind == "node":
+            contents.operators.add(operator_of(message))
+        elif kind in ("function", "training", "sparse"):
+            contents.operators.add(f"a {kind}")
+        elif kind == "tensor" and (name := elsewhere(message)) is not None:
+            contents.external.append(name)
+    for number, graph, _ in fields(memoryview(data)):
+        if number == MODEL_GRAPH and not isinstance(graph, int):
+            for end, value, _ in fields(graph):
+                if end in (GRAPH_INPUT, GRAPH_OUTPUT) and not isinstance(value, int):
+                    (contents.inputs if end == GRAPH_INPUT else contents.outputs).append(end_of(value))
+    return contents
+
+
+def walk(kind: str, message: memoryview, depth: int) -> Iterator[tuple[str, memoryview]]:
+    """A message and those within it, to any depth that is not absurd."""
+    if depth > DEEPEST:
+        raise Damaged("messages within messages without end")
+    yield kind, message
+    within = WITHIN[kind]
+    for number, value, _ in fields(message) if within else ():
+        if number in within and not isinstance(value, int):
+            yield from walk(within[number], value, depth + 1)
+
+
+def operator_of(node: memoryview) -> str:
+    """Its name; with its domain where that is not ONNX's own."""
+    name, domain = (text(within(node, number)) for number in (NODE_OPERATOR, NODE_DOMAIN))
+    return name if domain in ("", "ai.onnx") else f"{domain}.{name}"
+
+
+def elsewhere(tensor: memoryview) -> str | None:
+    """The name of a tensor whose data is in another file; None for the others."""
+    name, out = "", False
+    for number, value, _ in fields(tensor):
+        if number == TENSOR_NAME:
+            name = text(value)
+        out |= number == TENSOR_EXTERNAL or (number == TENSOR_LOCATION and value == EXTERNAL)
+    return name if out else None
+
+
+def end_of(info: memoryview) -> tuple[int, tuple[int, ...]]:
+    """Element type and shape of a ValueInfoProto, 0 where a dimension is free."""
+    tensor = within(within(info, 2), 1)
+    kind = number_of(tensor, 1)
+    dims = [value for number, value, _ in fields(within(tensor, 2)) if number == 1 and not isinstance(value, int)]
+    return kind, tuple(number_of(dim, 1) for dim in dims)
+
+
+def within(message: memoryview, wanted: int) -> memoryview:
+    """The bytes that are one field of a message; empty where there are none."""
+    found = only(message, wanted, memoryview(b""))
+    if isinstance(found, int):
+        raise Damaged("a number where text or a message should be")
+    return found
+
+
+def number_of(message: memoryview, wanted: int) -> int:
+    """The number that is one field of a message; 0 where there is none."""
+    found = only(message, wanted, 0)
+    if not isinstance(found, int):
+        raise Damaged("no number where one should be")
+    return found
+
+
+def only(message: memoryview, wanted: int, none: int | memoryview) -> int | memoryview:
+    """The one value of a field. Of several, protobuf takes the last or merges them; nobody writes that."""
+    found = [value for number, value, _ in fields(message) if number == wanted]
+    if len(found) > 1:
+        raise Damaged("a field twice that can only be there once")
+    return found[0] if found else none
+
+
+def text(value: Any) -> str:
+    return str(value) if isinstance(value, int) else str(value, "utf-8", "replace")
+
+
+def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview, memoryview]]:
+    """Of each field its number, its value (bytes, or a number) and all of it as it stands."""
+    at = 0
+    while at < len(message):
+        start = at
+        tag, at = varint(message, at)
+        number, wire = tag >> 3, tag & 7
+        value: int | memoryview
+        if wire == 0:
+            value, at = varint(message, at)
+        elif wire in (1, 2, 5):
+            size, at = varint(message, at) if wire == 2 else (8 if wire == 1 else 4, at)
+            value, at = message[at : at + size], at + size
+            if wire != 2:  # a number of fixed size, and no message
+                value = int.from_bytes(value, "little")
+        else:
+            raise Damaged(f"a field of wire type {wire}")
+        if at > len(message) or not number:
+            raise Damaged("a field that reaches beyond its end" if number else "a field of number 0")
+        yield number, value, message[start:at]
+
+
+def varint(message: memoryview, at: int) -> tuple[int, int]:
+    """A number of 1 to 10 bytes, 7 bits in each, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(message):
+            break
+        byte = message[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+    raise Damaged("a number that does not end")
+
+
+def chunk(number: int, data: bytes) -> bytes:
+    """A field of bytes, serialised."""
+    return encoded(number << 3 | 2) + encoded(len(data)) + data
+
+
+def encoded(value: int) -> bytes:
+    """A number as a varint."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])

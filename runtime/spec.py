@@ -1,0 +1,145 @@
+"""The contract between a trained network and whatever runs it: written once at export, carried by every file after.
+
+In an ONNX file it is JSON under the metadata key `dlink.spec`: the fields of `Spec` and `"format": 1`.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeAlias, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlink.runtime.errors import BadInput, BadModel
+from dlink.runtime.values import load_json, value_of
+from dlink.runtime.views import ALL, check_views
+
+ONNX_KEY = "dlink.spec"
+INT8_KEY = "dlink.int8"  # JSON of an INT8 file: how it was made, and "layers", a row for each; calib/calibrate.py
+FORMAT = 1
+PRECISIONS = ("fp32", "fp16", "int8")
+RED_GREEN_BLUE = 3
+LONGEST_NAME = 400  # of a network, or of an ensemble's joined
+LARGEST_TILE = 8192  # px; a D-LinkNet's first layer alone takes 4 GB for it
+LARGEST_WIDTH = 16.0
+SMALLEST_SCALE = 1e-7  # with less all pixels are the same to float16
+LARGEST_INPUT = 65504.0  # of a prepared pixel: where float16 ends
+LARGEST_GSD_M = 1000.0
+SHA256 = re.compile("([0-9a-f]{64})?")
+
+Triple: TypeAlias = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a network's numbers mean.
+
+    The defaults are those of the authors' DeepGlobe release (its test.py): BGR, x = pixel / 255 * 3.2 - 1.6, eight
+    views, road where their mean exceeds one half (there: where their sum exceeds 4).
+    """
+
+    arch: str = "dlinknet34"
+    width: float = 1.0  # multiplier of the channels
+    tile: int = 1024  # side of the square input, px
+    channels: str = "BGR"  # the order the network was trained on; images come as RGB
+    scale: Triple = (3.2 / 255, 3.2 / 255, 3.2 / 255)  # x = pixel * scale + shift, in the order of `channels`
+    shift: Triple = (-1.6, -1.6, -1.6)
+    views: tuple[int, ...] = ALL  # test-time augmentation, see views.py
+    threshold: float = 0.5  # a pixel is road where its probability is greater
+    gsd_m: float = 0.5  # metres a pixel of the training tiles (DeepGlobe's)
+    precision: str = "fp32"  # of the graph's tensors
+    checkpoint_sha256: str = ""  # of the file the weights came from
+    int8_method: str = ""  # how an INT8 file's ranges were cut; dlink-calibrate's --method
+    int8_tiles_sha256: str = ""  # of the tiles it was calibrated on
+    int8_verdict: str = ""  # what was seen when it was compared with the float network
+
+    def __post_init__(self) -> None:
+        self.take_types()
+        if not (0 < len(self.arch) <= LONGEST_NAME and self.arch.isprintable()):
+            raise BadInput(f"arch must be the name of a network, got {self.arch[:40]!r}")
+        if self.tile <= 0 or self.tile % 32:
+            raise BadInput(f"tile must be a positive multiple of 32, got {self.tile}")
+        if self.tile > LARGEST_TILE:
+            raise BadInput(f"tile must be at most {LARGEST_TILE}, got {self.tile}; larger images are cut into tiles")
+        if not 0 < self.width <= LARGEST_WIDTH:
+            raise BadInput(f"width must be greater than 0, up to {LARGEST_WIDTH:g}, got {self.width:g}")
+        if self.channels not in ("RGB", "BGR"):
+            raise BadInput(f"channels must be RGB or BGR, got {self.channels!r}")
+        self.check_preparation()
+        check_views(self.views)
+        if not 0 <= self.threshold < 1:
+            raise BadInput(f"threshold must be in [0, 1), got {self.threshold}")
+        if self.precision not in PRECISIONS:
+            raise BadInput(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if not 0 < self.gsd_m <= LARGEST_GSD_M:
+            raise BadInput(f"gsd_m must be positive, up to {LARGEST_GSD_M:g}, got {self.gsd_m}")
+        for name in ("checkpoint_sha256", "int8_tiles_sha256"):
+            if not SHA256.fullmatch(getattr(self, name)):
+                raise BadInput(f"{name} must be 64 hexadecimal digits or empty, got {getattr(self, name)[:80]!r}")
+
+    def take_types(self) -> None:
+        """Every field in the type that it is declared with: whole numbers as floats, lists as tuples."""
+        hints = get_type_hints(type(self))
+        for name, hint in hints.items():
+            try:
+                object.__setattr__(self, name, value_of(hint, getattr(self, name), name, {}))
+            except (TypeError, OverflowError) as e:
+                raise BadInput(str(e)) from e
+
+    def check_preparation(self) -> None:
+        """Prepared pixels must be numbers that every engine holds, and differ where the pixels do."""
+        if not len(self.scale) == len(self.shift) == RED_GREEN_BLUE or not np.isfinite([self.scale, self.shift]).all():
+            raise BadInput(f"scale and shift must be three numbers each, got {self.scale} and {self.shift}")
+        ends = [abs(255 * scale) + abs(shift) for scale, shift in zip(self.scale, self.shift, strict=True)]
+        if max(ends) > LARGEST_INPUT or min(map(abs, self.scale)) < SMALLEST_SCALE:
+            raise BadInput(
+                f"scale must not be 0 or next to it, and prepared pixels must lie within {LARGEST_INPUT:g}, got scale "
+                f"{self.scale} and shift {self.shift}"
+            )
+
+    def prepare(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Network input of RGB tiles: uint8 (N, S, S, 3) -> float32 (N, 3, S, S), contiguous."""
+        planes = np.moveaxis(tiles if self.channels == "RGB" else tiles[..., ::-1], -1, 1)
+        x = np.empty(planes.shape, np.float32)
+        scale, shift = (np.asarray(v, np.float32)[:, None, None] for v in (self.scale, self.shift))
+        np.multiply(planes, scale, out=x)
+        x += shift
+        return x
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str, path: object) -> "Spec":
+        """Inverse of `to_json`; `path` is for the message. A key that this version does not know is an error."""
+        try:
+            values = load_json(text)
+        except ValueError as e:
+            raise BadModel(f"{path}: its spec is not JSON: {e}; export it again") from e
+        return cls.of_values(values, path)
+
+    @classmethod
+    def of_values(cls, values: Any, path: object) -> "Spec":
+        """The same from what JSON holds."""
+        if not isinstance(values, dict):
+            raise BadModel(f"{path}: its spec is not a JSON object; export it again")
+        given = dict(values)
+        format = given.pop("format", None)
+        if format != FORMAT or type(format) is not int:
+            raise BadModel(f"{path}: spec of format {str(format)[:40]}, this dlink reads {FORMAT}; export it again")
+        if unknown := sorted(given.keys() - {f.name for f in fields(cls)}):
+            names = ", ".join(unknown)[:80]
+            raise BadModel(f"{path}: its spec has keys this dlink does not know: {names}; update dlink")
+        try:
+            return cls(**given)
+        except BadInput as e:
+            raise BadModel(f"{path}: its spec is damaged: {e}; export it again") from e
+
+    @classmethod
+    def of_onnx(cls, metadata: Mapping[str, str], path: object) -> "Spec":
+        """The Spec in an ONNX file's metadata."""
+        if ONNX_KEY not in metadata:
+            raise BadModel(f"{path}: says nothing of its preparation (no {ONNX_KEY}); write it with dlink-export")
+        return cls.from_json(metadata[ONNX_KEY], path)

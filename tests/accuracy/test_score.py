@@ -1,0 +1,247 @@
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner
+from rasterio import Affine
+
+from dlink.accuracy.score import How, score_pair, score_pairs
+from dlink.accuracy.truth import Pair, find_pairs, read_mask
+from dlink.cli.score import score
+from dlink.imagery.images import write_image
+from dlink.runtime import BadInput
+from tests.accuracy.test_graph import drawn
+
+STREET = [(-5, 100), (205, 100)]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Six tiles: masks that are right but for a cut in every second one."""
+    masks, truth = tmp_path / "masks", tmp_path / "truth"
+    masks.mkdir()
+    truth.mkdir()
+    for i in range(6):
+        label = drawn(STREET, [(100, -5), (100, 205)])
+        mask = label.copy()
+        mask[95:106, 140:160] &= i % 2 == 0
+        for folder, road in ((masks, mask), (truth, label)):
+            write_image(folder / f"{i}_mask.png", road.astype(np.uint8) * 255)
+        write_image(truth / f"{i}_sat.png", np.zeros((200, 200, 3), np.uint8))
+    return masks, truth
+
+
+def run(*arguments, code=0):
+    done = CliRunner().invoke(score, [str(a) for a in arguments])
+    assert done.exit_code == code, done.output
+    return done
+
+
+def test_figures_are_of_all_tiles_with_their_intervals(folders):
+    found = json.loads(run(*folders, "--json", "--workers", "1").stdout)
+    figures = found["figures"]
+    assert found["tiles"] == 6
+    assert figures["precision"]["value"] == 1
+    assert 0.9 < figures["iou"]["low"] < figures["iou"]["value"] < figures["iou"]["high"] <= 1
+    assert figures["broken-per-km"]["value"] == pytest.approx(3 / (6 * 0.2), rel=0.02)
+    assert figures["bridged-per-km"]["value"] == 0
+    assert 0.5 < figures["apls"]["value"] < 1
+
+
+def test_processes_give_the_same_rows_in_the_same_order(folders):
+    pairs = find_pairs(*folders)
+    one, two = (score_pairs(pairs, How(), workers, lambda *_: None) for workers in (1, 2))
+    assert one == two
+    assert [row.id for row in one] == [str(i) for i in range(6)]
+
+
+def test_every_tile_has_a_row_in_the_csv_file(folders, tmp_path):
+    run(*folders, "--csv", tmp_path / "rows.csv", "--workers", "1")
+    rows = list(csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()))
+    assert [row["id"] for row in rows] == [str(i) for i in range(6)]
+    assert [row["broken"] for row in rows] == ["0", "1"] * 3
+    assert float(rows[0]["iou"]) == 1 > float(rows[1]["iou"])
+
+
+def test_a_figure_below_its_limit_is_exit_1(folders):
+    run(*folders, "--min", "iou=0.9,precision=1", "--workers", "1")
+    done = run(*folders, "--min", "iou=0.9,apls=0.999", "--workers", "1", code=1)
+    assert "apls is 0." in done.stderr
+    assert "at least 0.999 is asked for" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ("iou", "--min iou: expected NAME=NUMBER"),
+        ("boundary-m=1", "no such figure; there are iou, mean-iou, precision"),
+    ],
+)
+def test_limits_that_mean_nothing_are_refused(folders, limits, message):
+    assert message in run(*folders, "--min", limits, code=1).stderr
+
+
+def test_ids_without_a_partner_are_listed(folders):
+    masks, truth = folders
+    (masks / "2_mask.png").unlink()
+    (masks / "4_mask.png").unlink()
+    done = run(masks, truth, code=1)
+    assert "masks: nothing for 2 of 6 ids: 2, 4; add them, or give --common to score the 4" in done.stderr
+    assert run(masks, truth, "--common", "--workers", "1").stdout.startswith("4 tiles")
+
+
+def test_folders_without_a_common_id_are_refused(folders, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no id is in both" in run(tmp_path / "empty", folders[1], code=1).stderr
+    assert "give two folders or two files" in run(folders[0], folders[1] / "1_mask.png", code=1).stderr
+
+
+def test_masks_of_another_size_are_refused(folders):
+    write_image(folders[0] / "3_mask.png", np.zeros((100, 200), np.uint8))
+    done = run(*folders, "--workers", "1", code=1)
+    assert "3_mask.png: 200 x 100 px, its truth" in done.stderr
+    assert "is 200 x 200" in done.stderr
+
+
+def write(path, pixels):
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.array([[0, 1], [1, 0]], np.uint8), "its values are 0 and 1, where road is 128 or more; multiply it by 255"),
+        (np.array([[[0, 9, 0]]], np.uint8), "a picture in colour, no mask"),
+    ],
+)
+def test_what_is_no_mask_is_refused(tmp_path, pixels, message):
+    with pytest.raises(BadInput, match=f"m.png: {message}"):
+        read_mask(write(tmp_path / "m.png", pixels), 0.5)
+
+
+def test_float_values_beyond_1_are_no_probabilities(tmp_path):
+    with pytest.raises(BadInput, match=r"float32 values outside 0 \.\. 1"):
+        read_mask(write(tmp_path / "m.tif", np.array([[0.5, 1.5]], np.float32)), 0.5)
+
+
+def test_a_damaged_mask_is_refused(tmp_path):
+    path = write(tmp_path / "m.png", np.zeros((50, 50), np.uint8))
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(BadInput, match="m.png: a PNG that is cut short"):
+        read_mask(path, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [
+        ("m.png", np.array([[127, 128]], np.uint8)),
+        ("m.png", np.array([[[9] * 3, [200] * 3]], np.uint8)),
+        ("m.png", np.array([[26214, 52428]], np.uint16)),  # 0.4 and 0.8
+        ("m.tif", np.array([[0.4, 0.8]], np.float32)),
+    ],
+)
+def test_masks_and_probabilities_are_read(tmp_path, name, pixels):
+    assert read_mask(write(tmp_path / name, pixels), 0.5).tolist() == [[False, True]]
+
+
+def geotiff(path, road, transform, crs="EPSG:32611"):
+    profile = {"driver": "GTiff", "height": 200, "width": 200, "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", **profile, crs=crs, transform=transform) as file:
+        file.write(road.astype(np.uint8) * 255, 1)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("crs", "step", "metres"),
+    [("EPSG:32611", 2.0, 2.0), ("EPSG:4326", 1e-5, 1.1132 * (1 + 0.5) / 2), ("EPSG:2263", 1.0, 0.3048)],
+)
+def test_geotiffs_say_how_large_their_pixels_are(tmp_path, crs, step, metres):
+    transform = Affine(step, 0, -115.0, 0, -step, 60.0) if crs == "EPSG:4326" else Affine(step, 0, 6e5, 0, -step, 4e5)
+    files = [geotiff(tmp_path / name, drawn(STREET), transform, crs) for name in ("a.tif", "b.tif")]
+    row = score_pair(Pair("a", *files), How())
+    assert row.truth_km == pytest.approx(0.2 * metres, rel=0.01)
+
+
+def test_geotiffs_on_different_grids_are_refused(tmp_path):
+    files = [geotiff(tmp_path / f"{x}.tif", drawn(STREET), Affine(0.5, 0, 6e5 + x, 0, -0.5, 4e6)) for x in (0, 10)]
+    with pytest.raises(BadInput, match="on different grids; warp one"):
+        score_pair(Pair("a", *files), How())
+
+
+def geojson(path, *roads, crs=None, **more):
+    features = [
+        {"type": "Feature", "properties": {}, "geometry": {"type": "LineString", "coordinates": r}} for r in roads
+    ]
+    named = {"crs": {"type": "name", "properties": {"name": crs}}} if crs else {}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features, **named, **more}))
+    return path
+
+
+def test_graphs_in_degrees_have_metres(tmp_path):
+    path = geojson(tmp_path / "a.geojson", [[-115.0, 60.0], [-115.0, 60.001]], [[-115.0, 60.0], [-114.998, 60.0]])
+    row = score_pair(Pair("a", path, path), How())
+    assert row.apls == pytest.approx(1)
+    assert row.truth_km == pytest.approx(0.1113 + 2 * 0.05566, rel=0.002)
+
+
+def test_graphs_in_a_plane_need_the_length_of_their_unit(tmp_path):
+    path = geojson(tmp_path / "a.geojson", [[0, 0], [1000, 0]])
+    with pytest.raises(BadInput, match="beyond 180 and 90 degrees; say with --gsd"):
+        score_pair(Pair("a", path, path), How())
+    assert score_pair(Pair("a", path, path), How(gsd_m=0.31)).truth_km == pytest.approx(0.31)
+
+
+def test_lines_that_are_3d_or_many_or_not_lines_are_read(tmp_path):
+    many = {"type": "MultiLineString", "coordinates": [[[0, 0, 5], [1, 0, 5]], [[1, 0], [2, 0]]]}
+    shapes = {"type": "GeometryCollection", "geometries": [many, {"type": "Point", "coordinates": [9, 9]}]}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(shapes))
+    assert score_pair(Pair("a", path, path), How(gsd_m=100.0)).truth_km == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"type": "LineString", "coordinates": [[0, 0], [NaN, 1]]}', "a line has coordinates that are not finite"),
+        ('{"type": "LineString", "coordinates": [[0, 0], ["a", 1]]}', "a line must be pairs of numbers"),
+        ('{"type": "LineString", "coordi', "not GeoJSON of line strings, or damaged"),
+        ('{"type": "Topology"}', "not GeoJSON of line strings, or damaged: .*Topology"),
+        ("[1, 2]", "not GeoJSON of line strings, or damaged"),
+    ],
+)
+def test_geojson_that_is_none_is_refused(tmp_path, content, message):
+    path = tmp_path / "a.geojson"
+    path.write_text(content)
+    with pytest.raises(BadInput, match=f"a.geojson: {message}"):
+        score_pair(Pair("a", path, path), How())
+
+
+def test_empty_graphs_are_scored(tmp_path):
+    nothing, road = geojson(tmp_path / "a.geojson"), geojson(tmp_path / "b.geojson", [[0.0, 0.0], [0.001, 0.0]])
+    assert score_pair(Pair("a", nothing, nothing), How()).apls == 1
+    assert score_pair(Pair("a", nothing, road), How()).apls == 0
+
+
+def test_geojson_in_another_crs_is_refused(tmp_path):
+    utm = geojson(tmp_path / "a.geojson", [[0, 0], [50, 0]], crs="urn:ogc:def:crs:EPSG::32611")
+    plain = geojson(tmp_path / "b.geojson", [[0, 0], [50, 0]], crs="urn:ogc:def:crs:OGC:1.3:CRS84")
+    with pytest.raises(BadInput, match="in urn:ogc:def:crs:epsg::32611; write it in longitude and latitude"):
+        score_pair(Pair("a", utm, utm), How())
+    assert score_pair(Pair("a", utm, utm), How(gsd_m=1.0)).truth_km == pytest.approx(0.05)
+    with pytest.raises(BadInput, match="write both in one CRS"):
+        score_pair(Pair("a", utm, plain), How(gsd_m=1.0))
+
+
+def test_a_mask_and_a_graph_are_no_pair(folders, tmp_path):
+    path = geojson(tmp_path / "1.geojson", [[0, 0], [1, 0]])
+    assert "a mask and a graph; give two of a kind" in run(folders[0] / "1_mask.png", path, code=1).stderr
+
+
+def test_the_table_says_what_was_pruned(folders):
+    out = run(*folders, "--workers", "1").stdout
+    assert out.startswith("6 tiles, 1.19 km of road")
+    assert "spurs and loops were dropped, 0 gaps bridged" in out

@@ -1,0 +1,164 @@
+"""The commands from outside: one line for what the user can mend, and nothing half-written."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from dlink.cli.export import export
+from dlink.cli.main import STEPS, dlink
+from dlink.cli.scenes import scenes
+from dlink.cli.step import Step, progress
+from dlink.cli.train import train
+from dlink.imagery.images import find_tiles
+from dlink.nets.embedded import EMBEDDED
+from dlink.openvino_runtime.openvino_backend import read
+from dlink.runtime import BadInput
+
+BIN = Path(sys.executable).parent
+
+
+def test_every_step_is_also_a_command_of_its_own():
+    for step in STEPS:
+        result = subprocess.run([BIN / f"dlink-{step}", "--help"], capture_output=True, text=True, check=True)
+        assert "Usage" in result.stdout
+
+
+def test_dlink_lists_the_steps_in_the_order_of_the_work():
+    lines = CliRunner().invoke(dlink, ["--help"]).output.splitlines()
+    listed = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :]]
+    assert listed == list(STEPS)
+
+
+def command(body):
+    @click.command(cls=Step)
+    def it():
+        body()
+
+    return CliRunner().invoke(it)
+
+
+def raising(error):
+    def body():
+        raise error
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (BadInput("x.png: two\nlines"), "Error: x.png: two lines"),
+        (FileNotFoundError(2, "No such file or directory", "a.th"), "Error: a.th: No such file or directory"),
+        (MemoryError("too big"), "Error: not enough memory: too big"),
+        (ModuleNotFoundError("No module named 'cv2'", name="cv2"), "Error: this needs cv2: pip install 'dlink[cpu]'"),
+        (ModuleNotFoundError("x", name="rasterio.io"), "Error: this needs rasterio: pip install 'dlink[geo]'"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_exit_1(error, line):
+    result = command(raising(error))
+    assert (result.exit_code, result.output) == (1, line + "\n")
+
+
+@pytest.mark.parametrize("error", [KeyError("bug"), ModuleNotFoundError("x", name="ours")])
+def test_a_bug_keeps_its_traceback(error):
+    assert command(raising(error)).exception is error
+
+
+def test_short_work_shows_no_progress(capsys):
+    show = progress("work")
+    show(1, 2, "")
+    show(2, 2, "")
+    assert capsys.readouterr().err == ""
+
+
+def test_what_will_be_silent_for_long_is_said_at_once(capsys):
+    show = progress("work")
+    show(0, 0, "reading 9 x 9 px", at_once=True)
+    assert capsys.readouterr().err == "work reading 9 x 9 px 0 s\n"
+
+
+def test_the_time_left_counts_from_where_the_count_began(capsys, monkeypatch):
+    times = iter([0.0, 100.0, 110.0, 140.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    show = progress("work")
+    show(0, 0, "reading", at_once=True)
+    show(1, 3, "windows")
+    show(2, 3, "windows")
+    assert capsys.readouterr().err.splitlines() == ["work reading 100 s", "work 2/3 windows 140 s, 20 s left"]
+
+
+def test_export_writes_a_file_that_opens(tmp_path):
+    path = tmp_path / "roads.onnx"
+    result = CliRunner().invoke(
+        export, [str(EMBEDDED), str(path), "--tile", "128", "--precision", "fp16", "--threshold", "0.4", "--gsd", "0.3"]
+    )
+    assert result.exit_code == 0, result.output
+    spec = read(path)[1]
+    assert (spec.tile, spec.precision, spec.threshold, spec.gsd_m, spec.width) == (128, "fp16", 0.4, 0.3, 0.25)
+    assert "masks agree at IoU" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{ckpt}", "{tmp}/roads.pt"], "roads.pt: the name must end in .onnx"),
+        (["{ckpt}", "{tmp}/roads.onnx", "--tile", "1000"], "tile must be a positive multiple of 32, got 1000"),
+        (["{ckpt}", "{tmp}/roads.onnx", "--threshold", "1"], "threshold must be in [0, 1), got 1.0"),
+        (["{ckpt}", "{tmp}/roads.onnx", "--arch", "vnet"], "--arch vnet: not a network of dlink"),
+        (["{ckpt}", "{tmp}/roads.onnx", "--arch", "linknet34"], "unexpected: dblock.dilate1.weight"),
+        (["{ckpt}", "{tmp}/roads.onnx", "--tile", "64", "--tiles", "{tmp}"], "no tiles; expected"),
+        (["{tmp}/junk.th", "{tmp}/roads.onnx"], "junk.th: not a checkpoint, or a damaged one"),
+        (["{ckpt}", "/dev/null/roads.onnx", "--tile", "64"], "/dev/null"),
+    ],
+)
+def test_export_refuses_in_one_line_and_leaves_nothing(tmp_path, arguments, message):
+    (tmp_path / "junk.th").write_bytes(b"junk" * 50)
+    filled = [a.format(ckpt=EMBEDDED, tmp=tmp_path) for a in arguments]
+    result = CliRunner().invoke(export, filled)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert len([line for line in result.stderr.splitlines() if line.startswith("Error: ")]) == 1
+    assert "Traceback" not in result.output
+    assert [p.name for p in tmp_path.iterdir()] == ["junk.th"]
+
+
+def test_a_write_error_leaves_nothing(tmp_path):
+    # A limit on file sizes stands for a full disk: the write fails in the middle.
+    code = f"""
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+from dlink.cli.export import export
+export([{str(EMBEDDED)!r}, {str(tmp_path / "roads.onnx")!r}, "--tile", "64"])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: ")
+    assert "File too large" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scenes_and_training_go_together(tmp_path):
+    made = CliRunner().invoke(scenes, [str(tmp_path / "s"), "--count", "3", "--size", "128", "--workers", "1"])
+    assert made.exit_code == 0, made.output
+    assert [t.id for t in find_tiles(tmp_path / "s")] == ["000000", "000001", "000002"]
+    options = ["--width", "0.125", "--crop", "64", "--batch", "1", "--epochs", "1", "--half"]
+    result = CliRunner().invoke(train, [str(tmp_path / "s"), "-o", str(tmp_path / "net.th"), *options])
+    assert result.exit_code == 0, result.output
+    assert "1 epochs, loss" in result.stdout
+    assert (tmp_path / "net.th").stat().st_size < 1.5e6
+
+
+def test_the_demonstration_makes_what_it_says(tmp_path, monkeypatch):
+    from dlink.cli.demo import demo
+
+    result = CliRunner().invoke(demo, ["-o", str(tmp_path / "demo"), "--size", "512"])
+    assert result.exit_code == 0, result.output
+    made = {p.name for p in (tmp_path / "demo").iterdir()}
+    assert made >= {"roads.onnx", "scene.png", "label.png", "mask.png", "overlay.png", "agreement.png"}
+    assert "same roads" in result.stdout

@@ -1,0 +1,245 @@
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import rasterio
+
+from dlink.imagery import pictures
+from dlink.imagery.images import read_image, write_image
+from dlink.imagery.pictures import COLOUR, How, Job, find_jobs, find_pictures, georeferenced, paint, segment_picture
+from dlink.runtime import BadInput, Spec, open_model
+from tests.support.models import red, write_pointwise
+
+NOTHING = How()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Its probability at a pixel is `red` of it."""
+    path = write_pointwise(tmp_path_factory.mktemp("model") / "red.onnx", Spec(tile=64, views=(0,)))
+    with open_model(path) as model:
+        yield model
+
+
+@pytest.fixture
+def image(rng):
+    return rng.integers(0, 256, (100, 150, 3), np.uint8)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def touch(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def segment(path, out, model, how=NOTHING, overlay=None, said=None):
+    ticks, said = [], [] if said is None else said
+    segment_picture(Job(path, out, overlay, geo=False), model, how, lambda *tick: ticks.append(tick), said.append)
+    return ticks
+
+
+def test_a_mask_is_one_channel_of_0_and_255(tmp_path, image, model):
+    write_image(tmp_path / "a.png", image)
+    segment(tmp_path / "a.png", tmp_path / "m.png", model)
+    mask = cv2.imread(str(tmp_path / "m.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, np.where(red(image) > 0.5, 255, 0))
+
+
+def test_what_takes_long_in_a_large_picture_is_said_before_it_begins(tmp_path, image, model, monkeypatch):
+    write_image(tmp_path / "a.png", image)
+    said = []
+    segment(tmp_path / "a.png", tmp_path / "m.png", model, overlay=tmp_path / "o.png", said=said)
+    assert said == []
+    monkeypatch.setattr(pictures, "LARGE", image.shape[0] * image.shape[1])
+    for name in ("a.png", "a.jpg", "a.tif"):
+        write_image(tmp_path / name, image)
+        segment(tmp_path / name, tmp_path / "m.png", model, overlay=tmp_path / "o.png", said=said)
+        assert said == [f"{what} 150 x 100 px" for what in ("reading", "finding the roads in", "writing", "painting")]
+        said.clear()
+
+
+@pytest.mark.parametrize("probability", [False, True])
+def test_a_large_picture_is_painted_in_stripes_and_looks_the_same(tmp_path, image, model, monkeypatch, probability):
+    write_image(tmp_path / "a.png", image)
+    outs = []
+    for name, rows in (("whole", 1024), ("stripes", 16)):
+        monkeypatch.setattr(pictures, "STRIPE", rows)
+        out, overlay = tmp_path / f"{name}.png", tmp_path / f"{name}_overlay.png"
+        segment(tmp_path / "a.png", out, model, How(probability=probability), overlay)
+        outs.append((out.read_bytes(), overlay.read_bytes()))
+    assert outs[0] == outs[1]
+
+
+def test_probabilities_are_16_bits(tmp_path, image, model):
+    write_image(tmp_path / "a.png", image)
+    segment(tmp_path / "a.png", tmp_path / "p.png", model, How(probability=True))
+    prob = cv2.imread(str(tmp_path / "p.png"), cv2.IMREAD_UNCHANGED)
+    assert prob.dtype == np.uint16
+    np.testing.assert_allclose(prob / 65535, red(image), atol=1e-5)
+
+
+def test_windows_are_counted(tmp_path, image, model):
+    write_image(tmp_path / "a.png", image)
+    ticks = segment(tmp_path / "a.png", tmp_path / "m.png", model)
+    assert ticks == [(i + 1, 12) for i in range(12)]  # down in 48 + 32 + 20 px, across in 48 + 32 + 32 + 38
+
+
+def test_a_turned_jpeg_has_its_mask_as_it_is_shown(tmp_path, model):
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :20] = 255  # a white left third
+    write_image(tmp_path / "plain.jpg", image)
+    jpeg = (tmp_path / "plain.jpg").read_bytes()
+    tiff = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0112, 3, 1, 6, 0)  # Orientation: a quarter turn clockwise
+    exif = b"Exif\0\0" + tiff
+    (tmp_path / "turned.jpg").write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
+    segment(tmp_path / "turned.jpg", tmp_path / "m.png", model)
+    mask = cv2.imread(str(tmp_path / "m.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (60, 40) == cv2.imread(str(tmp_path / "turned.jpg")).shape[:2]
+    assert mask[:18].all()  # the white third is on top now
+    assert not mask[22:].any()
+
+
+def test_roads_are_tinted_and_lined():
+    image = np.full((10, 10, 3), 100, np.uint8)
+    mask = np.zeros((10, 10), np.uint8)
+    mask[2:7, 2:7] = 255
+    painted = paint(image, mask)
+    assert tuple(painted[2, 4]) == tuple(painted[6, 6]) == COLOUR
+    assert tuple(painted[4, 4]) == (162, 60, 162)  # 6 parts of 100 and 4 of the colour
+    np.testing.assert_array_equal(painted[mask == 0], 100)
+
+
+def test_an_overlay_stands_beside_the_mask(tmp_path, image, model):
+    write_image(tmp_path / "a.png", image)
+    segment(tmp_path / "a.png", tmp_path / "m.png", model, overlay=tmp_path / "o.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "o.png"), paint(image, model.mask(image)))
+
+
+def test_names_are_deepglobes(tmp_path):
+    folder = touch(tmp_path / "in", "104_sat.jpg", "b.png")
+    jobs = find_jobs([folder], tmp_path / "out", How(overlay=True))
+    assert [(j.out.name, j.overlay.name) for j in jobs] == [
+        ("104_mask.png", "104_overlay.jpg"),
+        ("b_mask.png", "b_overlay.jpg"),
+    ]
+    assert find_jobs([folder], tmp_path / "out", How(probability=True))[0].out.name == "104_prob.png"
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (["1_sat.jpg", "1_mask.png", "9_mask.png"], ["1_sat.jpg"]),
+        (["1_sat.jpg", "1_overlay.jpg", "1_prob.png", "2.tif"], ["1_sat.jpg", "2.tif"]),
+        (["a.png", "a_mask.png", "a_overlay.jpg"], ["a.png"]),
+        (["gas_mask.png", "notes.txt", ".hidden.png"], ["gas_mask.png"]),
+    ],
+)
+def test_a_folders_masks_are_not_its_pictures(tmp_path, names, taken):
+    assert [p.name for p in find_pictures(touch(tmp_path / "in", *names))] == taken
+
+
+def test_one_image_goes_to_a_file_or_a_folder(tmp_path):
+    image = touch(tmp_path, "a.jpg") / "a.jpg"
+    (tmp_path / "dir.png").mkdir()
+    names = {out: find_jobs([image], tmp_path / out, NOTHING)[0].out for out in ("m.png", "m.TIF", "dir", "dir.png")}
+    assert {out: path.relative_to(tmp_path).as_posix() for out, path in names.items()} == {
+        "m.png": "m.png",
+        "m.TIF": "m.TIF",
+        "dir": "dir/a_mask.png",
+        "dir.png": "dir.png/a_mask.png",
+    }
+
+
+def test_a_named_masks_overlay_takes_its_name(tmp_path):
+    image = touch(tmp_path, "a.jpg") / "a.jpg"
+    assert find_jobs([image], tmp_path / "x_mask.png", How(overlay=True))[0].overlay == tmp_path / "x_overlay.jpg"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out", "message"),
+    [
+        (["gone"], "out", "gone: no such file or folder"),
+        (["empty"], "out", "empty: no pictures in it; expected names ending in .png, .jpg"),
+        (["in/a.png", "in/a.jpg"], "out", "a.png and .*a.jpg would both write .*a_mask.png"),
+        (["in/a.png", "in/a.png"], "out", "a.png and .*a.png would both write"),
+        (["in/a.png"], "in/a.png", "a.png: is an input, or the label of one"),
+        (["in/a.png"], "link.png", "link.png: is an input, or the label of one"),
+        (["tiles"], "tiles", "1_mask.png: is an input, or the label of one"),
+        (["in/a.png"], "a.jpg", "a.jpg: JPEG blurs masks; name it .png"),
+        (["in"], "x.png", "x.png: a file; 2 images of .*in need the name of a folder"),
+        (["in/a.png", "in/a.jpg"], "in/notes", "notes: a file; 2 images"),
+    ],
+)
+def test_clashes_are_refused_before_anything_is_done(tmp_path, arguments, out, message):
+    touch(tmp_path / "in", "a.png", "a.jpg", "notes")
+    touch(tmp_path / "tiles", "1_sat.jpg", "1_mask.png")
+    touch(tmp_path / "empty", "readme.txt")
+    (tmp_path / "link.png").hardlink_to(tmp_path / "in/a.png")
+    with pytest.raises(BadInput, match=message):
+        find_jobs([tmp_path / a for a in arguments], tmp_path / out, NOTHING)
+
+
+def tiff(order, big, tag):
+    """The smallest TIFF header with one tag."""
+    mark = {"<": b"II", ">": b"MM"}[order]
+    if big:
+        return mark + struct.pack(order + "HHHQQHHQQ", 43, 8, 0, 16, 1, tag, 3, 1, 0)
+    return mark + struct.pack(order + "HIHHHII", 42, 8, 1, tag, 3, 1, 0)
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("tag", "geo"), [(34735, True), (33550, True), (34264, True), (256, False)])
+def test_geotiffs_are_known_by_their_tags(tmp_path, order, big, tag, geo):
+    (tmp_path / "a.tif").write_bytes(tiff(order, big, tag))
+    assert georeferenced(tmp_path / "a.tif") is geo
+
+
+def test_a_world_file_is_a_georeference_too(tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff("<", False, 256))
+    (tmp_path / "a.tfw").write_text("1\n0\n0\n-1\n0\n0\n")
+    assert georeferenced(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"II", b"II*\0" + b"\xff" * 20, b"MM\0+" + b"\xff" * 20, b"II*\0\x08\0\0\0" + b"\0" * 7]
+)
+def test_damaged_headers_are_no_geotiffs(tmp_path, data):
+    (tmp_path / "a.tif").write_bytes(data)
+    assert not georeferenced(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    "kind", [{"crs": "EPSG:32633", "transform": rasterio.Affine(2, 0, 5, 0, -2, 9)}, {"crs": "EPSG:4326"}]
+)
+@pytest.mark.parametrize("bigtiff", ["YES", "NO"])
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_what_gdal_writes_is_known_as_geotiff(tmp_path, kind, bigtiff):
+    size = {"width": 4, "height": 4, "count": 1, "dtype": "uint8", "bigtiff": bigtiff}
+    rasterio.open(tmp_path / "a.tif", "w", **size, **kind).close()
+    rasterio.open(tmp_path / "plain.tif", "w", **size).close()
+    assert georeferenced(tmp_path / "a.tif")
+    assert not georeferenced(tmp_path / "plain.tif")
+
+
+def test_a_geotiff_becomes_a_tif_and_never_a_png(tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff("<", False, 34735))
+    job = find_jobs([tmp_path / "a.tif"], tmp_path / "out", How(overlay=True))[0]
+    assert (job.geo, job.out.name, job.overlay) == (True, "a_mask.tif", tmp_path / "out/a_overlay.tif")
+    with pytest.raises(BadInput, match=r"m.png: a PNG would lose the georeference of a.tif; name it .tif"):
+        find_jobs([tmp_path / "a.tif"], tmp_path / "m.png", NOTHING)
+
+
+def test_a_picture_that_cannot_be_opened_is_bad_input(tmp_path, model):
+    with pytest.raises(BadInput, match=r"a.png: Is a directory"):
+        (tmp_path / "a.png").mkdir()
+        segment(tmp_path / "a.png", Path("m.png"), model)

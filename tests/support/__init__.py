@@ -1,0 +1,1 @@
+"""What tests share: fakes, recordings, models and folders made for them."""

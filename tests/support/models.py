@@ -1,0 +1,67 @@
+"""Small ONNX networks whose roads are known without running them, and where the shared data is."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from dlink.runtime.onnx_bytes import write_sealed
+from dlink.runtime.spec import ONNX_KEY, Spec
+
+SHARED = Path(__file__).parents[3] / "shared"  # real tiles and a trained checkpoint, where they have been put
+
+
+def shared(name: str) -> Path:
+    """A path beside the checkout that holds data we may not ship; skips the test where it is missing."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"needs ../shared: {name}, which is not ours to ship")
+    return path
+
+
+def red(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """What `write_pointwise` gives for an image (..., 3)."""
+    x = image[..., 0] / 255 * 3.2 - 1.6
+    return 1 / (1 + np.exp(-2 * x))
+
+
+def write_pointwise(path: Path, spec: Spec) -> Path:
+    """A network whose road probability is sigmoid(2 x) of the third channel (red in BGR)."""
+    return write_conv(path, spec, np.full((1, 1), 2.0))
+
+
+def write_blur(path: Path, spec: Spec, radius: int) -> Path:
+    """The same of the channel's mean over a square of side 2 radius + 1, zero outside the tile."""
+    side = 2 * radius + 1
+    return write_conv(path, spec, np.full((side, side), 2.0 / side**2))
+
+
+def write_conv(path: Path, spec: Spec, kernel: NDArray[np.float64]) -> Path:
+    """One convolution of the third channel and a sigmoid, as an ONNX file of ours."""
+    weight = np.zeros((1, 3, *kernel.shape), np.float32)
+    weight[0, 2] = kernel
+    pad = kernel.shape[0] // 2
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["y"], "conv", pads=[pad] * 4),
+        helper.make_node("Sigmoid", ["y"], ["road"], "sigmoid"),
+    ]
+    side = spec.tile
+    graph = helper.make_graph(
+        nodes,
+        "road",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, side, side])],
+        [helper.make_tensor_value_info("road", TensorProto.FLOAT, ["N", 1, side, side])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {ONNX_KEY: spec.to_json()})
+    save(model, path)
+    return path
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model that a test has changed, with the digest of a file of ours."""
+    write_sealed(model.SerializeToString(), path)

@@ -1,0 +1,147 @@
+// What stands around the network on a GPU: tiles to the views that it reads, and the views' probabilities to roads.
+//
+// A view is a number as in views.py: 1 a quarter turn counter-clockwise, 2 top to bottom, 4 left to right. `views` is a
+// set of them, bit v for view v; a batch holds those of a tile side by side, in the order of their numbers. A block
+// takes EDGE x EDGE pixels of one tile with EDGE x ROWS threads; the grid is (columns, rows, tiles). Turned views go
+// through shared memory, so that both ends are read and written along the lines of memory.
+//
+// Arithmetic is that of HostBackend, in its order and without fused multiply-adds: the same bits.
+// kernels.ptx is made of this file by `python -m dlink.trt_runtime.kernels.build`.
+
+#define EDGE 32
+#define ROWS 8
+#define TURN 1
+#define FLIP_V 2
+#define FLIP_H 4
+#define CHANNELS 3
+#define SLACK 2e-3f  // backend.py's: outside [0, 1] that is rounding
+
+typedef unsigned char byte;
+
+#ifdef __CUDACC__
+struct half { unsigned short bits; };  // float16, without the headers that NVRTC's wheel lacks
+
+__device__ float number(float value) { return value; }
+
+__device__ float number(half value) {
+    float result;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
+    return result;
+}
+
+__device__ void store(float value, float *at) { *at = value; }
+
+__device__ void store(float value, half *at) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(at->bits) : "f"(value)); }
+#endif
+
+// Where a pixel's value stands in a flipped plane: `row` and `column` as seen before the flips of `view`.
+__device__ size_t flipped(int row, int column, int side, int view) {
+    return (size_t)(view & FLIP_V ? side - 1 - row : row) * side + (view & FLIP_H ? side - 1 - column : column);
+}
+
+// uint8 (N, side, side, 3) RGB -> (N * views, 3, side, side), x = pixel * scale + shift, channels reversed for `bgr`.
+template <typename In>
+__device__ void spread(const byte *tiles, In *batch, int side, unsigned views, int bgr, float scale0, float scale1,
+                       float scale2, float shift0, float shift1, float shift2) {
+    __shared__ byte seen[CHANNELS][EDGE][EDGE + 4];  // 9 words a row: columns are free of bank conflicts
+    const int left = blockIdx.x * EDGE, top = blockIdx.y * EDGE, tx = threadIdx.x;
+    const float scale[] = {scale0, scale1, scale2}, shift[] = {shift0, shift1, shift2};
+    const size_t area = (size_t)side * side;
+    const byte *tile = tiles + blockIdx.z * area * CHANNELS;
+    In *plane = batch + blockIdx.z * __popc(views) * area * CHANNELS;
+
+    for (int i = threadIdx.y; i < EDGE; i += ROWS)
+        if (top + i < side && left + tx < side)
+            for (int c = 0; c < CHANNELS; c++)
+                seen[bgr ? CHANNELS - 1 - c : c][i][tx] = tile[((size_t)(top + i) * side + left + tx) * CHANNELS + c];
+    __syncthreads();
+
+#pragma unroll 1
+    for (int view = 0; view < 8; view++) {
+        if (!(views >> view & 1)) continue;
+        const bool turn = view & TURN;
+        for (int c = 0; c < CHANNELS; c++, plane += area)
+            for (int i = threadIdx.y; i < EDGE; i += ROWS) {
+                // The turned picture's row r is the picture's column side - 1 - r, from the top.
+                const int y = top + (turn ? tx : i), x = left + (turn ? i : tx);
+                if (y >= side || x >= side) continue;
+                const float value = (float)seen[c][y - top][x - left] * scale[c] + shift[c];
+                store(value, plane + (turn ? flipped(side - 1 - x, y, side, view) : flipped(y, x, side, view)));
+            }
+    }
+}
+
+// A network's value, and a mark for its tile where it is no probability.
+__device__ float checked(float value, unsigned *faults) {
+    if (faults && !(value >= -SLACK && value <= 1 + SLACK)) faults[blockIdx.z] = 1;
+    return value;
+}
+
+// Probabilities (N * views, side, side) -> their mean over `count` views, in whichever of the forms has an address:
+// float32 in [0, 1], uint8 in 255 steps, or 255 where it is greater than the threshold. Where a tile's views do not fit
+// one batch, `total` takes their sum from batch to batch: `first` begins it, and the last one has a `count`. What is
+// no probability, not a number among them, makes its tile's `faults` 1; they are 0 before.
+template <typename Out>
+__device__ void gather(const Out *batch, float *total, int side, unsigned views, int first, int count,
+                       float threshold, float *prob, byte *level, byte *mask, unsigned *faults) {
+    __shared__ float turned[EDGE][EDGE + 1];
+    const int left = blockIdx.x * EDGE, top = blockIdx.y * EDGE, tx = threadIdx.x;
+    const size_t area = (size_t)side * side;
+    const Out *tile = batch + blockIdx.z * __popc(views) * area;
+
+    for (int i = threadIdx.y; i < EDGE; i += ROWS) {
+        const int y = top + tx, x = left + i;
+        if (y >= side || x >= side) continue;
+        const Out *plane = tile;
+        float sum = 0;
+        for (int view = 0; view < 8; view++) {
+            if (!(views >> view & 1)) continue;
+            if (view & TURN) sum += checked(number(plane[flipped(side - 1 - x, y, side, view)]), faults);
+            plane += area;
+        }
+        turned[i][tx] = sum;
+    }
+    __syncthreads();
+
+    for (int i = threadIdx.y; i < EDGE; i += ROWS) {
+        const int y = top + i, x = left + tx;
+        if (y >= side || x >= side) continue;
+        const Out *plane = tile;
+        float sum = 0;
+        for (int view = 0; view < 8; view++) {
+            if (!(views >> view & 1)) continue;
+            if (!(view & TURN)) sum += checked(number(plane[flipped(y, x, side, view)]), faults);
+            plane += area;
+        }
+        sum += turned[tx][i];
+        const size_t at = blockIdx.z * area + (size_t)y * side + x;
+        if (!first) sum += total[at];
+        if (!count) {
+            total[at] = sum;
+            continue;
+        }
+        const float found = sum / (float)count, mean = found > 0 ? found < 1 ? found : 1 : 0;
+        if (prob) prob[at] = mean;
+        if (level) level[at] = (byte)(mean * 255.0f + 0.5f);
+        if (mask) mask[at] = mean > threshold ? 255 : 0;
+    }
+}
+
+#define KERNEL extern "C" __global__ void __launch_bounds__(EDGE * ROWS, 4)
+
+#define SPREAD(NAME, IN)                                                                                    \
+    KERNEL NAME(const byte *tiles, IN *batch, int side, unsigned views, int bgr, float scale0, float scale1, \
+                float scale2, float shift0, float shift1, float shift2) {                                   \
+        spread(tiles, batch, side, views, bgr, scale0, scale1, scale2, shift0, shift1, shift2);             \
+    }
+
+#define GATHER(NAME, OUT)                                                                                 \
+    KERNEL NAME(const OUT *batch, float *total, int side, unsigned views, int first, int count,           \
+                float threshold, float *prob, byte *level, byte *mask, unsigned *faults) {                \
+        gather(batch, total, side, views, first, count, threshold, prob, level, mask, faults);            \
+    }
+
+SPREAD(spread_float32, float)
+SPREAD(spread_float16, half)
+GATHER(gather_float32, float)
+GATHER(gather_float16, half)
