@@ -26,17 +26,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from dlink.accuracy.bootstrap import Estimate, estimate, loss, ratio
-from dlink.accuracy.gates import MAX_IOU_DROP, MIN_AGREEMENT, Limits
 from dlink.accuracy.iou import IoU, Overlap
 from dlink.accuracy.pixels import Mask
-from dlink.accuracy.roads import Judge, Roads, RoadTally, apls_drop, broken_rise
+from dlink.accuracy.roads import Connectivity, Roads, RoadTally, apls_drop, broken_rise
 from dlink.imagery.images import Image, TileFile, read_tile
 from dlink.runtime.backend import Probs
 from dlink.runtime.errors import BadInput, within
 from dlink.runtime.rounding import Near, Pair, settle
 from dlink.runtime.segmenter import Views
-
-__all__ = ["BOTH", "MAX_IOU_DROP", "MIN_AGREEMENT", "Agreement", "Each", "Limits", "Setting", "Tally", "compare"]
 
 BOTH = (8, 1)  # numbers of views that are compared
 
@@ -111,7 +108,7 @@ class Agreement:
         return {"tiles": self.tiles, "labelled": self.labelled, "label_road": self.label_road, "settings": settings}
 
 
-class Evidence(Protocol):
+class EvidenceSink(Protocol):
     """Who keeps what a report shows of each tile, see evidence.py."""
 
     def add(self, each: Each, image: Image, label: Mask | None, pair: Pair) -> None:
@@ -139,7 +136,7 @@ class Tally:
     max_difference: float = 0.0
     near: Near = field(default_factory=Near)
 
-    def add(self, id: str, pair: Pair, label: Mask | None, judge: Judge | None) -> Each:
+    def add(self, id: str, pair: Pair, label: Mask | None, measure: Connectivity | None) -> Each:
         """Count one tile, the probabilities (H, W)."""
         (a, _), (b, _) = pair
         self.max_difference = max(self.max_difference, float(np.abs(a - b).max()))
@@ -147,7 +144,7 @@ class Tally:
         self.near += near
         each = Each(id, self.masks.add(candidate, reference))
         if label is not None:
-            ious = self.candidate.add(candidate, label, judge), self.reference.add(reference, label, judge)
+            ious = self.candidate.add(candidate, label, measure), self.reference.add(reference, label, measure)
             each = Each(id, each.agreement, *ious)
         self.each.append(each)
         return each
@@ -188,14 +185,14 @@ def compare(
     views: Sequence[int] = BOTH,
     report: Callable[[int, int, str], None] = lambda done, total, words: None,
     *,
-    judges: Callable[[Mask], Judge] | None = None,
-    evidence: Evidence | None = None,
+    connectivity: Callable[[Mask], Connectivity] | None = None,
+    evidence: EvidenceSink | None = None,
 ) -> Agreement:
     """Draw both models' roads on every tile, each by its own threshold. One tile at a time is in memory.
 
     A tile or label that can't be read is an error, never left out. `report` is told (done, all, the tile's id). With
-    `judges`, of a label each, roads are also compared as graphs, which takes longer; see topology.py. `evidence` is
-    shown every tile with the first number of views.
+    `connectivity`, which measures masks by a label, roads are also compared as graphs, which takes longer; see
+    connectivity.py. `evidence` is shown every tile with the first number of views.
     """
     if not tiles or not views:
         raise BadInput(f"nothing to compare: {len(tiles)} tiles, {len(views)} numbers of views")
@@ -203,15 +200,15 @@ def compare(
     labelled = label_road = 0
     for done, tile in enumerate(tiles, 1):
         image, label = read_tile(tile)
-        judge = None
+        measure = None
         if label is not None:
             labelled += 1
             label_road += int(np.count_nonzero(label))
-            judge = judges(label) if judges else None
+            measure = connectivity(label) if connectivity else None
         for tally in tallies:
             pair = [roads(candidate, image, tally.views, f"tile {tile.id}, the candidate")]
             pair += [roads(reference, image, tally.views, f"tile {tile.id}, the reference")]
-            each = tally.add(tile.id, pair, label, judge)
+            each = tally.add(tile.id, pair, label, measure)
             if evidence is not None and tally is tallies[0]:
                 evidence.add(each, image, label, pair)
         report(done, len(tiles), tile.id)

@@ -15,14 +15,12 @@ the limit, "held, but 14 tiles cannot rule out an IoU drop of 0.012".
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dlink.accuracy.agreement import Agreement
 from dlink.accuracy.bootstrap import Estimate
 from dlink.imagery.images import ROAD
 from dlink.runtime.errors import BadInput
-
-if TYPE_CHECKING:
-    from dlink.accuracy.agreement import Agreement
 
 MIN_AGREEMENT = {"fp32": 0.99, "fp16": 0.99, "int8": 0.97}  # plain INT8 of a D-LinkNet34 agrees to 0.977 and more
 MAX_IOU_DROP = 0.005
@@ -133,7 +131,7 @@ def with_views(count: int) -> str:
 
 
 @dataclass(frozen=True)
-class Limits:
+class GateLimits:
     """What difference is too much: each number is still allowed. None: not looked at."""
 
     max_iou_drop: float  # of the pooled IoU, with every number of views; where there are labels
@@ -149,7 +147,7 @@ class Limits:
         min_agreement: float | None = None,
         max_apls_drop: float | None = None,
         max_broken_rise: float | None = None,
-    ) -> "Limits":
+    ) -> "GateLimits":
         """The usual ones for a graph of this precision, where none are given."""
         return cls(
             MAX_IOU_DROP if max_iou_drop is None else max_iou_drop,
@@ -163,7 +161,7 @@ class Limits:
         """Whether roads must be compared as graphs."""
         return self.max_apls_drop is not None or self.max_broken_rise is not None
 
-    def outcomes(self, found: "Agreement") -> list[Outcome]:
+    def outcomes(self, found: Agreement) -> list[Outcome]:
         """Every gate with every number of views; those that need labels where these have roads."""
         road = bool(found.labelled and found.label_road)
         limits = [(gate, getattr(self, gate.field)) for gate in GATES.values() if road or not gate.labels]
@@ -174,7 +172,7 @@ class Limits:
             if limit is not None
         ]
 
-    def broken(self, found: "Agreement") -> list[str]:
+    def broken(self, found: Agreement) -> list[str]:
         """Why the roads are not the same, in words; empty where they are."""
         why = [outcome.why for outcome in self.outcomes(found) if not outcome.held]
         if found.labelled and not found.label_road:
@@ -205,8 +203,8 @@ class Verdict:
          "agreement": {...}}                             see agreement.py
     """
 
-    found: "Agreement"
-    limits: Limits
+    found: Agreement
+    limits: GateLimits
 
     @property
     def why(self) -> list[str]:

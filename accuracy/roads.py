@@ -1,8 +1,8 @@
 """How good one model's roads are, against labels: as pixels, and as graphs.
 
 `Roads` is what is reported beyond IoU. APLS is the mean over labelled tiles; links are pooled: all that are broken or
-bridged by all kilometres of the labels' roads (see links.py). Graphs are looked at by a `Judge`, see topology.py;
-without one they are left out, and with them what only they need.
+bridged by all kilometres of the labels' roads (see links.py). A
+`Connectivity` compares graphs (connectivity.py); without one they are left out, and with them what only they need.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,9 @@ import numpy as np
 from dlink.accuracy.bootstrap import Floats
 from dlink.accuracy.pixels import Mask, PixelCounts
 
-Judge: TypeAlias = Callable[[Mask], tuple[float, float, float, float]]  # a mask's APLS, broken, bridged, label's km
+Connectivity: TypeAlias = Callable[
+    [Mask], tuple[float, float, float, float]
+]  # a mask's APLS, broken, bridged, label's km
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +44,11 @@ class RoadTally:
         """Pixels in both mask and label, and in either, of every tile."""
         return self.pixels.overlap.each
 
-    def add(self, mask: Mask, label: Mask, judge: Judge | None) -> float:
+    def add(self, mask: Mask, label: Mask, measure: Connectivity | None) -> float:
         """Count one tile; returns its IoU."""
         self.pixels.add(mask, label)
-        if judge is not None:
-            self.graphs.append((*judge(mask), 1))
+        if measure is not None:
+            self.graphs.append((*measure(mask), 1))
         both, either = self.overlaps[-1]
         return both / either if either else 1.0
 

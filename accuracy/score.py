@@ -25,7 +25,7 @@ FEW = 4  # pairs that are scored without starting processes
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
+class ScoreOptions:
     """What is asked of a scoring. Gaps and buffers are in metres."""
 
     gsd_m: float | None = None  # metres a pixel, or a unit of a graph's coordinates; None: the file's, else GSD_M
@@ -38,7 +38,7 @@ GSD_M = 0.5  # DeepGlobe's
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TileScores:
     """What was counted of one pair; a graph has no pixels, and a mask's columns of those are 0."""
 
     id: str
@@ -66,13 +66,13 @@ class Row:
         return self.both / self.either if self.either else 1.0
 
 
-def score_pair(pair: Pair, how: How) -> Row:
+def score_pair(pair: Pair, how: ScoreOptions) -> TileScores:
     """One pair's counts. Its files are named in what goes wrong."""
     if pair.graphs:
         mask, truth = read_graphs(pair, how.gsd_m)
         found = apls(mask, truth, 1.0)
         km = float(truth.lengths.sum()) / 1000
-        return Row(id=pair.id, truth_km=km, apls=found.score, apls_mask=found.forward, apls_truth=found.back)
+        return TileScores(id=pair.id, truth_km=km, apls=found.score, apls_mask=found.forward, apls_truth=found.back)
     own, label = (read_mask(path, how.threshold) for path in (pair.mask, pair.truth))
     if own.shape != label.shape:
         raise BadInput(
@@ -86,7 +86,7 @@ def score_pair(pair: Pair, how: How) -> Row:
     traced = from_mask(own, gap=how.gap_m / gsd_m), from_mask(label, gap=how.gap_m / gsd_m)
     links = links_of(own, label, traced, gsd_m)
     paths = apls(traced[0].graph, traced[1].graph, gsd_m)
-    return Row(
+    return TileScores(
         id=pair.id,
         both=pixels.overlap.both,
         either=pixels.overlap.either,
@@ -109,7 +109,9 @@ def score_pair(pair: Pair, how: How) -> Row:
     )
 
 
-def score_pairs(pairs: Sequence[Pair], how: How, workers: int, report: Callable[[int, int, str], None]) -> list[Row]:
+def score_pairs(
+    pairs: Sequence[Pair], how: ScoreOptions, workers: int, report: Callable[[int, int, str], None]
+) -> list[TileScores]:
     """Every pair's counts, in the order of the pairs, by some processes at once."""
     rows = []
     for done, row in enumerate(in_order(pairs, how, workers), 1):
@@ -118,7 +120,7 @@ def score_pairs(pairs: Sequence[Pair], how: How, workers: int, report: Callable[
     return rows
 
 
-def in_order(pairs: Sequence[Pair], how: How, workers: int) -> Iterator[Row]:
+def in_order(pairs: Sequence[Pair], how: ScoreOptions, workers: int) -> Iterator[TileScores]:
     if workers == 1 or len(pairs) < FEW:
         yield from (score_pair(pair, how) for pair in pairs)
         return
@@ -127,7 +129,7 @@ def in_order(pairs: Sequence[Pair], how: How, workers: int) -> Iterator[Row]:
         yield from pool.map(score_pair, pairs, [how] * len(pairs))
 
 
-def of(*names: str) -> Callable[[Row], list[float]]:
+def of(*names: str) -> Callable[[TileScores], list[float]]:
     """The columns of a row that a figure adds up."""
     return lambda row: [float(getattr(row, name)) for name in names] + [1.0]
 
@@ -150,7 +152,7 @@ def quality(sums: Floats) -> Floats:
     return np.asarray(np.where(p + r > 0, p * r / np.maximum(p + r - p * r, 1e-12), 0.0))
 
 
-PIXELS: dict[str, tuple[Callable[[Row], list[float]], Figure]] = {
+PIXELS: dict[str, tuple[Callable[[TileScores], list[float]], Figure]] = {
     "iou": (of("both", "either"), ratio),
     "mean-iou": (of("iou"), mean),
     "precision": (of("both", "mask_road"), ratio),
@@ -163,7 +165,7 @@ PIXELS: dict[str, tuple[Callable[[Row], list[float]], Figure]] = {
     "broken-per-km": (of("broken", "truth_km"), ratio),
     "bridged-per-km": (of("bridged", "truth_km"), ratio),
 }
-GRAPHS: dict[str, tuple[Callable[[Row], list[float]], Figure]] = {"apls": (of("apls"), mean)}
+GRAPHS: dict[str, tuple[Callable[[TileScores], list[float]], Figure]] = {"apls": (of("apls"), mean)}
 AT_MOST = ("boundary-m", "broken-per-km", "bridged-per-km")  # of which less is better
 AT_LEAST = tuple(name for name in (*PIXELS, *GRAPHS) if name not in AT_MOST)
 
@@ -172,11 +174,11 @@ AT_LEAST = tuple(name for name in (*PIXELS, *GRAPHS) if name not in AT_MOST)
 class Scores:
     """All pairs together."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[TileScores, ...]
     figures: dict[str, Estimate]
 
     @classmethod
-    def of(cls, rows: Sequence[Row], graphs: bool) -> "Scores":
+    def of(cls, rows: Sequence[TileScores], graphs: bool) -> "Scores":
         asked = GRAPHS if graphs else {**PIXELS, **GRAPHS}
         return cls(
             tuple(rows),
@@ -204,9 +206,9 @@ class Scores:
         }
 
 
-def csv_lines(rows: Sequence[Row]) -> Iterator[list[object]]:
+def csv_lines(rows: Sequence[TileScores]) -> Iterator[list[object]]:
     """A head, then each pair's counts and its own IoU."""
-    names = [f.name for f in fields(Row)]
+    names = [f.name for f in fields(TileScores)]
     yield [*names, "iou"]
     for row in rows:
         yield [*(getattr(row, name) for name in names), row.iou]

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from dlink.accuracy.pixels import Mask
-from dlink.accuracy.road_graphs.graph import Graph
+from dlink.accuracy.road_graphs.graph import RoadGraph
 from dlink.imagery.images import ROAD, SUFFIXES, decode
 from dlink.imagery.pictures import georeferenced
 from dlink.runtime.errors import BadInput
@@ -122,7 +122,7 @@ def metres_a_pixel(pair: Pair) -> float | None:
         return float((height + width) / 2 * (a.crs.linear_units_factor[1] if a.crs else 1.0))
 
 
-def read_graphs(pair: Pair, unit_m: float | None) -> tuple[Graph, Graph]:
+def read_graphs(pair: Pair, unit_m: float | None) -> tuple[RoadGraph, RoadGraph]:
     """Both graphs in metres. `unit_m` is a unit's length where coordinates are no degrees."""
     found = [read_geojson(path) for path in (pair.mask, pair.truth)]
     (lines, crs), (truth, other) = found
@@ -134,13 +134,13 @@ def read_graphs(pair: Pair, unit_m: float | None) -> tuple[Graph, Graph]:
             f"how many metres a unit has"
         )
     if unit_m is not None:
-        return Graph.from_lines(lines).scaled(unit_m), Graph.from_lines(truth).scaled(unit_m)
+        return RoadGraph.from_lines(lines).scaled(unit_m), RoadGraph.from_lines(truth).scaled(unit_m)
     points = np.array([point for line in (*lines, *truth) for point in line], np.float64).reshape(-1, 2)
     if (np.abs(points) > (180, 90)).any():
         raise BadInput(f"{pair.mask}: coordinates beyond 180 and 90 degrees; say with --gsd how many metres a unit has")
     middle = math.radians(float(points[:, 1].mean())) if len(points) else 0.0
     place = (DEGREE_M * math.cos(middle), 0.0, 0.0, 0.0, DEGREE_M, 0.0)
-    return Graph.from_lines(lines).placed(place), Graph.from_lines(truth).placed(place)
+    return RoadGraph.from_lines(lines).placed(place), RoadGraph.from_lines(truth).placed(place)
 
 
 def read_geojson(path: Path) -> tuple[list[list[Any]], str]:
@@ -153,7 +153,7 @@ def read_geojson(path: Path) -> tuple[list[list[Any]], str]:
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as e:
         raise BadInput(f"{path}: not GeoJSON of line strings, or damaged: {type(e).__name__} {e}") from e
     try:
-        Graph.from_lines(lines)
+        RoadGraph.from_lines(lines)
     except BadInput as e:
         raise BadInput(f"{path}: {e}") from e
     return lines, "crs84" if name.endswith(LON_LAT) else name

@@ -19,7 +19,7 @@ from dlink.runtime.segmenter import Segmenter, as_mask
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedThreshold:
     """What was found. The best of the thresholds 0, 0.001 ... 0.999, and of equal neighbours the middle one.
 
     The estimates are over tiles: `threshold` where the best one lies in other draws of these tiles, `iou` and `gain`
@@ -49,7 +49,7 @@ def tune(
     tiles: Sequence[TileFile],
     views: int | None = None,
     report: Callable[[int, int, str], None] = lambda done, total, words: None,
-) -> Tuned:
+) -> TunedThreshold:
     """Look for the best threshold on the tiles that have labels, with the model's own views where None.
 
     One tile at a time is in memory, and 8 KB of each. `report` is told (done, all, the tile's id).
@@ -74,7 +74,7 @@ def tune(
     at = int(best(iou_over_thresholds(histograms.pooled())))
     overlap = np.array(own.each)
     there = np.stack([iou_columns(tile, at) for tile in counts])
-    return Tuned(
+    return TunedThreshold(
         tiles=len(labelled),
         views=len(model.spec.views) if views is None else views,
         before=model.threshold,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dlink.calib.judge import Judge, Score
+from dlink.calib.evaluator import Evaluator, Score
 from dlink.calib.observe import Tick
 from dlink.calib.sample import Tile
 from dlink.runtime import open_model
@@ -17,7 +17,7 @@ FASTER = 1.05  # INT8 is called faster from this ratio on: below, machines' nois
 
 
 @dataclass(frozen=True)
-class Row:
+class FileRow:
     """One file. Times are medians of a whole tile, image in to mask out."""
 
     precision: str
@@ -33,16 +33,16 @@ class Row:
 
 def compare(
     files: Mapping[str, Path], tiles: Sequence[Tile], rounds: int, threads: int | None, tick: Tick
-) -> list[Row]:
+) -> list[FileRow]:
     """Files by precision, "fp32" among them, on tiles with labels or without."""
-    judge = Judge(files["fp32"], tiles, tick)
+    evaluator = Evaluator(files["fp32"], tiles, tick)
     times = in_turn(files, tiles, rounds, threads)
     rows = []
     for precision, path in files.items():
         with open_model(path, threads=threads) as model:
             executed = model.backend.executed
         one, eight = (float(np.median(times[precision, views]) * 1e3) for views in (1, 8))
-        rows.append(Row(precision, path.stat().st_size, executed, one, eight, tuple(judge.score(path))))
+        rows.append(FileRow(precision, path.stat().st_size, executed, one, eight, tuple(evaluator.score(path))))
     return rows
 
 
@@ -64,7 +64,7 @@ def in_turn(
     return times
 
 
-def advice(rows: Sequence[Row]) -> str:
+def advice(rows: Sequence[FileRow]) -> str:
     """Which file to take on this machine, by eight views."""
     by = {row.precision: row for row in rows}
     ratio = by["fp16"].eight_views_ms / by["int8"].eight_views_ms
@@ -73,7 +73,7 @@ def advice(rows: Sequence[Row]) -> str:
     return f"INT8 is {ratio:.2f} times as fast as FP16 on this machine"
 
 
-def table(rows: Sequence[Row]) -> list[str]:
+def comparison_table(rows: Sequence[FileRow]) -> list[str]:
     """A line for each file."""
     lines = ["file    MB  1 view ms  8 views ms  in int8 | 1 view: IoU  agrees | 8 views: IoU  agrees"]
     for row in rows:

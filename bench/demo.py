@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.accuracy.agreement import Limits, compare
-from dlink.accuracy.gates import Verdict
+from dlink.accuracy.agreement import compare
+from dlink.accuracy.gates import GateLimits, Verdict
 from dlink.accuracy.iou import Overlap
 from dlink.accuracy.report.evidence import Evidence
 from dlink.accuracy.report.page import About, write_report
-from dlink.accuracy.road_graphs.topology import judge
+from dlink.accuracy.road_graphs.connectivity import connectivity_with
 from dlink.bench.authors import eight_view_sum
 from dlink.bench.latency import latency, ratio
 from dlink.bench.machine import machine
@@ -97,10 +97,14 @@ class Demo:
         for i, made in enumerate(with_roads(CHECKED, 512, seed=2_000_000)):
             write_image(folder / f"{i}_sat.png", made.image)
             write_image(folder / f"{i}_mask.png", made.mask)
-        tiles, evidence, judges = find_tiles(folder)[:CHECKED], Evidence(), partial(judge, gsd_m=GSD_M)
+        tiles, evidence, connectivity = (
+            find_tiles(folder)[:CHECKED],
+            Evidence(),
+            partial(connectivity_with, gsd_m=GSD_M),
+        )
         with Segmenter(torch_backend.open(EMBEDDED, segmenter.spec)) as reference:
-            found = compare(segmenter, reference, tiles, views=(1,), judges=judges, evidence=evidence)
-        verdict = Verdict(found, Limits.of(segmenter.spec.precision))
+            found = compare(segmenter, reference, tiles, views=(1,), connectivity=connectivity, evidence=evidence)
+        verdict = Verdict(found, GateLimits.of(segmenter.spec.precision))
         about = About(model="roads.onnx", reference=EMBEDDED.name, tiles="generated scenes", facts=machine())
         write_report(self.out / "report.html", verdict, evidence, about)
         if why := verdict.why:

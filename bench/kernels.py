@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -23,11 +22,10 @@ import pycuda.driver as cuda
 from dlink.bench.rows import append_row
 from dlink.runtime import CheckFailed, Spec
 from dlink.runtime.backend import HostBackend
-from dlink.runtime.views import ALL, FLIPS, look
-from dlink.trt_runtime.cuda_graphs import Graph, capture
+from dlink.runtime.views import ALL, FLIPS, apply_view
+from dlink.trt_runtime.cuda_graphs import CudaGraph, capture
+from dlink.trt_runtime.kernels.launch import PTX, Kernels
 from dlink.trt_runtime.primary_context import pycudas
-from dlink.trt_runtime.slot import Kernels
-from dlink.trt_runtime.tensorrt_backend import PTX
 
 SETS = ((0,), FLIPS, ALL[1:], ALL)
 CHECKED = (32, 33, 160)  # sides, px
@@ -59,11 +57,11 @@ class Bench:
         self, side: int, tiles: int, views: tuple[int, ...], dtype: type, beside: "Bench | None" = None
     ) -> None:
         self.spec, self.tiles, self.views = spec_of(side), tiles, views
-        types = [np.dtype(dtype)] * 2
-        net: Any = SimpleNamespace(spec=self.spec, loaded=SimpleNamespace(types=types))
-        self.kernels: Kernels = beside.kernels if beside else Kernels(PTX.read_bytes(), net)
+        self.dtype, area = np.dtype(dtype), side * side
+        self.kernels: Kernels = (
+            beside.kernels if beside else Kernels(PTX.read_bytes(), self.spec, self.dtype, self.dtype)
+        )
         self.stream: Any = beside.stream if beside else cuda.Stream()
-        self.dtype, area = types[0], side * side
         self.pixels = area * tiles * 3
         self.planes = area * tiles * len(views)
         sizes = (
@@ -105,7 +103,7 @@ def compare(bench: Bench) -> None:
     put(bench.source, tiles, bench.stream)
     bench.spread()
     x = bench.spec.prepare(tiles)
-    expected = np.stack([look(x, view) for view in views], 1).reshape(-1, 3, side, side).astype(bench.dtype)
+    expected = np.stack([apply_view(x, view) for view in views], 1).reshape(-1, 3, side, side).astype(bench.dtype)
     same(f"spread, {side} px, views {views}", get(bench.batch, expected, bench.stream), expected)
     answers = rng.random((bench.tiles, len(views), side, side)).astype(bench.dtype)
     put(bench.answers, answers, bench.stream)
@@ -197,7 +195,7 @@ def seconds(runs: list[Callable[[], None]], stream: Any) -> float:
 
 
 @contextmanager
-def together(runs: list[Callable[[], None]], stream: Any) -> Iterator[Graph]:
+def together(runs: list[Callable[[], None]], stream: Any) -> Iterator[CudaGraph]:
     """Launches as one graph."""
 
     def all_of_them() -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import pycuda.driver as cuda
 from numpy.typing import NDArray
 
-from dlink.trt_runtime.tensorrt_backend import PlanBackend
+from dlink.trt_runtime.tensorrt_backend import TensorRTBackend
 
 WARMUP = 10
 OCTAVES = 6
 
 
-def network_times(backend: PlanBackend, batch: int, calls: int) -> list[float]:
+def network_times(backend: TensorRTBackend, batch: int, calls: int) -> list[float]:
     """The network on a batch of views of a picture, in ms."""
     fill(backend)
     times = []
@@ -28,7 +28,7 @@ def network_times(backend: PlanBackend, batch: int, calls: int) -> list[float]:
     return times
 
 
-def copy_times(backend: PlanBackend, tiles: int, calls: int) -> list[float]:
+def copy_times(backend: TensorRTBackend, tiles: int, calls: int) -> list[float]:
     """Pixels of some tiles to the GPU and their masks back, in ms; nothing where the memory is one."""
     if backend.shared_memory:
         return [0.0] * calls
@@ -47,7 +47,7 @@ def copy_times(backend: PlanBackend, tiles: int, calls: int) -> list[float]:
     return times
 
 
-def fill(backend: PlanBackend) -> None:
+def fill(backend: TensorRTBackend) -> None:
     """Leave a full batch of a picture where each slot's network reads, and what follows of it behind.
 
     Memory that nobody has written is zeros, or numbers that no picture gives: a GPU computes those at another clock.

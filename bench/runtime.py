@@ -26,7 +26,7 @@ from dlink.bench.rows import append_row
 from dlink.runtime import BadInput, open_model
 from dlink.runtime.backend import Running
 from dlink.runtime.views import BY_COUNT, FLIP_H, FLIP_V, TURN
-from dlink.trt_runtime.tensorrt_backend import PlanBackend
+from dlink.trt_runtime.tensorrt_backend import TensorRTBackend
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ AT_END = 1000  # tiles of a soak whose times are compared, at its beginning and 
 
 
 @dataclass(frozen=True)
-class Row:
+class Timing:
     """How long one way takes for some tiles with some views, in ms."""
 
     way: str
@@ -57,9 +57,9 @@ def main(plan: Path, against: Path | None, calls: int, soak: int, append: Path |
     """Print a row for each way, number of tiles and number of views."""
     with open_model(plan) as model, open_model(plan) as second:
         backend, plain = model.backend, second.backend
-        if not isinstance(backend, PlanBackend) or not isinstance(plain, PlanBackend):
+        if not isinstance(backend, TensorRTBackend) or not isinstance(plain, TensorRTBackend):
             raise BadInput(f"{plan}: this is for plans")
-        plain.captures = False
+        plain.share.captures = False
         side = model.spec.tile
         images = np.stack([picture(side, seed) for seed in range(max(TILES))])
         ways = {"graph": run_of(backend), "plain": run_of(plain), **torch_ways(against)}
@@ -67,7 +67,7 @@ def main(plan: Path, against: Path | None, calls: int, soak: int, append: Path |
         for tiles in TILES:
             for views in sorted(BY_COUNT):
                 if tiles * views <= backend.max_tiles:
-                    rows += table(backend, ways, images[:tiles], views, calls)
+                    rows += timings(backend, ways, images[:tiles], views, calls)
         for row in rows:
             click.echo(
                 f"{row.way:16} {row.tiles} tiles {row.views} views  p50 {row.p50:8.3f} ms  p99 {row.p99:8.3f} ms"
@@ -88,11 +88,13 @@ def main(plan: Path, against: Path | None, calls: int, soak: int, append: Path |
 Way = Callable[[NDArray[np.uint8], int], object]  # images (N, S, S, 3) and a number of views -> their masks
 
 
-def run_of(backend: PlanBackend) -> Way:
+def run_of(backend: TensorRTBackend) -> Way:
     return lambda images, views: backend.start(images, BY_COUNT[views], "mask", backend.spec.threshold)()
 
 
-def table(backend: PlanBackend, ways: dict[str, Way], images: NDArray[np.uint8], views: int, calls: int) -> list[Row]:
+def timings(
+    backend: TensorRTBackend, ways: dict[str, Way], images: NDArray[np.uint8], views: int, calls: int
+) -> list[Timing]:
     """All ways in turns."""
     chosen = {name: way for name, way in ways.items() if name != "torch authors" or (len(images), views) == (1, 8)}
     times = {
@@ -105,10 +107,10 @@ def table(backend: PlanBackend, ways: dict[str, Way], images: NDArray[np.uint8],
             way(images, views)
             if call >= 0:
                 times.setdefault(name, []).append((time.perf_counter() - begun) * 1e3)
-    return [Row(name, len(images), views, *map(float, np.percentile(t, (50, 99)))) for name, t in times.items()]
+    return [Timing(name, len(images), views, *map(float, np.percentile(t, (50, 99)))) for name, t in times.items()]
 
 
-def soaked(backend: PlanBackend, image: NDArray[np.uint8], tiles: int, calls: int) -> dict[str, float]:
+def soaked(backend: TensorRTBackend, image: NDArray[np.uint8], tiles: int, calls: int) -> dict[str, float]:
     """Tiles one after the other through all slots: throughput, and whether memory or times grow."""
     views = len(backend.spec.views)
     parts = -(-views // backend.max_tiles)
@@ -141,7 +143,7 @@ def soaked(backend: PlanBackend, image: NDArray[np.uint8], tiles: int, calls: in
     }
 
 
-def memory_free(backend: PlanBackend) -> int:
+def memory_free(backend: TensorRTBackend) -> int:
     with backend.working():
         return int(cuda.mem_get_info()[0])
 

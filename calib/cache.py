@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from dlink.calib.judge import Limits
+from dlink.calib.evaluator import HoldoutLimits
 from dlink.calib.observe import Tick
 from dlink.calib.sample import Sample
 from dlink.runtime.files import cache_folder, file_sha256
@@ -12,7 +12,7 @@ VERSION = 2  # of what calibration writes; raise it when the same tiles give ano
 
 
 def cached_int8(
-    source: Path, key: str, sample: Callable[[], Sample], limits: Limits, progress: Callable[[str], Tick]
+    source: Path, key: str, sample: Callable[[], Sample], limits: HoldoutLimits, progress: Callable[[str], Tick]
 ) -> Path:
     """The INT8 file of an ONNX file, calibrated and judged on a sample unless it has been before.
 
@@ -20,7 +20,7 @@ def cached_int8(
     """
     path = cache_folder() / f"int8-{file_sha256(source)[:16]}-{key}-v{VERSION}.onnx"
     if not path.exists():
-        from dlink.calib.calibrate import How, calibrate
+        from dlink.calib.calibrate import CalibrationOptions, calibrate
 
-        calibrate(source, path, sample(), How(limits=limits), None, progress)
+        calibrate(source, path, sample(), CalibrationOptions(limits=limits), None, progress)
     return path

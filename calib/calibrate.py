@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from dlink.calib.deconv import without_transposed
-from dlink.calib.judge import Judge, Limits, Score, say, to_json
+from dlink.calib.evaluator import Evaluator, HoldoutLimits, Score, scores_in_words, to_json
 from dlink.calib.limits import METHODS
 from dlink.calib.network import Network, read_network
 from dlink.calib.observe import Tick
@@ -30,7 +30,7 @@ RANKED_ON = 4  # tiles: there are some seventy candidates to run on each
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
+class CalibrationOptions:
     """What is asked of a calibration."""
 
     method: str = AUTO  # or one of METHODS
@@ -38,11 +38,11 @@ class How:
     base: str = "fp16"  # of what is not int8
     keep: tuple[str, ...] = ()  # patterns of layers that stay FP16
     views: bool = True  # each tile is seen through another of the eight views
-    limits: Limits = field(default_factory=Limits)
+    limits: HoldoutLimits = field(default_factory=HoldoutLimits)
 
 
 @dataclass(frozen=True)
-class Result:
+class CalibrationResult:
     """What was written, and how it was judged."""
 
     method: str
@@ -58,7 +58,7 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        return f"{say(self.scores)}; {self.held} tiles, {self.labelled} with labels"
+        return f"{scores_in_words(self.scores)}; {self.held} tiles, {self.labelled} with labels"
 
     def to_json(self) -> dict[str, object]:
         """Plain values: method, sample, verdict, and a row for each layer."""
@@ -83,8 +83,13 @@ class NotHeld(CheckFailed):
 
 
 def calibrate(
-    source: Path, out: Path, sample: Sample, how: How, ranges: Path | None, progress: Callable[[str], Tick]
-) -> Result:
+    source: Path,
+    out: Path,
+    sample: Sample,
+    how: CalibrationOptions,
+    ranges: Path | None,
+    progress: Callable[[str], Tick],
+) -> CalibrationResult:
     """Write `out`, or nothing where the limits can't be held.
 
     `ranges` is a file to reuse, or to write as soon as they are gathered. `progress` gives a Tick for each stage.
@@ -100,10 +105,10 @@ def calibrate(
             found.write(ranges)
     with tempfile.TemporaryDirectory() as folder:
         work = Work(graph, found, how, Path(folder))
-        judge = Judge(work.write_float(), sample.held, progress("judge"))
-        method = how.method if how.method != AUTO else work.best_method(judge, progress("choose"))
-        units, scores = work.held(judge, method, progress("revert"))
-        result = Result(method, tuple(units), tuple(scores), len(sample.held), judge.labelled, found)
+        evaluator = Evaluator(work.write_float(), sample.holdout, progress("judge"))
+        method = how.method if how.method != AUTO else work.best_method(evaluator, progress("choose"))
+        units, scores = work.held(evaluator, method, progress("revert"))
+        result = CalibrationResult(method, tuple(units), tuple(scores), len(sample.holdout), evaluator.labelled, found)
         model = work.model(method, units)
     stamp(model, graph, result)
     with replacing(out) as part:
@@ -111,7 +116,7 @@ def calibrate(
     return result
 
 
-def stamp(model: onnx.ModelProto, graph: Network, result: Result) -> None:
+def stamp(model: onnx.ModelProto, graph: Network, result: CalibrationResult) -> None:
     """Say in the file what it is: its Spec, and how it was made. The float file's other metadata stay."""
     spec = replace(
         graph.spec,
@@ -127,7 +132,7 @@ def stamp(model: onnx.ModelProto, graph: Network, result: Result) -> None:
 class Work:
     """Candidates made from one network's ranges, in a folder of their own."""
 
-    def __init__(self, graph: Network, ranges: Ranges, how: How, folder: Path) -> None:
+    def __init__(self, graph: Network, ranges: Ranges, how: CalibrationOptions, folder: Path) -> None:
         self.source, self.ranges, self.how, self.folder = graph, ranges, how, folder
         self.means = ranges.means(graph)
         self.graph = rescale(graph, ranges.factors(graph))
@@ -160,51 +165,51 @@ class Work:
         write_sealed(model.SerializeToString(), path)
         return path
 
-    def best_method(self, judge: Judge, tick: Tick) -> str:
+    def best_method(self, evaluator: Evaluator, tick: Tick) -> str:
         """The method whose masks agree best with the float network's; one view. Of ties the first of METHODS."""
         found = {}
         for done, method in enumerate(METHODS, 1):
-            found[method] = judge.score(self.write(method, self.units), views=(1,))[0].agreement
+            found[method] = evaluator.score(self.write(method, self.units), views=(1,))[0].agreement
             tick(done, len(METHODS), f"{method} agrees {found[method]:.4f}")
         return first_of_the_best(found)
 
-    def held(self, judge: Judge, method: str, tick: Tick) -> tuple[list[Unit], list[Score]]:
+    def held(self, evaluator: Evaluator, method: str, tick: Tick) -> tuple[list[Unit], list[Score]]:
         """The placement, with as few layers reverted as hold the limits."""
         units = list(self.units)
-        scores = judge.score(self.write(method, units))
+        scores = evaluator.score(self.write(method, units))
         if self.how.limits.held(scores):
             return units, scores
-        order = self.costs(judge, method, units, tick)
+        order = self.costs(evaluator, method, units, tick)
         step, done, least = 1, 0, USEFUL * share_of(units)
         while done < len(order) and share_of(units) >= least:
             for at, share in order[done : done + step]:
                 units[at] = units[at].reverted(f"reverted: {share:.1%} of the error")
             done, step = done + step, step * 2
-            scores = judge.score(self.write(method, units))
-            tick(min(done, len(order)), len(order), f"reverted; {say(scores)}")
+            scores = evaluator.score(self.write(method, units))
+            tick(min(done, len(order)), len(order), f"reverted; {scores_in_words(scores)}")
             if self.how.limits.held(scores) and share_of(units) >= least:
                 return units, scores
         limits = self.how.limits
         raise NotHeld(
-            f"INT8 does not draw the same roads with any useful placement: {say(scores)}, with "
+            f"INT8 does not draw the same roads with any useful placement: {scores_in_words(scores)}, with "
             f"{share_of(units):.0%} of the operations left in int8; allowed are a drop of {limits.max_iou_drop:g} and "
             f"agreement from {limits.min_agreement:g} on; give more tiles like those in use, or stay with FP16",
             units,
             scores,
         )
 
-    def costs(self, judge: Judge, method: str, units: Sequence[Unit], tick: Tick) -> list[tuple[int, float]]:
+    def costs(self, evaluator: Evaluator, method: str, units: Sequence[Unit], tick: Tick) -> list[tuple[int, float]]:
         """Units in int8 by what each costs, the worst first: how much of the squared error goes when it alone is FP16.
 
         With one view, in which errors show more, on RANKED_ON tiles. Of ties the first in the network's order.
         """
-        judge = judge.some(RANKED_ON)
-        whole = judge.score(self.write(method, units), views=(1,))[0].error ** 2
+        evaluator = evaluator.some(RANKED_ON)
+        whole = evaluator.score(self.write(method, units), views=(1,))[0].error ** 2
         int8 = [i for i, unit in enumerate(units) if unit.precision == INT8]
         found = []
         for done, at in enumerate(int8, 1):
             without = [u.reverted("") if i == at else u for i, u in enumerate(units)]
-            error = judge.score(self.write(method, without), views=(1,))[0].error ** 2
+            error = evaluator.score(self.write(method, without), views=(1,))[0].error ** 2
             found.append((at, (whole - error) / whole if whole else 0.0))
             tick(done, len(int8), f"ranked; {units[at].name}")
         return worst_first(found)

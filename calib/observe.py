@@ -16,7 +16,7 @@ from dlink.calib.sample import Sample
 from dlink.onnx_graph.quiet_onnxruntime import onnxruntime
 from dlink.runtime.errors import BadInput
 from dlink.runtime.spec import Spec
-from dlink.runtime.views import ALL, look
+from dlink.runtime.views import ALL, apply_view
 
 BINS = 2048  # of a histogram of |value| between 0 and the tensor's peak; TensorRT's own calibration had as many
 COUNTED = 1 << 19  # pixels of a tensor that are counted of a tile; its peak is taken of all
@@ -41,7 +41,7 @@ class Inputs:
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
         for i, tile in enumerate(self.sample.tiles):
             x = self.spec.prepare(tile.image[None])
-            yield tile.id, np.ascontiguousarray(look(x, i % len(ALL))) if self.views else x
+            yield tile.id, np.ascontiguousarray(apply_view(x, i % len(ALL))) if self.views else x
 
 
 @dataclass

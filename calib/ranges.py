@@ -29,7 +29,7 @@ DIGITS = 7  # significant: more than a float32 has
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorRange:
     """One tensor's values."""
 
     peak: tuple[float, ...]
@@ -45,7 +45,7 @@ class Ranges:
     tiles: int
     tiles_sha256: str
     views: bool
-    tensors: dict[str, Tensor]
+    tensors: dict[str, TensorRange]
 
     def factors(self, graph: Network) -> dict[str, Channels]:
         """What rescale.py multiplies the channels of the network's tensors by."""
@@ -72,7 +72,7 @@ class Ranges:
             values = json.loads(path.read_text())
             if (format := values.pop("format", None)) != FORMAT:
                 raise BadInput(f"{path}: ranges of format {format}, this dlink reads {FORMAT}; {again}")
-            tensors = {name: Tensor(**t) for name, t in values.pop("tensors").items()}
+            tensors = {name: TensorRange(**t) for name, t in values.pop("tensors").items()}
             ranges = cls(**values, tensors=tensors)
         except (ValueError, TypeError, AttributeError, KeyError) as e:
             if isinstance(e, BadInput):
@@ -96,7 +96,7 @@ def gather(graph: Network, sample: Sample, views: bool, tick: Tick) -> Ranges:
     counts = {name: Counts.of(peak, factor.get(name, np.ones(len(peak)))) for name, peak in peaks.items()}
     count(graph, inputs, counts, lambda done, _, words: tick(len(inputs) + done, total, words))
     tensors = {
-        name: Tensor(
+        name: TensorRange(
             peak=rounded(s.peak),
             mean=rounded(s.total / len(inputs)),
             # Pixels take all their values about equally often: nothing is gained by clipping them.

@@ -40,13 +40,13 @@ class Sample:
     """Tiles to calibrate on and, never among them, tiles to judge by."""
 
     tiles: tuple[Tile, ...]
-    held: tuple[Tile, ...]
+    holdout: tuple[Tile, ...]
     skipped: tuple[str, ...]  # a line for each image that could not be used
     sha256: str  # of the pixels of `tiles`
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where a tile would be cut, and what it is sorted by."""
 
     file: TileFile
@@ -82,11 +82,11 @@ def sample(folder: Path, side: int, count: int, held: int, seed: int) -> Sample:
     return Sample(mine, theirs, tuple(skipped), digest(mine))
 
 
-def look_around(files: list[TileFile], side: int, wanted: int, skipped: list[str]) -> list[Place]:
+def look_around(files: list[TileFile], side: int, wanted: int, skipped: list[str]) -> list[Position]:
     """Candidates from the first files that have enough of them, evenly over the files."""
     most = LOOKED_AT * wanted
     each = math.ceil(most / len(files))
-    places: list[Place] = []
+    places: list[Position] = []
     for file in files:
         if len(places) >= most:
             break
@@ -97,7 +97,7 @@ def look_around(files: list[TileFile], side: int, wanted: int, skipped: list[str
     return places
 
 
-def places_of(file: TileFile, side: int) -> Iterator[Place]:
+def places_of(file: TileFile, side: int) -> Iterator[Position]:
     """The tiles that an image has room for, from its middle; one for an image not much smaller than a tile."""
     image, label = read_tile(file)
     height, width = image.shape[:2]
@@ -108,7 +108,7 @@ def places_of(file: TileFile, side: int) -> Iterator[Place]:
     for row, column in sorted(corners, key=lambda at: math.dist(at, middle)):
         seen = image[row : row + side, column : column + side]
         road = float(label[row : row + side, column : column + side].mean()) if label is not None else -1.0
-        yield Place(file, row, column, (road, float(seen.mean())))
+        yield Position(file, row, column, (road, float(seen.mean())))
 
 
 def starts(length: int, side: int) -> list[int]:
@@ -118,7 +118,7 @@ def starts(length: int, side: int) -> list[int]:
     return [margin + i * side for i in range(room)]
 
 
-def cut(place: Place, side: int) -> Tile:
+def cut(place: Position, side: int) -> Tile:
     image, label = read_tile(place.file)
     box = slice(place.row, place.row + side), slice(place.column, place.column + side)
     cropped = None if label is None else square(label[box][..., None], side)[..., 0]

@@ -114,7 +114,7 @@ def side_by_side(
     if model is not None and model.suffix in (".onnx", ".plan"):
         raise BadInput(f"{model}: --compare makes its own files; give the checkpoint, or nothing for the embedded one")
     files = {precision: model_file(model, tile, precision, tiles) for precision in ("fp32", "fp16", "int8")}
-    chosen = tiles_of(tiles, tile).held
+    chosen = tiles_of(tiles, tile).holdout
     rows = side.compare(files, chosen, rounds, threads, progress("compare"))
     facts = machine()
     labelled = sum(t.label is not None for t in chosen)
@@ -130,7 +130,7 @@ def side_by_side(
     where = (
         f"{facts['cpu']}, {facts['cores']} cores; tile {tile}, medians of {rounds} rounds; roads on {result['tiles']}"
     )
-    give(result, "\n".join([where, *side.table(rows), side.advice(rows)]), as_json, append)
+    give(result, "\n".join([where, *side.comparison_table(rows), side.advice(rows)]), as_json, append)
 
 
 def numbers(views: str) -> "list[int | Literal['adaptive']]":

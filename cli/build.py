@@ -8,9 +8,10 @@ import click
 
 from dlink.cli.step import IN_FILE, OUT_PATH, Step, progress
 from dlink.runtime.errors import BadInput
+from dlink.runtime.precision import shares_in_words
 
 if TYPE_CHECKING:
-    from dlink.engine.build import Result
+    from dlink.engine.build import BuildResult
     from dlink.engine.graph import Graph
     from dlink.engine.layers import Layer
     from dlink.trt_runtime.manifest import Ends, Manifest
@@ -102,7 +103,7 @@ def build(
     finish(result, out, explain, triton, as_json)
 
 
-def finish(result: "Result", out: Path, explain: bool, triton: Path | None, as_json: bool) -> None:
+def finish(result: "BuildResult", out: Path, explain: bool, triton: Path | None, as_json: bool) -> None:
     """Say what was built, and lay it out where that is asked for."""
     tell(result, out, explain, as_json)
     if triton:
@@ -152,7 +153,7 @@ def capabilities(text: str | None) -> list[str]:
     return found
 
 
-def tell(result: "Result", out: Path, explain: bool, as_json: bool) -> None:
+def tell(result: "BuildResult", out: Path, explain: bool, as_json: bool) -> None:
     if as_json:
         click.echo(result.manifest.to_bytes().decode(), nl=False)
         return
@@ -168,14 +169,13 @@ def tell(result: "Result", out: Path, explain: bool, as_json: bool) -> None:
 
 def describe(plan: Path, manifest: "Manifest") -> str:
     """What a plan is, in two or three lines."""
-    from dlink.runtime.precision import say
 
     where = manifest.runs_on.words()
     how = "as its layers report" if manifest.precision.proven_by == "inspector" else "as its graph is typed"
     return (
         f"{plan}: {manifest.title}, up to {manifest.options.batch} views of {manifest.spec.tile} px at once, "
         f"{manifest.plan.bytes / 1e6:.1f} MB, built in {manifest.built.seconds:.0f} s\n"
-        f"computes in {say(dict(manifest.precision.shares))}, {how}; runs on compute capability {where}; "
+        f"computes in {shares_in_words(dict(manifest.precision.shares))}, {how}; runs on compute capability {where}; "
         f"reads {manifest.ends.reads} and gives {manifest.ends.gives}"
     )
 
@@ -196,10 +196,10 @@ def look_at(plan: Path, explain: bool, triton: Path | None, as_json: bool) -> No
         from dlink.bench.network import fill
         from dlink.engine.layers import inspect
         from dlink.engine.versions import find_compiler
-        from dlink.trt_runtime.tensorrt_backend import PlanBackend
+        from dlink.trt_runtime.tensorrt_backend import TensorRTBackend
 
         layers = inspect(find_compiler(manifest.built.target), data, gpu)
-        backend = PlanBackend(plan, data, manifest, gpu)
+        backend = TensorRTBackend(plan, data, manifest, gpu)
         try:
             fill(backend)
             times = backend.layer_times(RUNS)

@@ -65,15 +65,15 @@ def calibrate(
         raise BadInput(f"{out}: is the file to calibrate, and would be replaced; choose another output")
     if ranges and not ranges.parent.is_dir():
         raise BadInput(f"{ranges}: there is no folder {ranges.parent}; make it first")
-    from dlink.calib.calibrate import How, NotHeld
+    from dlink.calib.calibrate import CalibrationOptions, NotHeld
     from dlink.calib.calibrate import calibrate as write_int8
-    from dlink.calib.judge import Limits
+    from dlink.calib.evaluator import HoldoutLimits
     from dlink.calib.network import read_network
     from dlink.calib.sample import sample
 
-    how = How(
+    how = CalibrationOptions(
         method=method, deconv=deconv, base=base, keep=tuple(map(layer_of, keep)), views=views,
-        limits=Limits(max_iou_drop, min_agreement),
+        limits=HoldoutLimits(max_iou_drop, min_agreement),
     )  # fmt: skip
     chosen = sample(tiles, read_network(onnx).spec.tile, samples, held, seed)
     for line in chosen.skipped:

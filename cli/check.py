@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # NumPy and an engine are loaded when the command runs
     from dlink.accuracy.iou import IoU
     from dlink.accuracy.pixels import Mask
     from dlink.accuracy.report.evidence import Evidence
-    from dlink.accuracy.roads import Judge
+    from dlink.accuracy.roads import Connectivity
     from dlink.imagery.images import TileFile
     from dlink.runtime import Segmenter, Spec
 
@@ -68,7 +68,7 @@ def check(
     and the verdict says what so many tiles cannot rule out.
     """
     from dlink.accuracy.agreement import BOTH, compare
-    from dlink.accuracy.gates import Limits, Verdict, limits_of
+    from dlink.accuracy.gates import GateLimits, Verdict, limits_of
     from dlink.accuracy.report.evidence import Evidence
     from dlink.imagery.images import find_tiles
 
@@ -99,12 +99,14 @@ def check(
         check_path(report)
     counts = BOTH if views in (None, "both") else (int(views),)
     with open_here(model, keys, rebuild, threads=threads) as candidate:
-        limits = Limits.of(candidate.spec.precision, **given)
+        limits = GateLimits.of(candidate.spec.precision, **given)
         graphs = (limits.graphs or report) and any(tile.label for tile in chosen)
-        judges = judges_of(gsd_m or candidate.spec.gsd_m) if graphs else None
+        connectivity = connectivity_of(gsd_m or candidate.spec.gsd_m) if graphs else None
         evidence = Evidence() if report else None
         with open_reference(against, model, candidate.spec, threads) as reference:
-            found = compare(candidate, reference, chosen, counts, progress("check"), judges=judges, evidence=evidence)
+            found = compare(
+                candidate, reference, chosen, counts, progress("check"), connectivity=connectivity, evidence=evidence
+            )
             pair = {model: candidate, against: reference}
             times = latencies(candidate, chosen[0], counts) if report else []
         manifest = manifest_of(candidate)
@@ -140,11 +142,11 @@ def need_labels(given: Iterable[str], chosen: "Sequence[TileFile]", tiles: Path)
         )
 
 
-def judges_of(gsd_m: float) -> "Callable[[Mask], Judge]":
+def connectivity_of(gsd_m: float) -> "Callable[[Mask], Connectivity]":
     """Who compares roads as graphs."""
-    from dlink.accuracy.road_graphs.topology import judge
+    from dlink.accuracy.road_graphs.connectivity import connectivity_with
 
-    return lambda label: judge(label, gsd_m)
+    return lambda label: connectivity_with(label, gsd_m)
 
 
 def write_page(

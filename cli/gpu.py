@@ -100,9 +100,9 @@ def network_ms(plan: Path, manifest: Manifest, runs: int) -> dict[str, float]:
     """A full batch on the GPU alone: median, least and most of some runs."""
     from dlink.bench.network import network_times, summary
     from dlink.trt_runtime.plan import fit, read_plan
-    from dlink.trt_runtime.tensorrt_backend import PlanBackend
+    from dlink.trt_runtime.tensorrt_backend import TensorRTBackend
 
-    backend = PlanBackend(plan, read_plan(plan)[0], manifest, fit(plan, manifest))
+    backend = TensorRTBackend(plan, read_plan(plan)[0], manifest, fit(plan, manifest))
     try:
         return summary(network_times(backend, manifest.options.batch, runs))
     finally:
@@ -114,7 +114,7 @@ def roads(plan: Path, manifest: Manifest, against: Path, tiles: Path) -> dict[st
     from contextlib import nullcontext
 
     from dlink.accuracy.agreement import BOTH, compare
-    from dlink.accuracy.gates import Limits, Verdict
+    from dlink.accuracy.gates import GateLimits, Verdict
     from dlink.bench.recorded import Recorded
     from dlink.cli.check import open_reference, say
     from dlink.cli.plans import record
@@ -127,7 +127,7 @@ def roads(plan: Path, manifest: Manifest, against: Path, tiles: Path) -> dict[st
         )
         with other as reference:
             found = compare(candidate, reference, find_tiles(tiles), BOTH, progress("check"))
-    verdict = Verdict(found, Limits.of(manifest.spec.precision))
+    verdict = Verdict(found, GateLimits.of(manifest.spec.precision))
     if against.is_file():
         record(verdict, say(verdict).splitlines()[-1], plan, manifest, against)
     kept = ("views", "agreement", "candidate", "reference", "max_difference")

@@ -37,14 +37,14 @@ def model_file(model: Path | None, tile: int, precision: str, tiles: Path | None
     if precision != "int8":
         return path
     from dlink.calib.cache import cached_int8
-    from dlink.calib.judge import Limits
+    from dlink.calib.evaluator import HoldoutLimits
 
     if tiles is not None:
         sample = tiles_of(tiles, tile)
-        return cached_int8(path, sample.sha256[:16], lambda: sample, Limits(), progress)
-    limits = Limits()
+        return cached_int8(path, sample.sha256[:16], lambda: sample, HoldoutLimits(), progress)
+    limits = HoldoutLimits()
     if model:
-        limits = Limits(max_iou_drop=1.0, min_agreement=0.0)
+        limits = HoldoutLimits(max_iou_drop=1.0, min_agreement=0.0)
         click.echo(
             "note: INT8 is calibrated on generated scenes; --tiles are better, and hold its roads to limits", err=True
         )

@@ -41,13 +41,13 @@ def score(
     and float32 pictures are probabilities. GeoJSON has line strings, in longitude and latitude unless --gsd says how
     long a unit is.
     """
-    from dlink.accuracy.score import How, Scores, csv_lines, least_of, score_pairs
+    from dlink.accuracy.score import ScoreOptions, Scores, csv_lines, least_of, score_pairs
     from dlink.accuracy.truth import find_pairs
     from dlink.runtime.files import replacing
 
     limits = least_of(least) if least else {}
     pairs = find_pairs(masks, truth, common)
-    how = How(gsd_m=gsd_m, buffer_m=buffer_m, gap_m=gap_m, threshold=threshold)
+    how = ScoreOptions(gsd_m=gsd_m, buffer_m=buffer_m, gap_m=gap_m, threshold=threshold)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     rows = score_pairs(pairs, how, workers or cores, progress("score"))
     found = Scores.of(rows, pairs[0].graphs)

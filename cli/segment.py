@@ -12,10 +12,10 @@ from dlink.cli.step import IN_FILE, OUT_PATH, VIEWS, Step, one_line, progress
 from dlink.runtime.errors import BadInput, DlinkError, within
 
 if TYPE_CHECKING:
-    from dlink.imagery.pictures import Doing, How, Job, Tick
+    from dlink.imagery.pictures import Doing, Job, OutputOptions, Tick
     from dlink.runtime.segmenter import Segmenter, Views
 
-    Work: TypeAlias = Callable[[Job, Segmenter, How, Tick, Doing], None]
+    Work: TypeAlias = Callable[[Job, Segmenter, OutputOptions, Tick, Doing], None]
 
 
 @click.command(cls=Step)
@@ -53,10 +53,10 @@ def segment(
     IMAGES are PNG, JPEG and TIFF files of any size, or folders of them. 104_sat.jpg becomes 104_mask.png, 255 where
     there is road. A GeoTIFF becomes a GeoTIFF on the same grid. Existing outputs are replaced, inputs never.
     """
-    from dlink.imagery.pictures import How, find_jobs
+    from dlink.imagery.pictures import OutputOptions, find_jobs
     from dlink.runtime.segmenter import views_of
 
-    how = How(views=views, probability=probability, overlay=overlay)
+    how = OutputOptions(views=views, probability=probability, overlay=overlay)
     if views != "adaptive":
         views_of(views)
     jobs = find_jobs(images, out, how)
@@ -82,7 +82,7 @@ def workers(jobs: "list[Job]") -> "dict[bool, Work]":
     return {False: segment_picture, True: segment_raster}
 
 
-def run(jobs: "list[Job]", work: "dict[bool, Work]", model: "Segmenter", how: "How") -> int:
+def run(jobs: "list[Job]", work: "dict[bool, Work]", model: "Segmenter", how: "OutputOptions") -> int:
     """Do the jobs; how many failed. A single one's error is raised; of many, each is a line on stderr."""
     show = progress("segment")
     alone = len(jobs) == 1

@@ -58,12 +58,12 @@ def train(
         raise BadInput("--everything: goes with --int8")
     from dlink.imagery.images import find_tiles
     from dlink.training.loop import train
-    from dlink.training.recipe import Recipe, Step
+    from dlink.training.recipe import Recipe, TrainingStep
     from dlink.training.world import speaks
 
     show, drawn = progress("train"), progress("eight views")
 
-    def report(s: Step) -> None:
+    def report(s: TrainingStep) -> None:
         done = (s.epoch - 1) * s.steps + s.step
         show(done, s.epochs * s.steps, f"epoch {s.epoch}/{s.epochs} loss {s.loss:.4f} rate {s.rate:.2g}")
 
@@ -72,13 +72,13 @@ def train(
         drawn(done, total, "tiles")
         show = progress("train")  # its clock starts when the last is drawn
 
-    def say(words: str) -> None:
+    def scores_in_words(words: str) -> None:
         click.echo(words, err=True)
 
     course = train(
         find_tiles(tiles), out, Recipe(**recipe), workers=workers, resume=resume, init=init, encoder=encoder,  # type: ignore[arg-type]
         valid=find_tiles(valid) if valid else None, distil=distil, half=half, report=report,
-        drawing=drawing, say=say,
+        drawing=drawing, say=scores_in_words,
     )  # fmt: skip
     if not speaks():
         return
@@ -100,7 +100,7 @@ def fine_tune(
         raise BadInput("--int8: --init names the float ONNX file that the ranges are of, and -o the INT8 one to write")
     if init.resolve() == out.resolve():
         raise BadInput(f"{out}: is the file to fine-tune, and would be replaced; choose another output")
-    from dlink.calib.judge import say
+    from dlink.calib.evaluator import scores_in_words
     from dlink.calib.network import read_network
     from dlink.calib.sample import sample
     from dlink.training.quantised import finetune
@@ -109,7 +109,7 @@ def fine_tune(
     tuned = finetune(init, ranges, out, chosen, everything=everything, progress=progress, **given)
     result = tuned.result
     click.echo(f"{out}: {result.share:.1%} of the multiply-adds in int8, fine-tuned on {len(chosen.tiles)} tiles")
-    click.echo(f"calibration alone: {say(tuned.before)}")
+    click.echo(f"calibration alone: {scores_in_words(tuned.before)}")
     click.echo(f"fine-tuned:        {result.verdict}")
 
 

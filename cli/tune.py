@@ -12,7 +12,7 @@ from dlink.runtime.errors import BadInput
 
 if TYPE_CHECKING:
     from dlink.accuracy.bootstrap import Estimate
-    from dlink.accuracy.tune import Tuned
+    from dlink.accuracy.tune import TunedThreshold
     from dlink.imagery.images import TileFile
 
 ELSEWHERE = "a threshold tuned on these tiles must be checked on others"
@@ -31,7 +31,7 @@ def find_threshold(
         spec = opened.spec
         found = tune(opened, tiles, views, progress("tune"))
     if out:
-        from dlink.accuracy.retuned import write_retuned
+        from dlink.onnx_graph.retuned import write_retuned
 
         write_retuned(model, out, spec, found.best)
     if as_json:
@@ -57,7 +57,7 @@ def check_out(out: Path, model: Path) -> None:
         raise BadInput(f"--output {out}: the model itself; name another file")
 
 
-def say(model: Path, out: Path | None, found: "Tuned") -> str:
+def say(model: Path, out: Path | None, found: "TunedThreshold") -> str:
     views = "1 view" if found.views == 1 else f"{found.views} views"
     lines = [
         f"{model.name} on {found.tiles} labelled tiles with {views}:",

@@ -150,7 +150,7 @@ EXTRAS = {  # in README's order
         can="score roads",
         needs=("scipy", "scikit-image", "shapely", "OpenCV"),
         commands=("score",),
-        modules=("accuracy.score", "accuracy.road_graphs.topology", "accuracy.report.page", "accuracy.tune"),
+        modules=("accuracy.score", "accuracy.road_graphs.connectivity", "accuracy.report.page", "accuracy.tune"),
     ),
     "geo": Extra(
         can="read GeoTIFF",

@@ -77,7 +77,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Row:
+class Component:
     """One thing that dlink can use: whether it is here, and what to do where it is not."""
 
     name: str
@@ -100,7 +100,7 @@ class Ability:
 @dataclass(frozen=True)
 class Report:
     machine: Machine
-    rows: tuple[Row, ...]
+    rows: tuple[Component, ...]
     abilities: tuple[Ability, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -191,15 +191,15 @@ def wrong_arrays(tensorrt: str, numpy: str) -> str:
     )
 
 
-def python_row(machine: Machine) -> Row:
+def python_row(machine: Machine) -> Component:
     least, most = PYTHONS
     version = numbers(machine.python)[:2]
     state: State = "too old" if version < least else "too new" if version > most else "found"
     mend = "" if state == "found" else "use Python {}.{} to {}.{}".format(*least, *most)
-    return Row("Python", state, machine.python, "everything", mend=mend)
+    return Component("Python", state, machine.python, "everything", mend=mend)
 
 
-def library_row(need: Need, machine: Machine, versions: Versions, tried: Tries) -> Row:
+def library_row(need: Need, machine: Machine, versions: Versions, tried: Tries) -> Component:
     """A library without distribution metadata, such as the OpenCV of a Jetson, is found by its import."""
     found = [(name, version) for name in need.distributions if (version := versions(name))]
     distribution, version = found[0] if found else (need.distributions[0], "")
@@ -211,13 +211,13 @@ def library_row(need: Need, machine: Machine, versions: Versions, tried: Tries) 
     if machine.jetson and need.name == "pycuda":
         get += JETSON_LINES
     if not found and (not need.tried or fault.startswith("ModuleNotFoundError")):
-        return Row(need.name, "missing", "", need.use, mend=get)
+        return Component(need.name, "missing", "", need.use, mend=get)
     if fault:
-        return Row(need.name, "broken", version, need.use, fault, cure(fault, need, machine))
+        return Component(need.name, "broken", version, need.use, fault, cure(fault, need, machine))
     if version and numbers(version) < numbers(need.least):
         mend = get if by_jetpack else f"pip install -U '{distribution}>={need.least}'"
-        return Row(need.name, "too old", version, need.use, f"dlink needs {need.least}", mend)
-    return Row(need.name, "found", version, need.use)
+        return Component(need.name, "too old", version, need.use, f"dlink needs {need.least}", mend)
+    return Component(need.name, "found", version, need.use)
 
 
 def cure(fault: str, need: Need, machine: Machine) -> str:
@@ -240,18 +240,21 @@ def driver_line(machine: Machine) -> str:
     return JETPACK if machine.jetson else "install NVIDIA's driver (on Ubuntu: sudo ubuntu-drivers install)"
 
 
-def gpu_rows(machine: Machine) -> list[Row]:
+def gpu_rows(machine: Machine) -> list[Component]:
     gpus, use, mend = machine.gpus, "plans for NVIDIA GPUs", driver_line(machine)
     absent: State = "broken" if gpus.broken else "missing"
     if not gpus.driver:
-        return [Row("GPU", "missing", "", use, "no driver to ask"), Row("driver", absent, "", use, gpus.fault, mend)]
-    driver = Row("driver", "found", f"CUDA {gpus.driver}", use)
+        return [
+            Component("GPU", "missing", "", use, "no driver to ask"),
+            Component("driver", absent, "", use, gpus.fault, mend),
+        ]
+    driver = Component("driver", "found", f"CUDA {gpus.driver}", use)
     if not gpus.found:
-        return [Row("GPU", absent, "", use, gpus.fault, mend if gpus.broken else ""), driver]
-    return [Row("GPU", "found", "; ".join(map(str, gpus.found)), use), driver]
+        return [Component("GPU", absent, "", use, gpus.fault, mend if gpus.broken else ""), driver]
+    return [Component("GPU", "found", "; ".join(map(str, gpus.found)), use), driver]
 
 
-def abilities(rows: Mapping[str, Row], machine: Machine) -> list[Ability]:
+def abilities(rows: Mapping[str, Component], machine: Machine) -> list[Ability]:
     """What can be done here: what each extra is for."""
 
     def lacks(*names: str) -> str:

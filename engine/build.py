@@ -38,7 +38,7 @@ EVERY = 0.2  # seconds between two looks at how far a build is
 
 
 @dataclass(frozen=True)
-class Result:
+class BuildResult:
     """A plan on the disk."""
 
     manifest: Manifest
@@ -46,7 +46,7 @@ class Result:
     graph: Graph
 
 
-def build(graph: Graph, out: Path, options: Options, timing_cache: Path | None, tick: Tick) -> Result:
+def build(graph: Graph, out: Path, options: Options, timing_cache: Path | None, tick: Tick) -> BuildResult:
     """Write the plan of an ONNX file of ours, and its manifest beside it. Nothing is left where it fails or is stopped.
 
     timing_cache: a file of TensorRT's measurements, read if it is there and written with what is new.
@@ -87,10 +87,10 @@ def build(graph: Graph, out: Path, options: Options, timing_cache: Path | None, 
         part.write_bytes(data)
         beside.write_bytes(manifest.to_bytes())
     signature_of(out).unlink(missing_ok=True)
-    return Result(manifest, layers, graph)
+    return BuildResult(manifest, layers, graph)
 
 
-def rebuild(plan: Path, tick: Tick) -> Result:
+def rebuild(plan: Path, tick: Tick) -> BuildResult:
     """Build a plan again as its manifest says, from the ONNX file beside it."""
     manifest = parse(read_bytes(plan), plan)
     onnx = plan.parent / manifest.onnx.name

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dlink.imagery.images import SUFFIXES, Image, find_images, read_image, write_image
 from dlink.imagery.tiff import directories
-from dlink.runtime.backend import Form, Roads
+from dlink.runtime.backend import OutputForm, Roads
 from dlink.runtime.errors import BadInput
 from dlink.runtime.segmenter import Mask, Segmenter, Views, as_mask
 from dlink.runtime.windows import Span, Window, cover, spans
@@ -41,7 +41,7 @@ Doing: TypeAlias = Callable[[str], None]  # called with what begins now and take
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
+class OutputOptions:
     """What is asked of every image. `views` is 8, 4, 1 or adaptive; None is the model's own."""
 
     views: Views = None
@@ -49,7 +49,7 @@ class How:
     overlay: bool = False  # beside it
 
     @property
-    def form(self) -> Form:
+    def form(self) -> OutputForm:
         return "probability" if self.probability else "mask"
 
 
@@ -67,7 +67,7 @@ class Job:
         return [self.out] if self.overlay is None else [self.out, self.overlay]
 
 
-def find_jobs(arguments: Sequence[Path], out: Path, how: How) -> list[Job]:
+def find_jobs(arguments: Sequence[Path], out: Path, how: OutputOptions) -> list[Job]:
     """What is to be done for files and folders on a command line. Refuses clashes before anything is done.
 
     `out` is the file to write where there is one image and the name ends like an image's, otherwise a folder.
@@ -105,7 +105,7 @@ def find_pictures(folder: Path) -> list[Path]:
     raise BadInput(f"{folder}: no pictures in it; expected names ending in {', '.join(SUFFIXES)}")
 
 
-def named_job(image: Path, out: Path, how: How) -> Job:
+def named_job(image: Path, out: Path, how: OutputOptions) -> Job:
     geo = georeferenced(image)
     if geo and out.suffix.lower() == ".png":
         raise BadInput(f"{out}: a PNG would lose the georeference of {image.name}; name it .tif")
@@ -115,7 +115,7 @@ def named_job(image: Path, out: Path, how: How) -> Job:
     return Job(image, out, overlay_of(out.with_name(stem), geo) if how.overlay else None, geo)
 
 
-def folder_job(image: Path, folder: Path, how: How) -> Job:
+def folder_job(image: Path, folder: Path, how: OutputOptions) -> Job:
     geo = georeferenced(image)
     stem = image.stem.removesuffix("_sat")
     out = folder / f"{stem}_{'prob' if how.probability else 'mask'}{'.tif' if geo else '.png'}"
@@ -170,7 +170,7 @@ def begin(doing: Doing, what: str, height: int, width: int) -> None:
         doing(f"{what} {width} x {height} px")
 
 
-def segment_picture(job: Job, model: Segmenter, how: How, tick: Tick, doing: Doing) -> None:
+def segment_picture(job: Job, model: Segmenter, how: OutputOptions, tick: Tick, doing: Doing) -> None:
     """Write the mask of a picture, and its overlay if the job has one."""
     try:
         image = read_image(job.image, partial(begin, doing, "reading"))
@@ -205,7 +205,7 @@ def stripes(height: int) -> list[Span]:
 
 
 def pieces(
-    model: Segmenter, read: Callable[[Window], Image], shape: tuple[int, ...], how: How, tick: Tick
+    model: Segmenter, read: Callable[[Window], Image], shape: tuple[int, ...], how: OutputOptions, tick: Tick
 ) -> Iterator[tuple[Window, Roads]]:
     """Segmenter.pieces of an image (H, W), in the form that is asked for, with a tick after each."""
     height, width = shape
@@ -215,7 +215,7 @@ def pieces(
         tick(done, total)
 
 
-def mask_of(roads: Roads, model: Segmenter, how: How) -> Mask:
+def mask_of(roads: Roads, model: Segmenter, how: OutputOptions) -> Mask:
     """The mask, of roads in the form that was asked for."""
     return as_mask(roads, model.threshold) if how.probability else roads
 

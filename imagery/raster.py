@@ -32,7 +32,7 @@ from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, Raster
 from rasterio.windows import Window as Box
 
 from dlink.imagery.images import Image
-from dlink.imagery.pictures import Doing, How, Job, Tick, begin, mask_of, paint, pieces
+from dlink.imagery.pictures import Doing, Job, OutputOptions, Tick, begin, mask_of, paint, pieces
 from dlink.imagery.tiff import Checker
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
@@ -52,7 +52,7 @@ DECODER = re.compile(r"\b(\w*Decode|JPEGLib):")  # in a warning: it is of pixels
 Valid = NDArray[np.bool_]  # where there is data
 
 
-def segment_raster(job: Job, model: Segmenter, how: How, tick: Tick, doing: Doing) -> None:
+def segment_raster(job: Job, model: Segmenter, how: OutputOptions, tick: Tick, doing: Doing) -> None:
     """Write the road mask of a GeoTIFF, and its overlay if the job has one."""
     kind = {"dtype": "float32", "predictor": 3} if how.probability else {"dtype": "uint8"}
     with ExitStack() as stack:
@@ -171,12 +171,12 @@ def colour_bands(path: Path, dataset: Any) -> list[int]:
 
 
 @contextmanager
-def writing(path: Path, source: Source, **kind: Any) -> Iterator["Blocks"]:
+def writing(path: Path, source: Source, **kind: Any) -> Iterator["BlockWriter"]:
     """A GeoTIFF on the source's grid: there with all its blocks, read back once, or not at all."""
     with replacing(path) as part:
         try:
             with rasterio.open(part, "w", **grid(source.dataset), **kind) as dataset:
-                blocks = Blocks(dataset, source.masked)
+                blocks = BlockWriter(dataset, source.masked)
                 yield blocks
             check_sums(part, blocks.sums)  # closing swallows GDAL's errors, and a full disk shows up there
             remove_sidecars(path)  # of the file that is replaced
@@ -197,7 +197,7 @@ def grid(dataset: Any) -> dict[str, Any]:
     return {"driver": "GTiff", **size, **place, **({"rpcs": dataset.rpcs} if dataset.rpcs else {}), **form}
 
 
-class Blocks:
+class BlockWriter:
     """Gathers cores into the blocks of a file and writes each once, when it is whole.
 
     Cores and blocks do not line up. Left to GDAL's cache, half a block would be compressed, read back and compressed

@@ -18,7 +18,7 @@ from dlink.openvino_runtime.saturation import saturates
 from dlink.runtime.backend import PLAIN, HostBackend, Net, Opening, Probs
 from dlink.runtime.errors import BadInput, BadModel
 from dlink.runtime.onnx_bytes import read_onnx
-from dlink.runtime.precision import say
+from dlink.runtime.precision import shares_in_words
 from dlink.runtime.spec import Spec
 
 
@@ -33,7 +33,7 @@ def open(path: Path, opening: Opening = PLAIN) -> HostBackend:
         raise BadModel(f"{path}: OpenVINO can't run it: {why(e)}; export it again") from e
     shares = executed(compiled)
     used = compiled.get_property("INFERENCE_NUM_THREADS")
-    engine = f"OpenVINO {openvino.__version__.partition('-')[0]}, {say(shares)}, {used} threads"
+    engine = f"OpenVINO {openvino.__version__.partition('-')[0]}, {shares_in_words(shares)}, {used} threads"
     return HostBackend(network(compiled), spec, engine=engine, executed=shares)
 
 

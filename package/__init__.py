@@ -2,16 +2,21 @@
 
 Nothing is imported here. The folders, each by its full name:
 
-dlink.trt_runtime   model + image -> mask: `open_model`, `Segmenter`, the errors; what an application embeds
-dlink.export        checkpoint -> ONNX, proven
-dlink.calib         ONNX + tiles -> INT8 ONNX, judged
-dlink.engine        ONNX -> TensorRT plan
-dlink.nets          the networks and their checkpoints
-dlink.training      tiles -> checkpoint
-dlink.scenes        generated scenes with exact road masks
-dlink.accuracy      masks against masks
-dlink.bench         how fast
-dlink.cli           the commands
+dlink.runtime           model + image -> mask: `open_model`, `Segmenter`, the errors; what an application embeds
+dlink.openvino_runtime  ONNX files on CPUs, by OpenVINO
+dlink.trt_runtime       plans on NVIDIA GPUs, by TensorRT and CUDA
+dlink.imagery           pictures, GeoTIFFs, folders of tiles
+dlink.onnx_graph        ONNX graphs: read, looked through, run
+dlink.nets              the networks and their checkpoints
+dlink.export            checkpoint -> ONNX, proven
+dlink.calib             ONNX + tiles -> INT8 ONNX, judged
+dlink.engine            ONNX -> TensorRT plan
+dlink.training          tiles -> checkpoint
+dlink.scenes            generated scenes with exact road masks
+dlink.accuracy          masks against masks
+dlink.bench             how fast
+dlink.doctor            what this machine has, and which extra brings what
+dlink.cli               the commands
 """
 
 __version__ = "0.1.0"

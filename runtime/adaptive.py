@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dlink.runtime.backend import Backend, Form, Probs, Running, Tiles, formed
+from dlink.runtime.backend import Backend, OutputForm, Probs, Running, Tiles, formed
 from dlink.runtime.spec import Spec
 from dlink.runtime.values import real
 from dlink.runtime.views import ALL
@@ -37,11 +37,11 @@ class Adaptive:
         """How many views it has taken so far, on average."""
         return len(FIRST) + len(REST) * self.doubtful / max(1, self.tiles)
 
-    def fill(self, views: Sequence[int] | None = None) -> int:
-        return self.backend.fill(FIRST)
+    def tiles_per_batch(self, views: Sequence[int] | None = None) -> int:
+        return self.backend.tiles_per_batch(FIRST)
 
     def start(
-        self, tiles: Tiles, views: Sequence[int] | None = None, form: Form = "probability", threshold: float = 0.5
+        self, tiles: Tiles, views: Sequence[int] | None = None, form: OutputForm = "probability", threshold: float = 0.5
     ) -> Running:
         roads = formed(self.probabilities(tiles), form, threshold)
         return lambda: roads
@@ -49,9 +49,9 @@ class Adaptive:
     def probabilities(self, tiles: Tiles, views: Sequence[int] | None = None) -> Probs:
         prob = self.backend.probabilities(tiles, FIRST)
         unsure = [i for i, each in enumerate(prob) if doubt_of(each) > self.doubt]
-        fill = self.backend.fill(REST)
-        for i in range(0, len(unsure), fill):
-            some = unsure[i : i + fill]
+        most = self.backend.tiles_per_batch(REST)
+        for i in range(0, len(unsure), most):
+            some = unsure[i : i + most]
             rest = self.backend.probabilities([tiles[at] for at in some], REST)
             prob[some] = (prob[some] + rest * np.float32(len(REST))) / np.float32(len(ALL))
         with self.lock:

@@ -16,13 +16,15 @@ from dlink.runtime.errors import BadInput, Closed, DlinkError, EngineFailed, NoP
 from dlink.runtime.life import CLOSED, ENGINES, check_process
 from dlink.runtime.spec import Spec
 from dlink.runtime.values import whole
-from dlink.runtime.views import TURN, check_views, look, unlook
+from dlink.runtime.views import TURN, apply_view, check_views, undo_view
 
 Tiles: TypeAlias = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]  # each (S, S, 3) RGB
 Probs: TypeAlias = NDArray[np.float32]
 Net: TypeAlias = Callable[[NDArray[np.float32]], Probs]  # x (N, 3, S, S) -> (N, S, S), valid until the next call
 
-Form: TypeAlias = Literal["probability", "level", "mask"]  # float32 in [0, 1]; uint8 in 255 steps; uint8, 255 is road
+OutputForm: TypeAlias = Literal[
+    "probability", "level", "mask"
+]  # float32 in [0, 1]; uint8 in 255 steps; uint8, 255 is road
 Roads: TypeAlias = NDArray[Any]  # (N, S, S) in the form that was asked for
 Running: TypeAlias = Callable[[], Roads]  # call it for the result; it waits until it is there
 
@@ -43,14 +45,14 @@ class Backend(Protocol):
     engine: str  # what runs the network, its version and the precision it computes in, for reports
     executed: Mapping[str, float]  # share of the multiply-adds by that precision; empty where the engine does not say
 
-    def fill(self, views: Sequence[int] | None = None) -> int:
+    def tiles_per_batch(self, views: Sequence[int] | None = None) -> int:
         """How many tiles go through the network at once with these views, the spec's where None: 1 to `max_tiles`."""
         ...
 
     def start(
-        self, tiles: Tiles, views: Sequence[int] | None = None, form: Form = "probability", threshold: float = 0.5
+        self, tiles: Tiles, views: Sequence[int] | None = None, form: OutputForm = "probability", threshold: float = 0.5
     ) -> Running:
-        """Begin with 1 to `fill(views)` tiles. The pixels are the caller's again when this returns.
+        """Begin with 1 to `tiles_per_batch(views)` tiles. The pixels are the caller's again when this returns.
 
         Where all slots are taken it waits for the oldest, whose result is kept for whoever began it. EngineFailed, here
         or from the result, where the engine fails or a tile's result is no probability.
@@ -102,11 +104,11 @@ class HostBackend:
     def __post_init__(self) -> None:
         ENGINES.add(self)
 
-    def fill(self, views: Sequence[int] | None = None) -> int:
+    def tiles_per_batch(self, views: Sequence[int] | None = None) -> int:
         return self.max_tiles
 
     def start(
-        self, tiles: Tiles, views: Sequence[int] | None = None, form: Form = "probability", threshold: float = 0.5
+        self, tiles: Tiles, views: Sequence[int] | None = None, form: OutputForm = "probability", threshold: float = 0.5
     ) -> Running:
         prob, bad = self.mean_of(tiles, self.spec.views if views is None else views)
         prob[bad] = 0
@@ -130,7 +132,7 @@ class HostBackend:
             total = self.sum_of(tiles, [v for v in views if not v & TURN])
             turned = self.sum_of(np.rot90(tiles, axes=(1, 2)), [v ^ TURN for v in views if v & TURN])
             clock = time.perf_counter()
-            total += unlook(turned, TURN)
+            total += undo_view(turned, TURN)
             total /= np.float32(len(views))
             self.spent.undo += time.perf_counter() - clock
             return total, sorted(self.faults)
@@ -143,11 +145,11 @@ class HostBackend:
         clock = [time.perf_counter()]
         x = self.spec.prepare(tiles)
         for flip in flips:
-            seen = np.ascontiguousarray(look(x, flip))
+            seen = np.ascontiguousarray(apply_view(x, flip))
             clock.append(time.perf_counter())
             prob = self.run(seen)
             clock.append(time.perf_counter())
-            total += unlook(prob, flip)
+            total += undo_view(prob, flip)
             self.faults.update(i for i, each in enumerate(prob) if not is_probable(each))
             clock.append(time.perf_counter())
         steps = np.diff(clock)
@@ -193,7 +195,7 @@ def check_tiles(tiles: Tiles, spec: Spec, most: int) -> None:
         raise BadInput(f"{len(tiles)} tiles at once; this model takes 1 to {most}")
 
 
-def formed(prob: Probs, form: Form, threshold: float) -> Roads:
+def formed(prob: Probs, form: OutputForm, threshold: float) -> Roads:
     """Probabilities in the form that is asked for."""
     if form == "probability":
         return prob
@@ -227,7 +229,7 @@ class Opening:
 PLAIN = Opening()
 
 # Each of these is imported only when a file asks for it, and its engine with it.
-OPENERS = {".onnx": "dlink.openvino_runtime.openvino_backend", ".plan": "dlink.trt_runtime.plan"}
+OPENERS = {".onnx": "dlink.openvino_runtime.openvino_backend", ".plan": "dlink.trt_runtime.opener"}
 
 
 def open_backend(path: Path, opening: Opening = PLAIN) -> Backend:

@@ -33,7 +33,7 @@ AT_MOST = 60.0  # seconds that a process which ends waits for an engine
 log = logging.getLogger(__name__)
 
 
-class Engine(Protocol):
+class Closing(Protocol):
     """What lives here: a Backend."""
 
     def close(self) -> None: ...
@@ -50,7 +50,7 @@ class Worker(Protocol):
 class Life:
     """Of one open model, shared by all who use it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Closing) -> None:
         self.engine = engine
         self.pid = os.getpid()
         self.lock = threading.RLock()  # `close` may interrupt its own thread, as a signal's handler or by __del__
@@ -115,7 +115,7 @@ class Life:
 
 WORKERS: "WeakSet[threading.Thread]" = WeakSet()  # of all models
 LIVES: set[Life] = set()  # that are not freed yet, whoever has dropped them
-ENGINES: "WeakSet[Engine]" = WeakSet()  # those, and engines that are used by themselves
+ENGINES: "WeakSet[Closing]" = WeakSet()  # those, and engines that are used by themselves
 
 
 def check_process(pid: int) -> None:

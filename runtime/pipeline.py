@@ -17,18 +17,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.runtime.backend import Backend, Form, Roads, Running
+from dlink.runtime.backend import Backend, OutputForm, Roads, Running
 from dlink.runtime.errors import Closed, NoProbability
 from dlink.runtime.life import CLOSED, WORKERS
 from dlink.runtime.windows import Window, cover, placed, square
 
 log = logging.getLogger(__name__)
 
-Key: TypeAlias = tuple[Backend, tuple[int, ...] | None, Form, float]  # what tiles of one batch have in common
+Key: TypeAlias = tuple[Backend, tuple[int, ...] | None, OutputForm, float]  # what tiles of one batch have in common
 
 
 @dataclass(eq=False)
-class Job:
+class Request:
     """One image on its way."""
 
     image: NDArray[np.uint8]
@@ -43,7 +43,7 @@ class Job:
 class Piece:
     """A window of an image."""
 
-    job: Job
+    job: Request
     window: Window
 
 
@@ -65,13 +65,18 @@ class Pipeline:
             thread.start()
 
     def submit(
-        self, backend: Backend, image: NDArray[np.uint8], views: Sequence[int] | None, form: Form, threshold: float
+        self,
+        backend: Backend,
+        image: NDArray[np.uint8],
+        views: Sequence[int] | None,
+        form: OutputForm,
+        threshold: float,
     ) -> "Future[Any]":
         """An image (H, W, 3); its roads (H, W) in the future. The image must not change until then."""
         windows = cover(image.shape[0], image.shape[1], self.tile, self.halo)
         roads = np.empty(image.shape[:2], np.float32 if form == "probability" else np.uint8)
         key = (backend, None if views is None else tuple(views), form, threshold)
-        job = Job(image, key, roads, len(windows))
+        job = Request(image, key, roads, len(windows))
         with self.lock:
             if self.closed:
                 raise Closed(CLOSED)
@@ -121,7 +126,7 @@ class Pipeline:
         while self.pieces:
             job = self.pieces[0].job
             backend, views, *_ = job.key
-            if batch and (job.key != batch[0].job.key or len(batch) == backend.fill(views)):
+            if batch and (job.key != batch[0].job.key or len(batch) == backend.tiles_per_batch(views)):
                 break
             piece = self.pieces.popleft()
             if begins(job):
@@ -143,7 +148,7 @@ class Pipeline:
             settle(job, error=Closed("this model was closed before the image was done"))
 
 
-def begins(job: Job) -> bool:
+def begins(job: Request) -> bool:
     """Whether anyone still waits for an image; then it can't be cancelled any more."""
     if not job.begun:
         job.begun = True
@@ -183,7 +188,7 @@ def harmless() -> Iterator[None]:
         log.warning("a callback of an image's Future wanted to exit (%s); it can't from there", e)
 
 
-def settle(job: Job, error: Exception | None = None) -> None:
+def settle(job: Request, error: Exception | None = None) -> None:
     """Give an image's future its end, unless it has one."""
     with harmless():
         if error is None:

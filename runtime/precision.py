@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 
-def say(shares: Mapping[str, float]) -> str:
+def shares_in_words(shares: Mapping[str, float]) -> str:
     """Shares of the work by precision, the largest first: "bf16", or "int8 97 %, bf16"."""
     if len(shares) < 2:
         return "".join(shares)

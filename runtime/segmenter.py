@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.runtime.adaptive import DOUBT, Adaptive
-from dlink.runtime.backend import Backend, Form, Probs, Roads, Running, formed
+from dlink.runtime.backend import Backend, OutputForm, Probs, Roads, Running, formed
 from dlink.runtime.errors import BadInput, NoProbability
 from dlink.runtime.life import Life
 from dlink.runtime.pipeline import Pipeline
@@ -68,7 +68,7 @@ class Segmenter:
         """uint8 (H, W), 255 where the probability is greater than the threshold, 0 elsewhere."""
         return self.roads(image, views, "mask")
 
-    def roads(self, image: Image, views: Views, form: Form) -> Roads:
+    def roads(self, image: Image, views: Views, form: OutputForm) -> Roads:
         check_image(image)
         out = np.empty(image.shape[:2], np.float32 if form == "probability" else np.uint8)
         for window, core in self.pieces(lambda w: image[w.outer], image.shape[0], image.shape[1], views, form):
@@ -90,7 +90,7 @@ class Segmenter:
         return Pipeline(self.spec.tile, self.halo, self.backend.slots, ended)
 
     def segment_device(
-        self, image: Any, views: Views = None, form: Form = "mask", out: Any = None, stream: int | None = None
+        self, image: Any, views: Views = None, form: OutputForm = "mask", out: Any = None, stream: int | None = None
     ) -> Any:
         """Roads of an image that is on the GPU, on the GPU: nothing goes through the host.
 
@@ -116,14 +116,14 @@ class Segmenter:
         height: int,
         width: int,
         views: Views = None,
-        form: Form = "probability",
+        form: OutputForm = "probability",
     ) -> Iterator[tuple[Window, Roads]]:
         """Each window's core, row by row, of an image that `read` gives a window at a time. Bounded memory."""
         backend, chosen = self.chosen(views)
-        fill, windows = backend.fill(chosen), cover(height, width, self.spec.tile, self.halo)
+        most, windows = backend.tiles_per_batch(chosen), cover(height, width, self.spec.tile, self.halo)
         running: deque[tuple[list[Window], Running]] = deque()
-        for i in range(0, len(windows), fill):
-            batch = windows[i : i + fill]
+        for i in range(0, len(windows), most):
+            batch = windows[i : i + most]
             tiles = [square(read(w), self.spec.tile) for w in batch]
             with self.life.use(), where(batch):
                 running.append((batch, backend.start(tiles, chosen, form, self.threshold)))

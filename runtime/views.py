@@ -19,7 +19,7 @@ FLIPS = (0, FLIP_V, FLIP_H, FLIP_V | FLIP_H)
 BY_COUNT = {8: ALL, 4: FLIPS, 1: (0,)}  # what a number of views stands for on the command line
 
 
-def look(a: NDArray[T], view: int) -> NDArray[T]:
+def apply_view(a: NDArray[T], view: int) -> NDArray[T]:
     """See `a` (..., S, S) through a view. Returns a strided view of the same memory."""
     if view & TURN:
         a = np.rot90(a, 1, axes=(-2, -1))
@@ -30,7 +30,7 @@ def look(a: NDArray[T], view: int) -> NDArray[T]:
     return a
 
 
-def unlook(a: NDArray[T], view: int) -> NDArray[T]:
+def undo_view(a: NDArray[T], view: int) -> NDArray[T]:
     """Inverse of `look`: the same steps undone in reverse order."""
     if view & FLIP_H:
         a = a[..., ::-1]

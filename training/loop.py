@@ -42,7 +42,7 @@ from dlink.training.distil import taught
 from dlink.training.encoder import Filled, fill_encoder
 from dlink.training.history import write_history
 from dlink.training.losses import LOSSES
-from dlink.training.recipe import Course, Recipe, Step
+from dlink.training.recipe import Course, Recipe, TrainingStep
 from dlink.training.validate import validate
 from dlink.training.world import World, joined
 
@@ -65,7 +65,7 @@ class Logits(nn.Module):
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """A training under way."""
 
     net: RoadNet
@@ -79,7 +79,7 @@ class Run:
     world: World
     workers: int
     start: float
-    report: Callable[[Step], None]
+    report: Callable[[TrainingStep], None]
 
 
 def train(
@@ -94,7 +94,7 @@ def train(
     valid: list[TileFile] | None = None,
     distil: bool = False,
     half: bool = False,
-    report: Callable[[Step], None] = lambda step: None,
+    report: Callable[[TrainingStep], None] = lambda step: None,
     drawing: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda words: None,
 ) -> Course:
@@ -129,7 +129,7 @@ def train(
         teacher = copy.deepcopy(net) if distil else None
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         half_type = half_of(world.device)
-        run = Run(
+        run = TrainingRun(
             net=net,
             model=world.wrap(Logits(net)),
             optimiser=torch.optim.Adam(net.parameters(), recipe.rate),
@@ -156,7 +156,7 @@ def half_of(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
 
 
-def epoch(run: Run, best: Weights, checked: list[TileFile], out: Path, half: bool, state_path: Path) -> Weights:
+def epoch(run: TrainingRun, best: Weights, checked: list[TileFile], out: Path, half: bool, state_path: Path) -> Weights:
     """One epoch and what follows from it; the best weights so far."""
     course, recipe, world = run.course, run.recipe, run.world
     run.crops.epoch = course.done
@@ -186,14 +186,14 @@ def epoch(run: Run, best: Weights, checked: list[TileFile], out: Path, half: boo
     return best
 
 
-def finished(run: Run) -> bool:
+def finished(run: TrainingRun) -> bool:
     course, recipe = run.course, run.recipe
     if recipe.patience and course.since_best_iou >= recipe.patience:
         return True
     return recipe.schedule == "plateau" and (course.stale > STOP_AFTER or course.rate < LEAST_RATE)
 
 
-def run_epoch(run: Run) -> float:
+def run_epoch(run: TrainingRun) -> float:
     """One pass over the crops; the mean loss of this process."""
     course, recipe, world = run.course, run.recipe, run.world
     generator = torch.Generator().manual_seed(recipe.seed * 100_003 + course.done)
@@ -213,7 +213,7 @@ def run_epoch(run: Run) -> float:
         loss = step(run, x.to(world.device, memory_format=torch.channels_last), target.to(world.device), which)
         total += loss
         seconds = time.monotonic() - run.start
-        run.report(Step(course.done + 1, recipe.epochs, i + 1, len(loader), total / (i + 1), rate, seconds))
+        run.report(TrainingStep(course.done + 1, recipe.epochs, i + 1, len(loader), total / (i + 1), rate, seconds))
     return total / len(loader)
 
 
@@ -234,7 +234,7 @@ def hold_norms(net: nn.Module) -> None:
             module.eval()
 
 
-def step(run: Run, x: Tensor, target: Tensor, which: Tensor) -> float:
+def step(run: TrainingRun, x: Tensor, target: Tensor, which: Tensor) -> float:
     """One step on a batch; its loss."""
     with torch.autocast(x.device.type, run.half, enabled=run.recipe.amp):
         logits = run.model(x)
@@ -251,7 +251,7 @@ def step(run: Run, x: Tensor, target: Tensor, which: Tensor) -> float:
     return loss.item()
 
 
-def blame(run: Run, logits: Tensor, which: Tensor) -> str:
+def blame(run: TrainingRun, logits: Tensor, which: Tensor) -> str:
     """Which tiles a loss that is no number comes from."""
     names = [run.crops.tiles[i].id for i in which.tolist()]
     bad = [name for name, each in zip(names, logits, strict=True) if not torch.isfinite(each).all()]
@@ -280,7 +280,7 @@ def copied(net: RoadNet) -> Weights:
     return {k: v.clone() for k, v in net.state_dict().items()}
 
 
-def state_of(run: Run, best: Weights) -> dict[str, Any]:
+def state_of(run: TrainingRun, best: Weights) -> dict[str, Any]:
     return {
         "recipe": asdict(run.recipe),
         "course": asdict(run.course),
@@ -291,7 +291,7 @@ def state_of(run: Run, best: Weights) -> dict[str, Any]:
     }
 
 
-def restore(path: Path, run: Run) -> Weights:
+def restore(path: Path, run: TrainingRun) -> Weights:
     """Load a state file into a run; the best weights so far."""
     if not path.exists():
         raise BadInput(f"{path}: nothing to resume; leave --resume out to begin")

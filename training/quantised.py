@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dlink.calib.calibrate import How, Result, Work, stamp
-from dlink.calib.judge import Judge, Score
+from dlink.calib.calibrate import CalibrationOptions, CalibrationResult, Work, stamp
+from dlink.calib.evaluator import Evaluator, Score
 from dlink.calib.limits import STEPS
 from dlink.calib.network import CONVOLUTIONS, Network, read_network
 from dlink.calib.placement import INT8, Unit, skip_of
@@ -27,17 +27,17 @@ from dlink.calib.sample import Sample
 from dlink.runtime.errors import BadInput, CheckFailed
 from dlink.runtime.files import replacing
 from dlink.runtime.onnx_bytes import write_sealed
-from dlink.runtime.views import ALL, look
+from dlink.runtime.views import ALL, apply_view
 from dlink.training.loop import poly, set_rate
 
 GRADIENT = 1.0  # the largest norm of a step's
 
 
 @dataclass(frozen=True)
-class Tuned:
+class FineTuned:
     """What fine-tuning came to."""
 
-    result: Result
+    result: CalibrationResult
     before: tuple[Score, ...]
     losses: tuple[float, ...]
 
@@ -147,7 +147,7 @@ def finetune(
     rate: float = 5e-5,
     seed: int = 0,
     progress: Callable[[str], Callable[[int, int, str], None]],
-) -> Tuned:
+) -> FineTuned:
     """Write `out`, an INT8 file of the float ONNX file `source`, fine-tuned on a sample's tiles, judged on the others.
 
     everything: put all layers in int8, also those that calibration leaves FP16.
@@ -159,25 +159,27 @@ def finetune(
     found = Ranges.read(ranges, graph)
     limits = {name: limit * stretch for name, limit in found.limits(method).items()}
     with TemporaryDirectory() as folder:
-        work = Work(graph, found, How(method=method), Path(folder))
+        work = Work(graph, found, CalibrationOptions(method=method), Path(folder))
         units = [replace(u, precision=INT8, why="") if everything else u for u in work.units]
-        judge = Judge(work.write_float(), sample.held, progress("judge"))
-        before = judge.score(work.save(write_qdq(work.graph, units, limits, work.means, work.how.base)))
+        evaluator = Evaluator(work.write_float(), sample.holdout, progress("judge"))
+        before = evaluator.score(work.save(write_qdq(work.graph, units, limits, work.means, work.how.base)))
         net = Quantised(work.graph, units, limits)
         teacher = Quantised(work.graph, [], {})
         losses = list(learn(net, teacher, sample, epochs, batch, rate, seed, progress("fine-tune")))
         model = write_qdq(net.network(), units, limits, {}, work.how.base)
-        scores = judge.score(work.save(model))
+        scores = evaluator.score(work.save(model))
     if not scores[0].agreement > before[0].agreement:
         raise CheckFailed(
             f"{source}: fine-tuning came no nearer to the float network: masks agree {scores[0].agreement:.4f}, after "
             f"calibration alone {before[0].agreement:.4f}; it may be as near as it gets, or want more tiles"
         )
-    result = Result(f"{method}, fine-tuned", tuple(units), tuple(scores), len(sample.held), judge.labelled, found)
+    result = CalibrationResult(
+        f"{method}, fine-tuned", tuple(units), tuple(scores), len(sample.holdout), evaluator.labelled, found
+    )
     stamp(model, graph, result)
     with replacing(out) as part:
         write_sealed(model.SerializeToString(), part)
-    return Tuned(result, tuple(before), tuple(losses))
+    return FineTuned(result, tuple(before), tuple(losses))
 
 
 def learn(
@@ -194,7 +196,7 @@ def learn(
     for done in range(steps):
         set_rate(optimiser, rate * poly(done / steps))
         chosen = order[done * batch : (done + 1) * batch]
-        views = [look(spec.prepare(images[i][None])[0], int(rng.choice(ALL))) for i in chosen]
+        views = [apply_view(spec.prepare(images[i][None])[0], int(rng.choice(ALL))) for i in chosen]
         x = torch.from_numpy(np.stack(views))
         with torch.no_grad():
             target = teacher(x)

@@ -35,7 +35,7 @@ class Recipe:
 
 
 @dataclass
-class Step:
+class TrainingStep:
     """Where a training is, for a progress line."""
 
     epoch: int  # from 1

@@ -17,7 +17,7 @@ THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do d
 NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
 
 
-class Graph:
+class CudaGraph:
     """Work that was captured from a stream, to be launched again as one."""
 
     def __init__(self, made: ctypes.c_void_p) -> None:
@@ -30,7 +30,7 @@ class Graph:
         end("cuGraphExecDestroy", self.made)
 
 
-def capture(stream: int, enqueue: Callable[[], None]) -> Graph:
+def capture(stream: int, enqueue: Callable[[], None]) -> CudaGraph:
     """What `enqueue` puts on a stream, as a graph and not run; DriverError where that can't be captured."""
     graph, made = ctypes.c_void_p(), ctypes.c_void_p()
     try:
@@ -44,7 +44,7 @@ def capture(stream: int, enqueue: Callable[[], None]) -> Graph:
     finally:
         if graph.value:
             end("cuGraphDestroy", graph)
-    return Graph(made)
+    return CudaGraph(made)
 
 
 class Pause:

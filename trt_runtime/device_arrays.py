@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pycuda.driver as cuda
 
-from dlink.runtime.backend import Form
+from dlink.runtime.backend import OutputForm
 from dlink.runtime.errors import BadInput
 from dlink.trt_runtime import dlpack
 from dlink.trt_runtime.cuda_graphs import LEGACY, follow
@@ -23,7 +23,7 @@ from dlink.trt_runtime.primary_context import current, release, retain
 DTYPES = {(dlpack.UNSIGNED, 8): "|u1", (dlpack.FLOAT, 32): "<f4"}
 
 
-class Memory:
+class DeviceMemory:
     """Memory of the GPU that outlives the model it came from: freed with its last user, on whatever thread that is."""
 
     def __init__(self, size: int) -> None:
@@ -90,14 +90,14 @@ class DeviceArray:
         return dlpack.lend(self, self.__cuda_array_interface__, max_version)
 
 
-def new_array(shape: tuple[int, int], form: Form) -> DeviceArray:
+def new_array(shape: tuple[int, int], form: OutputForm) -> DeviceArray:
     typestr = typestr_of(form)
     pitch = shape[1] * np.dtype(typestr).itemsize
-    memory = Memory(shape[0] * pitch)
+    memory = DeviceMemory(shape[0] * pitch)
     return DeviceArray(memory.address.value, shape, typestr, pitch, memory)
 
 
-def typestr_of(form: Form) -> str:
+def typestr_of(form: OutputForm) -> str:
     return "<f4" if form == "probability" else "|u1"
 
 
@@ -114,7 +114,7 @@ def number_of(stream: Any) -> int | None:
 
 
 def read_array(
-    array: Any, what: str, axes: int, stream: int, form: Form = "mask", shape: tuple[int, ...] | None = None
+    array: Any, what: str, axes: int, stream: int, form: OutputForm = "mask", shape: tuple[int, ...] | None = None
 ) -> DeviceArray:
     """An array on the GPU as ours, of the type of `form` and of a shape, or else of three channels.
 

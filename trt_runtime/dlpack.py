@@ -15,7 +15,7 @@ MAJOR = 1  # the version that we read, of any minor one
 PLAIN, VERSIONED = b"dltensor", b"dltensor_versioned"
 
 
-class Tensor(ctypes.Structure):
+class DLTensor(ctypes.Structure):
     """DLTensor, with which a DLManagedTensor begins."""
 
     _fields_ = (
@@ -41,7 +41,7 @@ class Versioned(ctypes.Structure):
         ("context", ctypes.c_void_p),
         ("deleter", ctypes.c_void_p),
         ("flags", ctypes.c_uint64),
-        ("tensor", Tensor),
+        ("tensor", DLTensor),
     )
 
 
@@ -53,19 +53,19 @@ def capsule_of(array: Any, stream: int) -> Any:
         return array.__dlpack__(stream=stream)
 
 
-def look_into(capsule: Any) -> tuple[Tensor, bool]:
+def look_into(capsule: Any) -> tuple[DLTensor, bool]:
     """What a capsule holds, valid as long as that lives, and whether it must not be written."""
     if is_valid(capsule, VERSIONED):
         managed = Versioned.from_address(pointer_of(capsule, VERSIONED))
         if managed.major != MAJOR:
             raise BufferError(f"its DLPack capsule is of version {managed.major}.{managed.minor}, not {MAJOR}")
         return managed.tensor, bool(managed.flags & READ_ONLY)
-    return Tensor.from_address(pointer_of(capsule, PLAIN)), False
+    return DLTensor.from_address(pointer_of(capsule, PLAIN)), False
 
 
 def lend(owner: object, interface: dict[str, Any], max_version: tuple[int, int] | None) -> Any:
     """A capsule for memory of the GPU that is described as a `__cuda_array_interface__`; its owner lives as long."""
-    host: Any = np.asarray(Host(owner, interface))
+    host: Any = np.asarray(PassedOff(owner, interface))
     knows = np.lib.NumpyVersion(np.__version__) >= "2.1.0"  # versions; before it a plain capsule must do
     capsule = host.__dlpack__(max_version=max_version) if max_version and knows else host.__dlpack__()
     tensor, _ = look_into(capsule)
@@ -73,7 +73,7 @@ def lend(owner: object, interface: dict[str, Any], max_version: tuple[int, int] 
     return capsule
 
 
-class Host:
+class PassedOff:
     """Memory of the GPU passed off as the host's: NumPy reads none of it."""
 
     def __init__(self, owner: object, interface: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
-from dlink.runtime.backend import Backend, Opening
 from dlink.runtime.errors import BadPlan, Mismatch, NoEngine, Untrusted
 from dlink.trt_runtime.manifest import TARGETS, Manifest, RunsOn, capability_of, manifest_of, parse, read_bytes
 from dlink.trt_runtime.nvidia_driver import Gpu, Gpus, look_for_gpus
@@ -37,17 +36,6 @@ class Here:
 
     gpus: Gpus
     versions: dict[str, str]  # of TensorRT by target; one that is not here is not in it
-
-
-def open(path: Path, opening: Opening) -> Backend:
-    """The plan as a Backend. TensorRT and pycuda are imported once everything else has been verified."""
-    plan, manifest = read_plan(path, opening.keys, opening.require_verdict)
-    gpu = fit(path, manifest)
-    from dlink.trt_runtime.kernel_cache import KernelCache
-    from dlink.trt_runtime.tensorrt_backend import PlanBackend
-
-    kept = None if opening.keys else KernelCache(path, manifest, gpu)
-    return PlanBackend(path, plan, manifest, gpu, opening.slots, kept=kept)
 
 
 def mend(path: Path, manifest: Manifest) -> str:

@@ -9,26 +9,25 @@ activations.
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pycuda.driver as cuda
 from numpy.typing import NDArray
 
-from dlink.runtime.backend import Form, Roads, Tiles
+from dlink.runtime.backend import OutputForm, Roads, Tiles
 from dlink.runtime.errors import EngineFailed, GpuFailed, NoProbability
-from dlink.trt_runtime.cuda_graphs import NON_BLOCKING, Graph, capture
+from dlink.runtime.spec import Spec
+from dlink.trt_runtime.cuda_graphs import NON_BLOCKING, CudaGraph, capture
+from dlink.trt_runtime.kernels.launch import Kernels
+from dlink.trt_runtime.memory import PlanMemory
 from dlink.trt_runtime.nvidia_driver import DriverError
-
-if TYPE_CHECKING:
-    from dlink.trt_runtime.tensorrt_backend import PlanBackend
-    from dlink.trt_runtime.tensorrt_engine import Context
+from dlink.trt_runtime.tensorrt_engine import Context, TensorRTEngine
 
 GRAPHS = 16  # that a slot keeps; each holds a context
-BLOCK = (32, 8, 1)  # threads, kernels.cu's EDGE and ROWS
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +37,7 @@ class Shape:
 
     tiles: int
     views: tuple[int, ...]
-    form: Form
+    form: OutputForm
     threshold: float
     copies: bool = True  # to and from the host
 
@@ -46,6 +45,24 @@ class Shape:
         """The views of each batch that goes through the network; several where one tile's do not fit."""
         most = max(1, batch // self.tiles)
         return [self.views[i : i + most] for i in range(0, len(self.views), most)]
+
+
+@dataclass(kw_only=True)
+class Share:
+    """What the slots of a model have in common."""
+
+    spec: Spec
+    max_tiles: int
+    engine: TensorRTEngine
+    kernels: Kernels
+    memory: PlanMemory
+    working: Callable[[], AbstractContextManager[None]]  # CUDA's context on the thread, and its errors as ours
+    captures: bool  # whether runs become CUDA graphs
+    missed: Callable[[NoProbability], None]  # told of a run's fault that nobody waits for
+
+    def close(self) -> None:
+        """Let go of what must be freed in CUDA's context, whoever still holds this."""
+        del self.kernels, self.engine
 
 
 class Run:
@@ -68,32 +85,32 @@ class Run:
 class Slot:
     """Used with the GPU's context on the thread, `collect` apart."""
 
-    def __init__(self, net: "PlanBackend") -> None:
-        self.net = net
+    def __init__(self, model: Share) -> None:
+        self.model = model
         self.lock = threading.Lock()
         self.run: Run | None = None
-        self.graphs: OrderedDict[Shape, tuple[Graph, Context]] = OrderedDict()
+        self.graphs: OrderedDict[Shape, tuple[CudaGraph, Context]] = OrderedDict()
         self.plain: set[Shape] = set()  # that can't be captured
         self.held: list[Any] = []  # memory
 
     def allocate(self) -> None:
-        net = self.net
-        side, batch = net.spec.tile, net.max_tiles
+        model = self.model
+        side, batch = model.spec.tile, model.max_tiles
         self.stream = cuda.Stream(NON_BLOCKING)  # a capture would make the default stream unusable, on every thread
         self.tiles: NDArray[np.uint8] = self.pinned((batch, side, side, 3))
         self.roads: NDArray[np.uint8] = self.pinned((batch * side * side * 4,))
         self.faults: NDArray[np.uint32] = self.pinned((batch * 4,)).view(np.uint32)  # not 0: of this tile
-        if net.shared_memory:  # of CPU and GPU: nothing to copy
+        if model.memory.shared:  # of CPU and GPU: nothing to copy
             self.tiles_at, self.roads_at, self.faults_at = (memory.get_device_pointer() for memory in self.held[-3:])
         else:
             ends = (self.tiles, self.roads, self.faults)
             self.tiles_at, self.roads_at, self.faults_at = (self.memory(a.nbytes) for a in ends)
-        self.batch = self.memory(net.memory.batch)
-        self.answers = self.memory(net.memory.answers)
+        self.batch = self.memory(model.memory.batch)
+        self.answers = self.memory(model.memory.answers)
         self.total = self.memory(side * side * 4)
-        self.activations = self.memory(max(1, net.memory.activations))
+        self.activations = self.memory(max(1, model.memory.activations))
         self.contexts: OrderedDict[int, Context] = OrderedDict()  # for plain launches
-        self.contexts[self.key(net.max_tiles)] = self.new_context()
+        self.contexts[self.key(model.max_tiles)] = self.new_context()
 
     def memory(self, size: int) -> int:
         """The address of memory on the GPU."""
@@ -102,23 +119,23 @@ class Slot:
 
     def pinned(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Memory of the host that the GPU copies from and to, or sees where it is one with its own."""
-        flags = cuda.host_alloc_flags.DEVICEMAP if self.net.shared_memory else 0
+        flags = cuda.host_alloc_flags.DEVICEMAP if self.model.memory.shared else 0
         array: NDArray[np.uint8] = cuda.pagelocked_empty(shape, np.uint8, mem_flags=flags)
         self.held.append(array.base)
         return array
 
-    def new_context(self) -> "Context":
+    def new_context(self) -> Context:
         """An execution context on this slot's memory; MemoryError where there is none left for it."""
-        context = self.net.loaded.context(self.activations, self.batch, self.answers, self.stream.handle)
+        context = self.model.engine.context(self.activations, self.batch, self.answers, self.stream.handle)
         if context is None:
             raise cuda.MemoryError("no execution context")
         return context
 
     def key(self, batch: int) -> int:
         """Which context runs so many views plainly: one for all, or one for each number."""
-        return batch if self.net.loaded.context_per_shape else 0
+        return batch if self.model.engine.context_per_shape else 0
 
-    def context(self, batch: int) -> "Context":
+    def context(self, batch: int) -> Context:
         """The one that runs so many views plainly; another one's where there is no memory for one more."""
         key = self.key(batch)
         if key not in self.contexts:
@@ -156,8 +173,8 @@ class Slot:
             self.graphs.move_to_end(shape)
             self.graphs[shape][0].launch(self.stream.handle)
             return
-        alike = len({len(part) for part in shape.parts(self.net.max_tiles)}) == 1  # else a context's shape would change
-        if not self.net.captures or shape in self.plain or not alike:
+        alike = len({len(part) for part in shape.parts(self.model.max_tiles)}) == 1  # else shapes would change
+        if not self.model.captures or shape in self.plain or not alike:
             self.enqueue(shape)
             return
         try:
@@ -181,23 +198,23 @@ class Slot:
         self.plain.add(shape)
         log.warning("%d tiles, views %s: not as a CUDA graph, launched plainly: %s", shape.tiles, shape.views, str(why))
 
-    def enqueue(self, shape: Shape, context: "Context | None" = None) -> None:
+    def enqueue(self, shape: Shape, context: Context | None = None) -> None:
         """The run's work in order; none of it waits. A context that a graph is made of is that graph's own."""
-        net, count = self.net, shape.tiles
-        copies = shape.copies and not net.shared_memory
+        model, count = self.model, shape.tiles
+        copies = shape.copies and not model.memory.shared
         if shape.copies:
             self.clear_faults()
         if copies:
             cuda.memcpy_htod_async(self.tiles_at, self.tiles[:count], self.stream)
-        parts = shape.parts(net.max_tiles)
+        parts = shape.parts(model.max_tiles)
         for i, part in enumerate(parts):
-            net.kernels.spread(self.stream, count, self.tiles_at, self.batch, part)
+            model.kernels.spread(self.stream, count, self.tiles_at, self.batch, part)
             batch = count * len(part)
             (context or self.context(batch)).run(batch, self.stream.handle)
             last = len(shape.views) if i == len(parts) - 1 else 0
             outs = [self.roads_at if shape.form == form else 0 for form in ("probability", "level", "mask")]
             numbers = (i == 0, last, shape.threshold)
-            net.kernels.gather(self.stream, count, self.answers, self.total, part, numbers, outs, self.faults_at)
+            model.kernels.gather(self.stream, count, self.answers, self.total, part, numbers, outs, self.faults_at)
         if copies:
             cuda.memcpy_dtoh_async(self.read(shape), self.roads_at, self.stream)
         if shape.copies:
@@ -209,12 +226,12 @@ class Slot:
 
     def fetch_faults(self) -> None:
         """Put it on the stream that `faults` become the host's."""
-        if not self.net.shared_memory:
+        if not self.model.memory.shared:
             cuda.memcpy_dtoh_async(self.faults, self.faults_at, self.stream)
 
     def read(self, shape: Shape) -> Roads:
         """The host's buffer as the run's result."""
-        side, dtype = self.net.spec.tile, np.dtype(np.float32 if shape.form == "probability" else np.uint8)
+        side, dtype = self.model.spec.tile, np.dtype(np.float32 if shape.form == "probability" else np.uint8)
         size = shape.tiles * side * side
         roads: Roads = self.roads[: size * dtype.itemsize].view(dtype).reshape(shape.tiles, side, side)
         return roads
@@ -226,7 +243,7 @@ class Slot:
             if current is None or (run and run is not current):
                 return
             try:
-                with self.net.working():
+                with self.model.working():
                     self.stream.synchronize()
                 if current.shape.copies:
                     current.roads = self.read(current.shape).copy()
@@ -234,7 +251,7 @@ class Slot:
             except EngineFailed as e:
                 current.error = e
                 if current.unattended and isinstance(e, NoProbability):
-                    self.net.missed = e.with_traceback(None)  # whose frames hold arrays
+                    self.model.missed(e.with_traceback(None))  # whose frames hold arrays
             self.run = current.held = None
 
     def check(self, run: Run) -> None:
@@ -254,36 +271,3 @@ class Slot:
         while self.held:  # now, and not when the last exception that has seen it is gone
             self.held.pop().free()
         vars(self).pop("stream", None)
-
-
-class Kernels:
-    """kernels.ptx, loaded for a network's types at its ends."""
-
-    def __init__(self, ptx: bytes, net: "PlanBackend") -> None:
-        self.net = net
-        self.module = cuda.module_from_buffer(ptx)
-        self.spread_function = self.module.get_function(f"spread_{net.loaded.types[0].name}").prepare("PPiIiffffff")
-        self.gather_function = self.module.get_function(f"gather_{net.loaded.types[1].name}").prepare("PPiIiifPPPP")
-
-    def grid(self, tiles: int) -> tuple[int, int, int]:
-        blocks = -(-self.net.spec.tile // BLOCK[0])
-        return blocks, blocks, tiles
-
-    def spread(self, stream: Any, tiles: int, source: int, batch: int, views: Sequence[int]) -> None:
-        spec = self.net.spec
-        numbers = (spec.tile, bits(views), spec.channels == "BGR", *spec.scale, *spec.shift)
-        self.spread_function.prepared_async_call(self.grid(tiles), BLOCK, stream, source, batch, *numbers)
-
-    def gather(
-        self, stream: Any, tiles: int, answers: int, total: int, views: Sequence[int], numbers: tuple[bool, int, float],
-        outs: Sequence[int], faults: int = 0,
-    ) -> None:  # fmt: skip
-        sizes = (self.net.spec.tile, bits(views))
-        self.gather_function.prepared_async_call(
-            self.grid(tiles), BLOCK, stream, answers, total, *sizes, *numbers, *outs, faults
-        )
-
-
-def bits(views: Sequence[int]) -> int:
-    """A set of views as the kernels have it."""
-    return sum(1 << view for view in views)

@@ -7,12 +7,11 @@ its slots (slot.py), so that one's pixels are copied while another one's are com
 
 import logging
 import os
-import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, get_args
@@ -20,59 +19,37 @@ from typing import Any, get_args
 import numpy as np
 import pycuda.driver as cuda
 
-from dlink.runtime.backend import Form, Probs, Running, Tiles, check_tiles
+from dlink.runtime.backend import OutputForm, Probs, Running, Tiles, check_tiles
 from dlink.runtime.errors import BadInput, Closed, GpuFailed, NoEngine, NoProbability
 from dlink.runtime.life import CLOSED, ENGINES, check_process
-from dlink.runtime.precision import say
+from dlink.runtime.precision import shares_in_words
 from dlink.runtime.views import check_views
 from dlink.runtime.windows import cover
 from dlink.trt_runtime.cuda_graphs import LEGACY, follow
 from dlink.trt_runtime.device_arrays import DeviceArray, copy, new_array, number_of, read_array
 from dlink.trt_runtime.kernel_cache import KernelCache
+from dlink.trt_runtime.kernels.launch import PTX, Kernels
 from dlink.trt_runtime.manifest import Manifest
+from dlink.trt_runtime.memory import PlanMemory, free_memory, mb
 from dlink.trt_runtime.nvidia_driver import HARMLESS, DriverError, Gpu
+from dlink.trt_runtime.plan import fit, read_plan
 from dlink.trt_runtime.primary_context import let_go
-from dlink.trt_runtime.slot import Kernels, Run, Shape, Slot
-from dlink.trt_runtime.tensorrt_engine import Engine
+from dlink.trt_runtime.slot import Run, Shape, Share, Slot
+from dlink.trt_runtime.tensorrt_engine import TensorRTEngine
 
-MEMINFO = Path("/proc/meminfo")
-PTX = Path(__file__).parent / "kernels" / "kernels.ptx"  # of kernels.cu, by kernels/build.py
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Memory:
-    """What a plan takes on the GPU, in bytes."""
-
-    plan: int  # weights; the plan's own size
-    activations: int  # of each slot, what TensorRT asks for
-    tiles: int  # of each slot, and so on: pixels
-    batch: int  # what the network reads
-    answers: int  # what it gives
-    roads: int  # results, and the sum where a tile's views come in several batches
-    slots: int
-
-    @property
-    def slot(self) -> int:
-        return self.activations + self.tiles + self.batch + self.answers + self.roads
-
-    @property
-    def total(self) -> int:
-        return self.plan + self.slots * self.slot
-
-
-def memory_needed(path: str | os.PathLike[str], slots: int = 2) -> Memory:
+def memory_needed(path: str | os.PathLike[str], slots: int = 2) -> PlanMemory:
     """What a plan would take. It is verified and loaded for that, and nothing more is allocated."""
-    from dlink.trt_runtime.plan import fit, read_plan
-
     path = Path(path)
     plan, manifest = read_plan(path)
-    backend = PlanBackend(path, plan, manifest, fit(path, manifest), slots, measure=True)
+    backend = TensorRTBackend(path, plan, manifest, fit(path, manifest), slots, measure=True)
     backend.close()
     return backend.memory
 
 
-class PlanBackend:
+class TensorRTBackend:
     """A plan that has been verified as a Backend; it holds memory of the GPU from its making to its `close`."""
 
     def __init__(
@@ -82,7 +59,7 @@ class PlanBackend:
         self.path, self.manifest, self.kept = path, manifest, kept
         self.spec, self.max_tiles, self.slots = manifest.spec, manifest.options.batch, slots
         self.executed: Mapping[str, float] = dict(manifest.precision.shares)
-        self.engine = f"{manifest.title}, {say(dict(self.executed))}, {gpu.name}"
+        self.engine = f"{manifest.title}, {shares_in_words(dict(self.executed))}, {gpu.name}"
         self.lock = threading.Lock()
         self.pid, self.closed, self.fault = os.getpid(), False, ""
         self.missed: NoProbability | None = None  # of a run that nobody waited for
@@ -109,18 +86,17 @@ class PlanBackend:
 
     def load(self, plan: bytes) -> None:
         """The engine, and what it will take."""
-        free = self.free()
+        free = free_memory(self.shared_memory)
         if len(plan) > free:
             self.lacks(f"{self.path}: not enough memory on the GPU: its weights take {mb(len(plan))}, {mb(free)} free")
-        self.loaded = Engine(self.path, plan, self.manifest, self.kept)
+        self.loaded = TensorRTEngine(self.path, plan, self.manifest, self.kept)
         if self.loaded.remark:
             self.engine += f", {self.loaded.remark}"
-        self.captures = self.loaded.captures and self.loaded.several
         if not self.loaded.several:
             self.slots = 1
             log.info("%s: one slot and no CUDA graphs: %s has one context a plan", self.path, self.manifest.title)
         batch, area = self.max_tiles, self.spec.tile**2
-        self.memory = Memory(
+        self.memory = PlanMemory(
             plan=len(plan),
             activations=self.loaded.activations,
             tiles=0 if self.shared_memory else batch * area * 3,
@@ -128,26 +104,37 @@ class PlanBackend:
             answers=batch * area * self.loaded.types[1].itemsize,
             roads=area * 4 + (0 if self.shared_memory else batch * (area * 4 + 4)),
             slots=self.slots,
+            shared=self.shared_memory,
         )
 
     def allocate(self) -> None:
         """The slots; NoEngine says what would fit where they don't."""
-        free = self.free()
+        free = free_memory(self.shared_memory)
         if self.slots * self.memory.slot > free:
             self.lacks(self.too_much(free))
         try:
-            self.kernels = Kernels(PTX.read_bytes(), self)
+            self.share = self.what_slots_share()
             for _ in range(self.slots):
-                self.at_work.append(Slot(self))
+                self.at_work.append(Slot(self.share))
                 self.at_work[-1].allocate()
         except cuda.MemoryError as e:
             raise NoEngine(self.too_much(free)) from e
 
-    def free(self) -> int:
-        """Bytes of memory. A Jetson's is the computer's, and cuMemGetInfo does not count what Linux would give back."""
-        words = MEMINFO.read_text() if self.shared_memory and MEMINFO.exists() else ""
-        said = re.search(r"MemAvailable: +(\d+) kB", words)
-        return int(said[1]) << 10 if said else int(cuda.mem_get_info()[0])
+    def what_slots_share(self) -> Share:
+        return Share(
+            spec=self.spec,
+            max_tiles=self.max_tiles,
+            engine=self.loaded,
+            kernels=Kernels(PTX.read_bytes(), self.spec, *self.loaded.types),
+            memory=self.memory,
+            working=self.working,
+            captures=self.loaded.captures and self.loaded.several,
+            missed=self.miss,
+        )
+
+    def miss(self, fault: NoProbability) -> None:
+        """Keep what a run found that nobody waits for, for the model's next call."""
+        self.missed = fault
 
     def lacks(self, words: str) -> None:
         """NoEngine; a warning where memory is the computer's, and nobody knows before it is asked for."""
@@ -210,21 +197,21 @@ class PlanBackend:
         check_views(views)
         return tuple(sorted(views))
 
-    def fill(self, views: Sequence[int] | None = None) -> int:
+    def tiles_per_batch(self, views: Sequence[int] | None = None) -> int:
         return max(1, self.max_tiles // len(self.chosen(views)))
 
     def start(
-        self, tiles: Tiles, views: Sequence[int] | None = None, form: Form = "probability", threshold: float = 0.5
+        self, tiles: Tiles, views: Sequence[int] | None = None, form: OutputForm = "probability", threshold: float = 0.5
     ) -> Running:
         shape = self.shape(len(tiles), views, form, threshold)
-        check_tiles(tiles, self.spec, self.fill(views))
+        check_tiles(tiles, self.spec, self.tiles_per_batch(views))
         self.check()
         with self.lock, self.free_slot() as slot:
             return slot.begin(tiles, shape)
 
-    def shape(self, tiles: int, views: Sequence[int] | None, form: Form, threshold: float) -> Shape:
-        if form not in get_args(Form):
-            raise BadInput(f"form must be {', '.join(get_args(Form))}, got {form!r}")
+    def shape(self, tiles: int, views: Sequence[int] | None, form: OutputForm, threshold: float) -> Shape:
+        if form not in get_args(OutputForm):
+            raise BadInput(f"form must be {', '.join(get_args(OutputForm))}, got {form!r}")
         return Shape(tiles, self.chosen(views), form, threshold if form == "mask" else 0.0)
 
     @contextmanager
@@ -239,12 +226,12 @@ class PlanBackend:
 
     def probabilities(self, tiles: Tiles, views: Sequence[int] | None = None) -> Probs:
         check_tiles(tiles, self.spec, self.max_tiles)
-        fill = self.fill(views)
-        runs = [self.start(tiles[i : i + fill], views) for i in range(0, len(tiles), fill)]
+        most = self.tiles_per_batch(views)
+        runs = [self.start(tiles[i : i + most], views) for i in range(0, len(tiles), most)]
         return np.concatenate([run() for run in runs]) if len(runs) > 1 else runs[0]()
 
     def segment_device(
-        self, image: Any, views: Sequence[int] | None, form: Form, threshold: float, halo: int, out: Any = None,
+        self, image: Any, views: Sequence[int] | None, form: OutputForm, threshold: float, halo: int, out: Any = None,
         stream: int | None = None,
     ) -> DeviceArray:  # fmt: skip
         """See Segmenter.segment_device."""
@@ -252,7 +239,7 @@ class PlanBackend:
         order = theirs or LEGACY  # our streams do not wait for the default one by themselves
         source = read_array(image, "an image", 3, order)
         height, width = source.shape[:2]
-        side, fill = self.spec.tile, self.fill(views)
+        side, most = self.spec.tile, self.tiles_per_batch(views)
         if min(height, width) < side:
             raise BadInput(f"an image on the GPU must have {side} x {side} px or more, got {width} x {height}")
         windows, target = cover(height, width, side, halo), None
@@ -262,7 +249,7 @@ class PlanBackend:
             if target.fixed:
                 raise BadInput("out must not be read-only")
             before.append(target.stream)
-        shape = replace(self.shape(fill, views, form, threshold), copies=False)
+        shape = replace(self.shape(most, views, form, threshold), copies=False)
         self.check()
         with self.lock, self.free_slot() as slot, slot.under_way(Run(slot, shape)) as run:
             target = target or new_array((height, width), form)
@@ -270,8 +257,8 @@ class PlanBackend:
             for other in {earlier for earlier in before if earlier is not None}:
                 follow(slot.stream.handle, other)
             slot.clear_faults()
-            for i in range(0, len(windows), fill):
-                batch = windows[i : i + fill]
+            for i in range(0, len(windows), most):
+                batch = windows[i : i + most]
                 tiles = DeviceArray(slot.tiles_at, (len(batch) * side, side, 3), "|u1", side * 3)
                 roads = DeviceArray(slot.roads_at, (len(batch) * side, side), target.typestr, side * target.itemsize)
                 for at, window in enumerate(batch):
@@ -333,13 +320,10 @@ class PlanBackend:
                     for slot in self.at_work:
                         slot.close()
                     self.at_work.clear()
-                    vars(self).pop("kernels", None)
+                    if share := vars(self).pop("share", None):
+                        share.close()
                     vars(self).pop("loaded", None)
                 let_go(self.gpu)
             except (cuda.Error, DriverError) as e:  # a GPU that has failed takes nothing back
                 log.warning("%s: closing: %s", self.path, str(e))
             self.gpu = None
-
-
-def mb(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"

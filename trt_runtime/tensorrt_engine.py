@@ -22,7 +22,7 @@ MENDS = {  # what would mend an INVALID for that reason; building the plan here 
 log = logging.getLogger(__name__)
 
 
-class Engine:
+class TensorRTEngine:
     """What TensorRT makes of a plan's bytes, which have been verified."""
 
     def __init__(self, path: Path, plan: bytes, manifest: Manifest, kept: KernelCache | None = None) -> None:
@@ -141,7 +141,7 @@ class Engine:
 class Context:
     """An execution context, and the batch that it was told last. Every answer of TensorRT's is looked at."""
 
-    def __init__(self, engine: Engine, made: Any, source: int, result: int, stream: int) -> None:
+    def __init__(self, engine: TensorRTEngine, made: Any, source: int, result: int, stream: int) -> None:
         self.engine, self.made, self.batch = engine, made, 0
         if made.active_optimization_profile != 0:
             # 8.x gives the profile to the first context alone (getOptimizationProfile in NvInferRuntime.h).

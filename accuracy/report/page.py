@@ -160,7 +160,7 @@ def score_card(setting: Setting) -> str:
         f'<tr><th scope="row">{title}</th><td>{number(a)}</td><td>{number(b)}</td><td>{difference(a, b)}</td></tr>'
         for title, a, b in score_lines(setting)
     )
-    table = tables.table(["", "candidate", "reference", "difference"], body, "scores") if body else ""
+    table = tables.html_table(["", "candidate", "reference", "difference"], body, "scores") if body else ""
     return (
         f'<section class="card"><h3>{with_views(setting.views).capitalize()}</h3>'
         f"<p>The masks agree to <strong>{number(setting.agreement)}</strong> (pooled IoU), at worst to "

@@ -43,7 +43,7 @@ def words(value: object) -> str:
     return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
 
 
-def table(titles: Sequence[str], body: str, kind: str) -> str:
+def html_table(titles: Sequence[str], body: str, kind: str) -> str:
     """A table of these columns and rows that are HTML already."""
     heads = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
     return f'<table class="{kind}"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
@@ -55,7 +55,7 @@ def section(title: str, words: str, rows: Rows) -> str:
         return ""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     body = "".join(f"<tr>{''.join(cell(name, row.get(name)) for name in columns)}</tr>" for row in rows)
-    whole = table([TITLES.get(name, name) for name in columns], body, "stack left")
+    whole = html_table([TITLES.get(name, name) for name in columns], body, "stack left")
     if len(rows) > OPEN_ROWS:
         whole = f"<details><summary>{len(rows)} rows</summary>{whole}</details>"
     return f'<h2>{escape(title)}</h2><p class="quiet">{escape(words)}</p>{whole}'

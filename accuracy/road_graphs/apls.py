@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from dlink.accuracy.road_graphs.graph import Graph, Points
+from dlink.accuracy.road_graphs.graph import Points, RoadGraph
 from dlink.accuracy.road_graphs.paths import Floats, Ints, Paths, Places, Search
 from dlink.runtime.errors import BadInput
 
@@ -61,7 +61,7 @@ class Cost:
         return 1 - self.total / self.pairs if self.pairs else 1.0
 
 
-def apls(a: Graph, b: Graph, metres_per_unit: float) -> Apls:
+def apls(a: RoadGraph, b: RoadGraph, metres_per_unit: float) -> Apls:
     """APLS of graphs in a common unit, such as pixels. Memory does not grow with the number of pairs of nodes."""
     if not (np.isfinite(metres_per_unit) and metres_per_unit > 0):
         raise BadInput(f"metres_per_unit must be positive, got {metres_per_unit}")
@@ -86,7 +86,7 @@ def way(a: Paths, b: Paths, metres_per_unit: float) -> Way:
     return Way(points[:, 0], Places(a, edge, along), Places(b, *nearest(b.graph, points, metres_per_unit)))
 
 
-def control_points(graph: Graph, spacing: float) -> tuple[Ints, Floats, Points]:
+def control_points(graph: RoadGraph, spacing: float) -> tuple[Ints, Floats, Points]:
     """A graph's nodes, and the nodes put along its edges: each one's edge, how far along it, and where that is."""
     lengths, counts = graph.lengths, put_along(graph, spacing)
     edge = np.repeat(np.arange(len(lengths)), counts)
@@ -98,7 +98,7 @@ def control_points(graph: Graph, spacing: float) -> tuple[Ints, Floats, Points]:
     return np.r_[at // 2, edge], np.r_[ends, along], np.concatenate([graph.nodes[nodes], put])
 
 
-def put_along(graph: Graph, spacing: float) -> Ints:
+def put_along(graph: RoadGraph, spacing: float) -> Ints:
     """How many nodes are put along each edge."""
     counts = np.floor(graph.lengths / spacing).astype(np.int64)
     counts[graph.lengths < spacing] = 1
@@ -106,7 +106,7 @@ def put_along(graph: Graph, spacing: float) -> Ints:
     return counts
 
 
-def nearest(graph: Graph, points: Points, metres_per_unit: float) -> tuple[Ints, Floats]:
+def nearest(graph: RoadGraph, points: Points, metres_per_unit: float) -> tuple[Ints, Floats]:
     """The edge nearest to each point, -1 if none is near enough, and how far along it: a node where it falls on one."""
     shapes = graph.shapes
     dots = shapely.points(points)

@@ -36,7 +36,7 @@ Transform = tuple[float, float, float, float, float, float]  # x' = a x + b y + 
 
 
 @dataclass(frozen=True)
-class Graph:
+class RoadGraph:
     """Roads as nodes and the edges between them, in one unit: pixels or metres."""
 
     nodes: Points
@@ -44,7 +44,7 @@ class Graph:
     lines: tuple[Points, ...]  # each edge's geometry, from its first node to its second
 
     @classmethod
-    def from_lines(cls, lines: Iterable[ArrayLike]) -> "Graph":
+    def from_lines(cls, lines: Iterable[ArrayLike]) -> "RoadGraph":
         """The graph of line strings, each (K, 2). What is drawn twice counts once; a single point is no road."""
         drawn = [as_points(line) for line in lines]
         points, of = same_points(np.concatenate(drawn) if drawn else np.empty((0, 2)))
@@ -55,7 +55,7 @@ class Graph:
         return cls.from_edges(merge(list(points[segments])))
 
     @classmethod
-    def from_edges(cls, lines: Sequence[Points]) -> "Graph":
+    def from_edges(cls, lines: Sequence[Points]) -> "RoadGraph":
         """The graph of lines that meet at their ends alone; rings that nothing meets are taken apart."""
         _, ends = ends_of(lines)
         degrees = np.bincount(ends.ravel())
@@ -80,13 +80,15 @@ class Graph:
         """The edges as shapely's line strings."""
         return linestrings(self.lines)
 
-    def placed(self, transform: Transform) -> "Graph":
+    def placed(self, transform: Transform) -> "RoadGraph":
         """The same graph in other coordinates, such as a raster's on the ground."""
         a, b, c, d, e, f = transform
         matrix, shift = np.array([[a, b], [d, e]]), np.array([c, f])
-        return Graph(self.nodes @ matrix.T + shift, self.ends, tuple(line @ matrix.T + shift for line in self.lines))
+        return RoadGraph(
+            self.nodes @ matrix.T + shift, self.ends, tuple(line @ matrix.T + shift for line in self.lines)
+        )
 
-    def scaled(self, factor: float) -> "Graph":
+    def scaled(self, factor: float) -> "RoadGraph":
         """The same graph in another unit."""
         return self.placed((factor, 0, 0, 0, factor, 0))
 
@@ -144,7 +146,7 @@ def length(line: Points) -> float:
 class Traced:
     """The roads of a mask as a graph, and what was done to get it."""
 
-    graph: Graph
+    graph: RoadGraph
     spurs: int  # dropped
     loops: int  # dropped
     bridged: int  # gaps joined
@@ -164,7 +166,7 @@ def from_mask(
     bridges = bridge(lines, gap) if gap > 0 else []
     lines = merge([*lines, *bridges])
     simple = shapely.simplify(linestrings(lines), simplify, preserve_topology=False)
-    return Traced(Graph.from_lines([shapely.get_coordinates(line) for line in simple]), spurs, loops, len(bridges))
+    return Traced(RoadGraph.from_lines([shapely.get_coordinates(line) for line in simple]), spurs, loops, len(bridges))
 
 
 def check_mask(mask: NDArray[np.bool_]) -> None:

@@ -23,7 +23,7 @@ import shapely
 from numpy.typing import NDArray
 
 from dlink.accuracy.pixels import Mask, check_pair, distance_to
-from dlink.accuracy.road_graphs.graph import Graph, Points, Traced, from_mask
+from dlink.accuracy.road_graphs.graph import Points, RoadGraph, Traced, from_mask
 
 WITHIN_M = 4.0  # of a line: there the other's road can be this one, and can join its pieces
 ARM_M = 50.0  # of a line that leaves a node: APLS's node spacing
@@ -81,7 +81,7 @@ def components(road: Mask) -> int:
     return cv2.connectedComponents(road.view(np.uint8), connectivity=8)[0] - 1
 
 
-def breaks(road: Mask, graph: Graph, gsd_m: float) -> int:
+def breaks(road: Mask, graph: RoadGraph, gsd_m: float) -> int:
     """How often the road (H, W) is interrupted along a graph's lines, in pixels, and around its nodes."""
     if not road.any():
         return 0
@@ -153,7 +153,7 @@ def samples(line: Points) -> Points:
     return points
 
 
-def arms_of(graph: Graph, reach: float) -> Iterator[list[Points]]:
+def arms_of(graph: RoadGraph, reach: float) -> Iterator[list[Points]]:
     """The lines that leave each node where several meet, cut off at some length."""
     arms: dict[int, list[Points]] = {}
     for (first, last), line in zip(graph.ends.tolist(), graph.lines, strict=True):

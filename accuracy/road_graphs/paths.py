@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
-from dlink.accuracy.road_graphs.graph import Graph
+from dlink.accuracy.road_graphs.graph import RoadGraph
 
 MOST = 4  # neighbours of a node that is left out: of a crossroads
 
@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 class Paths:
     """What is known of a graph before paths are searched: its core, and how the nodes left out hang on it."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: RoadGraph) -> None:
         self.graph = graph
         count = len(graph.nodes)
         whole = lightest(graph.ends[:, 0], graph.ends[:, 1], graph.lengths, count)

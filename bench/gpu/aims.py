@@ -46,7 +46,7 @@ class Aim:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AimOutcome:
     """An aim on one GPU with one TensorRT."""
 
     aim: Aim
@@ -97,9 +97,9 @@ def name_of(row: Row) -> str:
 
 def taken(way: str, file: str, rows: Rows) -> float | None:
     """ms of one way in the runtime's table, for one tile with eight views."""
-    table = last(rows, "rows", file) or []
+    aims_table = last(rows, "rows", file) or []
     return next(
-        (r["p50"] for r in table if (r["way"], r["tiles"], r["views"]) == (way, TABLE_TILES, TABLE_VIEWS)), None
+        (r["p50"] for r in aims_table if (r["way"], r["tiles"], r["views"]) == (way, TABLE_TILES, TABLE_VIEWS)), None
     )
 
 
@@ -255,7 +255,7 @@ AIMS = (
 )  # fmt: skip
 
 
-def outcomes(rows: Rows, aims: Iterable[Aim] = AIMS) -> Iterator[Outcome]:
+def outcomes(rows: Rows, aims: Iterable[Aim] = AIMS) -> Iterator[AimOutcome]:
     """Every aim on each GPU, with each TensorRT that has a figure of its own; without a figure where none has."""
     for gpu in dict.fromkeys(str(row.get("gpu", "")) for row in rows) or [""]:
         mine = [row for row in rows if row.get("gpu", "") == gpu]
@@ -268,8 +268,8 @@ def outcomes(rows: Rows, aims: Iterable[Aim] = AIMS) -> Iterator[Outcome]:
             for engine in [""] if alone is not None else engines:
                 seen = bare if alone is not None else [r for r in mine if r.get("tensorrt", "") in ("", engine)]
                 if (figure := figure_of(aim, seen)) is not None:
-                    found.append(Outcome(aim, gpu, engine, figure, limit))
-            yield from found or [Outcome(aim, gpu, "", None, limit)]
+                    found.append(AimOutcome(aim, gpu, engine, figure, limit))
+            yield from found or [AimOutcome(aim, gpu, "", None, limit)]
 
 
 def figure_of(aim: Aim, rows: Rows) -> float | None:
@@ -290,7 +290,7 @@ def limit_on(gpu: str, aim: Aim, rows: Rows) -> float | None:
     return None if times is None else aim.limit * times
 
 
-def table(rows: Rows) -> list[str]:
+def aims_table(rows: Rows) -> list[str]:
     """A line for each aim."""
     lines = [("aim", "figure", "limit", "", "on")]
     for o in outcomes(rows):

@@ -19,7 +19,7 @@ import torch
 from dlink.bench.kernels import Bench
 from dlink.bench.rows import append_row
 from dlink.runtime import CheckFailed
-from dlink.runtime.views import ALL, look
+from dlink.runtime.views import ALL, apply_view
 from dlink.trt_runtime.cuda_graphs import NON_BLOCKING, capture
 from dlink.trt_runtime.primary_context import pycudas
 
@@ -92,7 +92,7 @@ def ours(captures: int) -> None:
             bench.stream.synchronize()
             graph.close()
             x = bench.spec.prepare(pinned)
-            if not np.array_equal(back, np.concatenate([look(x, view) for view in ALL])):
+            if not np.array_equal(back, np.concatenate([apply_view(x, view) for view in ALL])):
                 raise CheckFailed("a graph that was captured beside PyTorch gives other numbers")
 
 

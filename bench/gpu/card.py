@@ -14,9 +14,9 @@ import click
 import pycuda.driver as cuda
 
 from dlink.bench.rows import append_row
+from dlink.trt_runtime.kernels.launch import PTX
 from dlink.trt_runtime.nvidia_driver import look_for_gpus
 from dlink.trt_runtime.primary_context import pycudas
-from dlink.trt_runtime.tensorrt_backend import PTX
 
 SIDE, RUNS = 8192, 10  # of the matrices
 

@@ -79,7 +79,7 @@ def main(checkpoint: Path | None, tiles: Path | None, only: str | None, out: Pat
     cache.mkdir(parents=True, exist_ok=True)
     wanted = only.split(",") if only else list(ITEMS)
     limit = min(MOST, TRANSFER - SPARE - tree_bytes(ROOT))
-    say(f"the tree takes {tree_bytes(ROOT) / MIB:.1f} MiB of a transfer, a folder may have {limit / MIB:.1f} MiB")
+    log_line(f"the tree takes {tree_bytes(ROOT) / MIB:.1f} MiB of a transfer, a folder may have {limit / MIB:.1f} MiB")
     if strange := [name for name in wanted if name not in MAKERS]:
         raise click.ClickException(f"--only {strange[0]}: there are {', '.join(MAKERS)}")
     refuse_early(wanted, checkpoint, tiles)
@@ -113,7 +113,7 @@ def refuse_early(wanted: Sequence[str], checkpoint: Path | None, tiles: Path | N
         raise click.ClickException("TILES are for a network of yours: name its CHECKPOINT too")
 
 
-def say(words: str) -> None:
+def log_line(words: str) -> None:
     click.echo(f"[{time.perf_counter() - BEGUN:5.0f} s] {words}", err=True)
 
 
@@ -258,7 +258,7 @@ def scenes(cache: Path) -> Path:
     """Generated tiles to calibrate on."""
     folder = cache / f"scenes-{hash_of(SCENES, FIRST_SCENE, code('scenes'))}"
     if not folder.exists():
-        say("generate scenes")
+        log_line("generate scenes")
         new = folder.with_suffix(".new")
         shutil.rmtree(new, ignore_errors=True)
         dlink("scenes", new, "--count", SCENES, "--seed", FIRST_SCENE, "--workers", 1)
@@ -280,7 +280,7 @@ def network(cache: Path, stem: str, ending: str, checkpoint: Path, tiles: Path) 
     out = cache / f"{stem}.{ending}-{key}.onnx"
     if out.exists():
         return out
-    say(f"make {stem}.{ending}.onnx")
+    log_line(f"make {stem}.{ending}.onnx")
     new = out.with_suffix(".new.onnx")
     if ending in INT8:
         float_network = network(cache, stem, "fp16", checkpoint, tiles)
@@ -368,9 +368,9 @@ def packed(item: Item, cache: Path) -> Path:
     folder, new = cache / f"{item.name}.making", cache / f"{item.name}.tar.new"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    say(f"gather {item.name}")
+    log_line(f"gather {item.name}")
     item.make(folder)
-    say(f"pack {item.name}")
+    log_line(f"pack {item.name}")
     same = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--mode=u+w"]
     with (
         new.open("wb") as f,
@@ -394,7 +394,7 @@ def split(tars: Mapping[str, tuple[Item, Path]], out: Path, limit: int) -> None:
         limit, [(name, tar.name, tar.stat().st_size, tar.stat().st_mtime_ns) for name, (_, tar) in tars.items()]
     )
     if mark.exists() and mark.read_text() == key and whole(target):
-        say(f"{target}: as it was")
+        log_line(f"{target}: as it was")
         return
     mark.unlink(missing_ok=True)
     shutil.rmtree(new, ignore_errors=True)
@@ -418,7 +418,7 @@ def split(tars: Mapping[str, tuple[Item, Path]], out: Path, limit: int) -> None:
         said = {"bytes": tar.stat().st_size, "sha256": file_sha256(tar), "xz": item.xz}
         items[name] = {"tar": said, "facts": dict(item.facts), "parts": parts}
         where = dict.fromkeys(str(part["folder"]) for part in parts)
-        say(f"{name}: {tar.stat().st_size / MIB:.1f} MiB in folders {', '.join(where)}")
+        log_line(f"{name}: {tar.stat().st_size / MIB:.1f} MiB in folders {', '.join(where)}")
     text = json.dumps({"format": FORMAT, "items": items}, indent=1)
     for folder in new.iterdir():
         (folder / MANIFEST).write_text(text)
@@ -426,7 +426,7 @@ def split(tars: Mapping[str, tuple[Item, Path]], out: Path, limit: int) -> None:
     new.rename(target)
     mark.write_text(key)
     sizes = [sum(f.stat().st_size for f in folder.iterdir()) / MIB for folder in sorted(target.iterdir())]
-    say(f"{target}: {len(sizes)} folders, {sum(sizes):.0f} MiB, the largest {max(sizes, default=0):.1f} MiB")
+    log_line(f"{target}: {len(sizes)} folders, {sum(sizes):.0f} MiB, the largest {max(sizes, default=0):.1f} MiB")
 
 
 def whole(target: Path) -> bool:

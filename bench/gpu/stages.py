@@ -27,7 +27,7 @@ from typing import TypeAlias
 
 import click
 
-from dlink.bench.gpu.aims import AIMS, Row, outcomes, table
+from dlink.bench.gpu.aims import AIMS, Row, aims_table, outcomes
 from dlink.bench.gpu.parts import read_manifest, stage_folder, unpacked
 from dlink.bench.rows import append_row
 from dlink.runtime.files import file_sha256
@@ -292,8 +292,8 @@ def runs(host: Host, engine: str, item: str) -> Steps:
             continue
         lacks = "" if plan.exists() else f"{plan.name} was not built"
         yield Step(f"first {plan.stem}", bench("bench.first", plan), 90, engine, (plan,), lacks=lacks)
-        table = bench("bench.runtime", plan, "--calls", host.sizes.calls, "--soak", host.sizes.soak)
-        yield Step(f"runtime {plan.stem}", table, 150, engine, (plan,), lacks=lacks)
+        aims_table = bench("bench.runtime", plan, "--calls", host.sizes.calls, "--soak", host.sizes.soak)
+        yield Step(f"runtime {plan.stem}", aims_table, 150, engine, (plan,), lacks=lacks)
 
 
 def prepare86(host: Host) -> None:
@@ -349,7 +349,7 @@ def main(
         given, own = [Path(name) for name in what[1:]], stage_folder() / "results.jsonl"
         if lacking := [path for path in given if not path.exists()]:
             raise click.ClickException(f"{lacking[0]}: no such file; a call leaves results.jsonl in $OUT")
-        click.echo("\n".join(table(read_rows(given or [own] * own.exists()))))
+        click.echo("\n".join(aims_table(read_rows(given or [own] * own.exists()))))
         return
     if strange := [name for name in what if not name.isdecimal() or int(name) not in STAGES]:
         raise click.ClickException(f"{strange[0]}: no stage; `list` names them, `aims` shows what came out")

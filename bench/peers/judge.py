@@ -17,7 +17,7 @@ from tiles import inputs, labels
 
 from dlink.openvino_runtime.executed import executed
 from dlink.runtime.rounding import settle
-from dlink.runtime.views import look, unlook
+from dlink.runtime.views import apply_view, undo_view
 
 core = openvino.Core()
 ROUNDS = 9
@@ -32,7 +32,7 @@ def load(path: Path, side: int, hint: str | None = None) -> openvino.CompiledMod
 
 def probabilities(model: openvino.CompiledModel, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """With one view, and the mean of eight."""
-    seen = [unlook(model(np.ascontiguousarray(look(x, v)))[0][0, 0].copy(), v) for v in range(8)]
+    seen = [undo_view(model(np.ascontiguousarray(apply_view(x, v)))[0][0, 0].copy(), v) for v in range(8)]
     return seen[0], np.mean(seen, axis=0)
 
 

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from dlink.accuracy.agreement import Agreement, Each, Limits, Setting, compare
+from dlink.accuracy.agreement import Agreement, Each, Setting, compare
+from dlink.accuracy.gates import GateLimits
 from dlink.accuracy.iou import IoU, Overlap
 from dlink.imagery.images import find_tiles, write_image
 from dlink.runtime import BadInput, EngineFailed, HostBackend, Segmenter, Spec, open_model
@@ -153,7 +154,7 @@ def found_with(agreement=1.0, candidate=None, reference=None, label_road=100):
     return Agreement(3, 3 if candidate else 0, label_road, (setting,))
 
 
-LIMITS = Limits(max_iou_drop=0.25, min_agreement=0.75)
+LIMITS = GateLimits(max_iou_drop=0.25, min_agreement=0.75)
 
 
 @pytest.mark.parametrize(
@@ -181,8 +182,8 @@ def test_a_limit_that_is_missed_says_why(missed, why):
 
 
 def test_limits_are_the_precisions_where_none_are_given():
-    assert [Limits.of(p).min_agreement for p in ("fp32", "fp16", "int8")] == [0.99, 0.99, 0.97]
-    assert Limits.of("int8", 0.0, 0.5) == Limits(0.0, 0.5)
+    assert [GateLimits.of(p).min_agreement for p in ("fp32", "fp16", "int8")] == [0.99, 0.99, 0.97]
+    assert GateLimits.of("int8", 0.0, 0.5) == GateLimits(0.0, 0.5)
 
 
 @pytest.fixture
@@ -217,10 +218,10 @@ def test_without_labels_the_agreement_alone_has_an_interval(tiles, model):
 
 
 def test_graphs_are_looked_at_by_who_is_asked(labelled, model):
-    def judges(label):
+    def connectivity(label):
         return lambda mask: (1.0, 2.0, 1.0, 0.5) if mask.sum() < label.sum() else (0.75, 0.0, 0.0, 0.5)
 
-    [s] = compare(model(0.9), model(0.5), find_tiles(labelled), (1,), judges=judges).settings
+    [s] = compare(model(0.9), model(0.5), find_tiles(labelled), (1,), connectivity=connectivity).settings
     # a alone is drawn short: APLS 1 + 0.75 + 0.75 of three tiles, and two broken links of 1.5 km.
     assert s.candidate_roads.apls == pytest.approx(2.5 / 3)
     assert (s.candidate_roads.broken_per_km, s.candidate_roads.bridged_per_km) == (2 / 1.5, 1 / 1.5)

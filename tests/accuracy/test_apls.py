@@ -6,7 +6,7 @@ import pytest
 
 from dlink.accuracy.road_graphs import apls as module
 from dlink.accuracy.road_graphs.apls import apls, put_along
-from dlink.accuracy.road_graphs.graph import Graph
+from dlink.accuracy.road_graphs.graph import RoadGraph
 from dlink.runtime import BadInput
 from tests.support.models import shared
 
@@ -18,7 +18,7 @@ def cases():
 
 
 def lines(*roads):
-    return Graph.from_lines(roads)
+    return RoadGraph.from_lines(roads)
 
 
 def grid(side, step=60.0, jitter=0.0):
@@ -27,13 +27,15 @@ def grid(side, step=60.0, jitter=0.0):
     at = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1) * step + rng.normal(size=(side, side, 2)) * jitter
     across = [at[i, j : j + 2] for i in range(side) for j in range(side - 1)]
     down = [at[i : i + 2, j] for i in range(side - 1) for j in range(side)]
-    return Graph.from_lines([*across, *down])
+    return RoadGraph.from_lines([*across, *down])
 
 
 def test_scores_are_those_of_the_challenges_own_scorer():
     off = []
     for case in cases()["cases"]:
-        found = apls(Graph.from_lines(case["truth"]), Graph.from_lines(case["proposal"]), cases()["metres_per_pixel"])
+        found = apls(
+            RoadGraph.from_lines(case["truth"]), RoadGraph.from_lines(case["proposal"]), cases()["metres_per_pixel"]
+        )
         wanted = (case["apls"], case["truth_to_proposal"], case["proposal_to_truth"])
         off.append(np.abs(np.subtract((found.score, found.forward, found.back), wanted)))
     assert len(off) == 24
@@ -43,7 +45,7 @@ def test_scores_are_those_of_the_challenges_own_scorer():
 
 def test_swapping_swaps_the_ways_and_flips_change_nothing():
     for case in cases()["cases"][:8]:
-        a, b = (Graph.from_lines(case[name]) for name in ("truth", "proposal"))
+        a, b = (RoadGraph.from_lines(case[name]) for name in ("truth", "proposal"))
         one, other = apls(a, b, 0.31), apls(b, a, 0.31)
         assert (one.forward, one.back) == pytest.approx((other.back, other.forward), abs=1e-9)
         flip = (-1.0, 0.0, 1300.0, 0.0, 1.0, 0.0)

@@ -4,7 +4,7 @@ import pytest
 
 from dlink.accuracy.agreement import Agreement, Setting
 from dlink.accuracy.bootstrap import Estimate
-from dlink.accuracy.gates import Limits, Verdict, limits_of
+from dlink.accuracy.gates import GateLimits, Verdict, limits_of
 from dlink.accuracy.iou import IoU
 from dlink.runtime import BadInput
 
@@ -25,11 +25,11 @@ def verdict(limits, *, tiles=14, labelled=14, label_road=100, **estimates):
     return Verdict(Agreement(tiles, labelled, label_road, (setting,)), limits)
 
 
-ALL = Limits(max_iou_drop=0.005, min_agreement=0.99, max_apls_drop=0.01, max_broken_rise=0.5)
+ALL = GateLimits(max_iou_drop=0.005, min_agreement=0.99, max_apls_drop=0.01, max_broken_rise=0.5)
 
 
 def test_the_figure_decides_and_not_the_interval():
-    held = verdict(Limits(0.005, 0.99), iou=(0.005, -0.1, 0.1), agreement=(0.99, 0.5, 1.0))
+    held = verdict(GateLimits(0.005, 0.99), iou=(0.005, -0.1, 0.1), agreement=(0.99, 0.5, 1.0))
     assert held.why == []
 
 
@@ -43,18 +43,18 @@ def test_the_figure_decides_and_not_the_interval():
     ],
 )
 def test_what_the_interval_reaches_beyond_the_limit_is_said(estimates, doubt):
-    limits = Limits(0.005, 0.99, 0.01 if "apls" in estimates else None, 0.5 if "broken" in estimates else None)
+    limits = GateLimits(0.005, 0.99, 0.01 if "apls" in estimates else None, 0.5 if "broken" in estimates else None)
     found = verdict(limits, **estimates)
     assert found.why == []
     assert found.doubts == [f"held, but 14 tiles cannot rule out {doubt} with 8 views"]
 
 
 def test_an_interval_within_the_limit_leaves_no_doubt():
-    assert verdict(Limits(0.005, 0.99), iou=(0.001, -0.1, 0.005), agreement=(0.995, 0.99, 1.0)).doubts == []
+    assert verdict(GateLimits(0.005, 0.99), iou=(0.001, -0.1, 0.005), agreement=(0.995, 0.99, 1.0)).doubts == []
 
 
 def test_one_tile_says_nothing_of_others():
-    found = verdict(Limits(0.005, 0.99), tiles=1, iou=(0.0, None, None), agreement=(1.0, 1.0, 1.0))
+    found = verdict(GateLimits(0.005, 0.99), tiles=1, iou=(0.0, None, None), agreement=(1.0, 1.0, 1.0))
     assert found.doubts[-1] == "held, but one tile says nothing of others with 8 views"
 
 
@@ -80,7 +80,7 @@ def test_without_labels_the_agreement_alone_is_looked_at():
 
 
 def test_json_has_plain_values_with_every_gate():
-    values = json.loads(json.dumps(verdict(Limits(0.005, 0.99), iou=(0.0002, -0.004, 0.012)).to_json()))
+    values = json.loads(json.dumps(verdict(GateLimits(0.005, 0.99), iou=(0.0002, -0.004, 0.012)).to_json()))
     assert (values["same"], values["why"]) == (True, [])
     assert values["limits"] == {"max_iou_drop": 0.005, "min_agreement": 0.99}
     words = "held, but 14 tiles cannot rule out an IoU drop of 0.012 with 8 views"

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dlink.accuracy.road_graphs.graph import Graph, from_mask
+from dlink.accuracy.road_graphs.graph import RoadGraph, from_mask
 from dlink.runtime import BadInput
 
 
@@ -15,21 +15,21 @@ def drawn(*roads, side=200, width=7):
 
 
 def test_lines_that_share_a_point_meet_and_others_do_not():
-    crossing = Graph.from_lines([[(0, 0), (10, 10)], [(0, 10), (10, 0)]])
+    crossing = RoadGraph.from_lines([[(0, 0), (10, 10)], [(0, 10), (10, 0)]])
     assert sorted(crossing.degrees.tolist()) == [1, 1, 1, 1]
-    meeting = Graph.from_lines([[(0, 0), (5, 5), (10, 10)], [(0, 10), (5, 5), (10, 0)]])
+    meeting = RoadGraph.from_lines([[(0, 0), (5, 5), (10, 10)], [(0, 10), (5, 5), (10, 0)]])
     assert sorted(meeting.degrees.tolist()) == [1, 1, 1, 1, 4]
 
 
 def test_what_passes_through_is_one_edge_with_its_geometry():
-    graph = Graph.from_lines([[(0, 0), (3, 4)], [(3, 4), (3, 10)]])
+    graph = RoadGraph.from_lines([[(0, 0), (3, 4)], [(3, 4), (3, 10)]])
     assert len(graph.lines) == 1
     assert graph.lengths.tolist() == [11.0]
 
 
 def test_what_is_drawn_twice_counts_once():
-    once = Graph.from_lines([[(0, 0), (10, 0)]])
-    twice = Graph.from_lines([[(0, 0), (10, 0)], [(10, 0), (0, 0)], [(5, 5)]])
+    once = RoadGraph.from_lines([[(0, 0), (10, 0)]])
+    twice = RoadGraph.from_lines([[(0, 0), (10, 0)], [(10, 0), (0, 0)], [(5, 5)]])
     assert twice.lengths.tolist() == once.lengths.tolist() == [10.0]
 
 
@@ -44,11 +44,11 @@ def test_what_is_drawn_twice_counts_once():
 )
 def test_what_is_no_line_is_refused(line, message):
     with pytest.raises(BadInput, match=message):
-        Graph.from_lines([line])
+        RoadGraph.from_lines([line])
 
 
 def test_no_lines_are_an_empty_graph():
-    graph = Graph.from_lines([])
+    graph = RoadGraph.from_lines([])
     assert (len(graph.nodes), len(graph.lines)) == (0, 0)
 
 

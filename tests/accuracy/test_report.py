@@ -8,7 +8,7 @@ import pytest
 
 from dlink.accuracy.agreement import Agreement, Each, Setting
 from dlink.accuracy.bootstrap import Estimate
-from dlink.accuracy.gates import Limits, Verdict
+from dlink.accuracy.gates import GateLimits, Verdict
 from dlink.accuracy.iou import IoU
 from dlink.accuracy.report.evidence import Evidence
 from dlink.accuracy.report.page import MOST_BYTES, About, page, write_report
@@ -61,7 +61,7 @@ def checked(tiles, side=64, labelled=True, id="tile {}"):
         each=tuple(each),
     )
     found = Agreement(tiles, tiles if labelled else 0, 1000 if labelled else 0, (setting, replace(setting, views=1)))
-    return Verdict(found, Limits(0.005, 0.99)), evidence
+    return Verdict(found, GateLimits(0.005, 0.99)), evidence
 
 
 def text_of(tiles, **how):
@@ -99,7 +99,7 @@ def test_the_verdict_is_on_top_with_what_the_tiles_cannot_rule_out():
 
 def test_what_was_missed_is_on_top():
     verdict, evidence = checked(6)
-    text = page(Verdict(verdict.found, Limits(0.001, 0.99)), evidence, ABOUT)
+    text = page(Verdict(verdict.found, GateLimits(0.001, 0.99)), evidence, ABOUT)
     assert "Not the same roads" in text
     assert "<li>IoU drops by 0.002 with 8 views, more than 0.001</li>" in text
 

@@ -8,7 +8,7 @@ import rasterio
 from click.testing import CliRunner
 from rasterio import Affine
 
-from dlink.accuracy.score import How, score_pair, score_pairs
+from dlink.accuracy.score import ScoreOptions, score_pair, score_pairs
 from dlink.accuracy.truth import Pair, find_pairs, read_mask
 from dlink.cli.score import score
 from dlink.imagery.images import write_image
@@ -53,7 +53,7 @@ def test_figures_are_of_all_tiles_with_their_intervals(folders):
 
 def test_processes_give_the_same_rows_in_the_same_order(folders):
     pairs = find_pairs(*folders)
-    one, two = (score_pairs(pairs, How(), workers, lambda *_: None) for workers in (1, 2))
+    one, two = (score_pairs(pairs, ScoreOptions(), workers, lambda *_: None) for workers in (1, 2))
     assert one == two
     assert [row.id for row in one] == [str(i) for i in range(6)]
 
@@ -162,14 +162,14 @@ def geotiff(path, road, transform, crs="EPSG:32611"):
 def test_geotiffs_say_how_large_their_pixels_are(tmp_path, crs, step, metres):
     transform = Affine(step, 0, -115.0, 0, -step, 60.0) if crs == "EPSG:4326" else Affine(step, 0, 6e5, 0, -step, 4e5)
     files = [geotiff(tmp_path / name, drawn(STREET), transform, crs) for name in ("a.tif", "b.tif")]
-    row = score_pair(Pair("a", *files), How())
+    row = score_pair(Pair("a", *files), ScoreOptions())
     assert row.truth_km == pytest.approx(0.2 * metres, rel=0.01)
 
 
 def test_geotiffs_on_different_grids_are_refused(tmp_path):
     files = [geotiff(tmp_path / f"{x}.tif", drawn(STREET), Affine(0.5, 0, 6e5 + x, 0, -0.5, 4e6)) for x in (0, 10)]
     with pytest.raises(BadInput, match="on different grids; warp one"):
-        score_pair(Pair("a", *files), How())
+        score_pair(Pair("a", *files), ScoreOptions())
 
 
 def geojson(path, *roads, crs=None, **more):
@@ -183,7 +183,7 @@ def geojson(path, *roads, crs=None, **more):
 
 def test_graphs_in_degrees_have_metres(tmp_path):
     path = geojson(tmp_path / "a.geojson", [[-115.0, 60.0], [-115.0, 60.001]], [[-115.0, 60.0], [-114.998, 60.0]])
-    row = score_pair(Pair("a", path, path), How())
+    row = score_pair(Pair("a", path, path), ScoreOptions())
     assert row.apls == pytest.approx(1)
     assert row.truth_km == pytest.approx(0.1113 + 2 * 0.05566, rel=0.002)
 
@@ -191,8 +191,8 @@ def test_graphs_in_degrees_have_metres(tmp_path):
 def test_graphs_in_a_plane_need_the_length_of_their_unit(tmp_path):
     path = geojson(tmp_path / "a.geojson", [[0, 0], [1000, 0]])
     with pytest.raises(BadInput, match="beyond 180 and 90 degrees; say with --gsd"):
-        score_pair(Pair("a", path, path), How())
-    assert score_pair(Pair("a", path, path), How(gsd_m=0.31)).truth_km == pytest.approx(0.31)
+        score_pair(Pair("a", path, path), ScoreOptions())
+    assert score_pair(Pair("a", path, path), ScoreOptions(gsd_m=0.31)).truth_km == pytest.approx(0.31)
 
 
 def test_lines_that_are_3d_or_many_or_not_lines_are_read(tmp_path):
@@ -200,7 +200,7 @@ def test_lines_that_are_3d_or_many_or_not_lines_are_read(tmp_path):
     shapes = {"type": "GeometryCollection", "geometries": [many, {"type": "Point", "coordinates": [9, 9]}]}
     path = tmp_path / "a.json"
     path.write_text(json.dumps(shapes))
-    assert score_pair(Pair("a", path, path), How(gsd_m=100.0)).truth_km == pytest.approx(0.2)
+    assert score_pair(Pair("a", path, path), ScoreOptions(gsd_m=100.0)).truth_km == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
@@ -217,23 +217,23 @@ def test_geojson_that_is_none_is_refused(tmp_path, content, message):
     path = tmp_path / "a.geojson"
     path.write_text(content)
     with pytest.raises(BadInput, match=f"a.geojson: {message}"):
-        score_pair(Pair("a", path, path), How())
+        score_pair(Pair("a", path, path), ScoreOptions())
 
 
 def test_empty_graphs_are_scored(tmp_path):
     nothing, road = geojson(tmp_path / "a.geojson"), geojson(tmp_path / "b.geojson", [[0.0, 0.0], [0.001, 0.0]])
-    assert score_pair(Pair("a", nothing, nothing), How()).apls == 1
-    assert score_pair(Pair("a", nothing, road), How()).apls == 0
+    assert score_pair(Pair("a", nothing, nothing), ScoreOptions()).apls == 1
+    assert score_pair(Pair("a", nothing, road), ScoreOptions()).apls == 0
 
 
 def test_geojson_in_another_crs_is_refused(tmp_path):
     utm = geojson(tmp_path / "a.geojson", [[0, 0], [50, 0]], crs="urn:ogc:def:crs:EPSG::32611")
     plain = geojson(tmp_path / "b.geojson", [[0, 0], [50, 0]], crs="urn:ogc:def:crs:OGC:1.3:CRS84")
     with pytest.raises(BadInput, match="in urn:ogc:def:crs:epsg::32611; write it in longitude and latitude"):
-        score_pair(Pair("a", utm, utm), How())
-    assert score_pair(Pair("a", utm, utm), How(gsd_m=1.0)).truth_km == pytest.approx(0.05)
+        score_pair(Pair("a", utm, utm), ScoreOptions())
+    assert score_pair(Pair("a", utm, utm), ScoreOptions(gsd_m=1.0)).truth_km == pytest.approx(0.05)
     with pytest.raises(BadInput, match="write both in one CRS"):
-        score_pair(Pair("a", utm, plain), How(gsd_m=1.0))
+        score_pair(Pair("a", utm, plain), ScoreOptions(gsd_m=1.0))
 
 
 def test_a_mask_and_a_graph_are_no_pair(folders, tmp_path):

@@ -6,7 +6,7 @@ import torch
 from click.testing import CliRunner
 
 from dlink.bench.authors import eight_view_sum
-from dlink.bench.compare import Row, advice
+from dlink.bench.compare import FileRow, advice
 from dlink.bench.latency import latency, ratio, summary
 from dlink.bench.machine import machine, peak_bytes
 from dlink.cli.bench import bench
@@ -148,7 +148,7 @@ def test_three_precisions_side_by_side(tmp_path, monkeypatch):
 )
 def test_the_advice_follows_the_times(int8_ms, words):
     times = {"fp16": 100.0, "int8": int8_ms}
-    rows = [Row(p, 1, {}, ms / 8, ms, ()) for p, ms in times.items()]
+    rows = [FileRow(p, 1, {}, ms / 8, ms, ()) for p, ms in times.items()]
     assert words in advice(rows)
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from dlink.bench.gpu import pack, stages
-from dlink.bench.gpu.aims import AIMS, outcomes, table
+from dlink.bench.gpu.aims import AIMS, aims_table, outcomes
 from dlink.bench.gpu.pack import MOST, SPARE, TRANSFER, tree_bytes
 from dlink.bench.gpu.parts import MANIFEST, cut, main
 from dlink.bench.gpu.stages import STAGES, Results, read_rows
@@ -139,8 +139,8 @@ def test_the_table_says_what_was_not_run(done):
 
 
 def test_without_a_figure_everything_is_not_run():
-    assert len(table([])) == 1 + len(AIMS)
-    assert all("not run" in line for line in table([])[1:])
+    assert len(aims_table([])) == 1 + len(AIMS)
+    assert all("not run" in line for line in aims_table([])[1:])
 
 
 def test_what_was_done_is_not_done_again_unless_it_is_asked_for(done):
@@ -310,9 +310,9 @@ def test_a_figure_goes_where_the_newest_row_of_its_file_is_an_error():
 def test_times_of_other_sizes_and_a_way_that_fails_now_are_no_figures():
     small = {"network_ms": {"p50": 1.0}, "tile": 256, "batch": 1}
     assert of_files(("fp16.onnx", small))["FP16 network, 8 x 1024"] == (None, None)
-    table = {"rows": [{"way": "graph", "tiles": 1, "views": 8, "p50": 5.0}], **SIZE}
+    aims_table = {"rows": [{"way": "graph", "tiles": 1, "views": 8, "p50": 5.0}], **SIZE}
     peer = {"gpu": "H200", "tensorrt": "", "peer": "torch authors", "views": 8, "tile": 1024}
-    rows = [{"gpu": "H200", "tensorrt": "A", "file": {"name": "full.fp16.plan"}, **table}, {**peer, "p50": 100.0}]
+    rows = [{"gpu": "H200", "tensorrt": "A", "file": {"name": "full.fp16.plan"}, **aims_table}, {**peer, "p50": 100.0}]
     of = lambda rows: next(o.figure for o in outcomes(rows) if o.aim.name == "the authors' procedure takes")  # noqa: E731
     assert of(rows) == 20.0
     assert of([*rows, {**peer, "error": "no compiler"}]) is None
@@ -342,11 +342,11 @@ def test_ratios_are_of_one_tensorrt_and_pytorch_counts_for_all():
     def row(engine, name, **figures):
         return {"gpu": "H200", "tensorrt": engine, "file": {"name": name}, **figures}
 
-    table = [{"way": "graph", "tiles": 1, "views": 8, "p50": 5.0}]
+    aims_table = [{"way": "graph", "tiles": 1, "views": 8, "p50": 5.0}]
     rows = [
         row("A", "full.fp16.onnx", network_ms={"p50": 4.0}, **SIZE),
         row("B", "full.int8.conv.onnx", network_ms={"p50": 1.0}, **SIZE),
-        row("B", "full.fp16.plan", rows=table, **SIZE),
+        row("B", "full.fp16.plan", rows=aims_table, **SIZE),
         {"gpu": "H200", "tensorrt": "", "peer": "torch authors", "views": 8, "tile": 1024, "p50": 100.0},
     ]
     found = {(o.aim.name, o.tensorrt): (o.figure, o.met) for o in outcomes(rows)}

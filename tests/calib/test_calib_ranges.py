@@ -142,8 +142,8 @@ def test_a_sample_is_the_same_for_a_seed_and_another_for_another(tmp_path):
 
 def test_what_is_held_back_is_never_calibrated_on(tmp_path):
     found = sample(folder_of(tmp_path / "tiles", 8, SIDE), SIDE, 32, 8, 0)
-    assert (len(found.tiles), len(found.held)) == (6, 2)
-    assert not {t.id for t in found.tiles} & {t.id for t in found.held}
+    assert (len(found.tiles), len(found.holdout)) == (6, 2)
+    assert not {t.id for t in found.tiles} & {t.id for t in found.holdout}
 
 
 def test_a_sample_holds_tiles_with_roads_and_without(tmp_path):
@@ -153,14 +153,14 @@ def test_a_sample_holds_tiles_with_roads_and_without(tmp_path):
         write_image(folder / f"{i}_mask.png", np.zeros((SIDE, SIDE), np.uint8))
     for seed in range(5):
         found = sample(folder, SIDE, 4, 2, seed)
-        for part in (found.tiles, found.held):
+        for part in (found.tiles, found.holdout):
             assert {bool(t.label.any()) for t in part} == {True, False}
 
 
 def test_a_large_image_gives_several_tiles_with_their_labels(tmp_path):
     folder = folder_of(tmp_path / "tiles", 1, 4 * SIDE)
     found = sample(folder, SIDE, 8, 2, 0)
-    assert len(found.tiles) + len(found.held) == 8 + 2
+    assert len(found.tiles) + len(found.holdout) == 8 + 2
     assert all(t.image.shape == (SIDE, SIDE, 3) and t.label.shape == (SIDE, SIDE) for t in found.tiles)
     one = sample(folder / "0_sat.png", SIDE, 8, 2, 0)  # the picture alone: its label is not looked for
     assert one.tiles[0].label is None
@@ -171,7 +171,7 @@ def test_unusable_images_are_named_and_left_out(tmp_path):
     write_image(folder / "small_sat.png", np.zeros((SIDE // 2 - 1, SIDE, 3), np.uint8))
     (folder / "broken_sat.png").write_bytes(b"no picture")
     found = sample(folder, SIDE, 8, 2, 0)
-    assert len(found.tiles) + len(found.held) == 5
+    assert len(found.tiles) + len(found.holdout) == 5
     assert len(found.skipped) == 2
     assert any("small_sat.png: 128 x 63 px is too small for a tile of 128 x 128" in line for line in found.skipped)
 

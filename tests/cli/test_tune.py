@@ -5,9 +5,9 @@ import numpy as np
 import onnx
 import pytest
 
-from dlink.accuracy.retuned import write_retuned
 from dlink.accuracy.tune import tune
 from dlink.imagery.images import find_tiles, write_image
+from dlink.onnx_graph.retuned import write_retuned
 from dlink.runtime import BadInput, EngineFailed, Spec, open_model
 from dlink.runtime.onnx_bytes import DIGEST_KEY
 from dlink.runtime.spec import ONNX_KEY

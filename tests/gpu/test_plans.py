@@ -112,7 +112,7 @@ def test_runs_become_graphs(blur, tile):
     with open_model(blur) as model:
         for _ in range(4):
             model.mask(tile[0])
-        if model.backend.captures:
+        if model.backend.share.captures:
             assert all(slot.graphs and not slot.plain for slot in model.backend.at_work)
 
 

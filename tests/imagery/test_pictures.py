@@ -8,11 +8,20 @@ import rasterio
 
 from dlink.imagery import pictures
 from dlink.imagery.images import read_image, write_image
-from dlink.imagery.pictures import COLOUR, How, Job, find_jobs, find_pictures, georeferenced, paint, segment_picture
+from dlink.imagery.pictures import (
+    COLOUR,
+    Job,
+    OutputOptions,
+    find_jobs,
+    find_pictures,
+    georeferenced,
+    paint,
+    segment_picture,
+)
 from dlink.runtime import BadInput, Spec, open_model
 from tests.support.models import red, write_pointwise
 
-NOTHING = How()
+NOTHING = OutputOptions()
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +83,14 @@ def test_a_large_picture_is_painted_in_stripes_and_looks_the_same(tmp_path, imag
     for name, rows in (("whole", 1024), ("stripes", 16)):
         monkeypatch.setattr(pictures, "STRIPE", rows)
         out, overlay = tmp_path / f"{name}.png", tmp_path / f"{name}_overlay.png"
-        segment(tmp_path / "a.png", out, model, How(probability=probability), overlay)
+        segment(tmp_path / "a.png", out, model, OutputOptions(probability=probability), overlay)
         outs.append((out.read_bytes(), overlay.read_bytes()))
     assert outs[0] == outs[1]
 
 
 def test_probabilities_are_16_bits(tmp_path, image, model):
     write_image(tmp_path / "a.png", image)
-    segment(tmp_path / "a.png", tmp_path / "p.png", model, How(probability=True))
+    segment(tmp_path / "a.png", tmp_path / "p.png", model, OutputOptions(probability=True))
     prob = cv2.imread(str(tmp_path / "p.png"), cv2.IMREAD_UNCHANGED)
     assert prob.dtype == np.uint16
     np.testing.assert_allclose(prob / 65535, red(image), atol=1e-5)
@@ -126,12 +135,12 @@ def test_an_overlay_stands_beside_the_mask(tmp_path, image, model):
 
 def test_names_are_deepglobes(tmp_path):
     folder = touch(tmp_path / "in", "104_sat.jpg", "b.png")
-    jobs = find_jobs([folder], tmp_path / "out", How(overlay=True))
+    jobs = find_jobs([folder], tmp_path / "out", OutputOptions(overlay=True))
     assert [(j.out.name, j.overlay.name) for j in jobs] == [
         ("104_mask.png", "104_overlay.jpg"),
         ("b_mask.png", "b_overlay.jpg"),
     ]
-    assert find_jobs([folder], tmp_path / "out", How(probability=True))[0].out.name == "104_prob.png"
+    assert find_jobs([folder], tmp_path / "out", OutputOptions(probability=True))[0].out.name == "104_prob.png"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +170,10 @@ def test_one_image_goes_to_a_file_or_a_folder(tmp_path):
 
 def test_a_named_masks_overlay_takes_its_name(tmp_path):
     image = touch(tmp_path, "a.jpg") / "a.jpg"
-    assert find_jobs([image], tmp_path / "x_mask.png", How(overlay=True))[0].overlay == tmp_path / "x_overlay.jpg"
+    assert (
+        find_jobs([image], tmp_path / "x_mask.png", OutputOptions(overlay=True))[0].overlay
+        == tmp_path / "x_overlay.jpg"
+    )
 
 
 @pytest.mark.parametrize(
@@ -233,7 +245,7 @@ def test_what_gdal_writes_is_known_as_geotiff(tmp_path, kind, bigtiff):
 
 def test_a_geotiff_becomes_a_tif_and_never_a_png(tmp_path):
     (tmp_path / "a.tif").write_bytes(tiff("<", False, 34735))
-    job = find_jobs([tmp_path / "a.tif"], tmp_path / "out", How(overlay=True))[0]
+    job = find_jobs([tmp_path / "a.tif"], tmp_path / "out", OutputOptions(overlay=True))[0]
     assert (job.geo, job.out.name, job.overlay) == (True, "a_mask.tif", tmp_path / "out/a_overlay.tif")
     with pytest.raises(BadInput, match=r"m.png: a PNG would lose the georeference of a.tif; name it .tif"):
         find_jobs([tmp_path / "a.tif"], tmp_path / "m.png", NOTHING)

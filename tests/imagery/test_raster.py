@@ -10,7 +10,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
 from dlink.imagery import raster
-from dlink.imagery.pictures import How, Job, paint
+from dlink.imagery.pictures import Job, OutputOptions, paint
 from dlink.runtime import BadInput, Spec, open_model
 from dlink.runtime.windows import cover
 from tests.support.models import red, shared, write_blur, write_pointwise
@@ -62,7 +62,7 @@ def segment(path, model, probability=False, overlay=None):
     out = path.with_name("out.tif")
     ticks = []
     job = Job(path, out, overlay, geo=True)
-    raster.segment_raster(job, model, How(probability=probability), lambda *tick: ticks.append(tick), print)
+    raster.segment_raster(job, model, OutputOptions(probability=probability), lambda *tick: ticks.append(tick), print)
     assert ticks[-1][0] == ticks[-1][1] == len(ticks)
     return rasterio.open(out)
 

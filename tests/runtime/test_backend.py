@@ -8,7 +8,7 @@ import pytest
 from dlink.runtime.backend import HostBackend, open_backend
 from dlink.runtime.errors import BadInput, Closed
 from dlink.runtime.spec import Spec
-from dlink.runtime.views import ALL, look, unlook
+from dlink.runtime.views import ALL, apply_view, undo_view
 from tests.support.models import red, write_blur, write_pointwise
 
 SIDE = 64
@@ -87,7 +87,7 @@ def test_the_mean_is_over_what_each_view_sees(spec, tile):
         return (context / 8 + 0.5).astype(np.float32)
 
     x = spec.prepare(tile)
-    expected = np.mean([unlook(net(np.ascontiguousarray(look(x, v))), v) for v in ALL], axis=0)
+    expected = np.mean([undo_view(net(np.ascontiguousarray(apply_view(x, v))), v) for v in ALL], axis=0)
     np.testing.assert_allclose(HostBackend(net, spec).probabilities(tile), expected, atol=1e-5)
 
 

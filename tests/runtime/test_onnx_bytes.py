@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from dlink.accuracy.retuned import write_retuned
 from dlink.calib.network import read_network
 from dlink.engine.graph import read_graph
+from dlink.onnx_graph.retuned import write_retuned
 from dlink.runtime import BadModel, Spec, open_model
 from dlink.runtime.onnx_bytes import DIGEST_KEY, OPERATORS, Damaged, chunk, look_into, read_onnx, sealed
 from dlink.runtime.spec import ONNX_KEY

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from dlink.accuracy.agreement import compare
 from dlink.accuracy.report.evidence import Evidence
 from dlink.calib.calibrate import AS_GOOD, first_of_the_best, worst_first
-from dlink.calib.judge import Judge, say
+from dlink.calib.evaluator import Evaluator, scores_in_words
 from dlink.calib.sample import Tile
 from dlink.cli.check import check
 from dlink.export.onnx_file import fold_norms, write_onnx
@@ -143,8 +143,8 @@ def found(files, chosen, **more):
 def test_a_check_compares_settled_masks_throughout(pair):
     files, chosen, _ = pair(2e-6)
     evidence, looked = Evidence(), []
-    judges = lambda label: lambda mask: looked.append(mask.mean()) or (1.0, 0.0, 0.0, 1.0)  # noqa: E731
-    s = found(files, chosen, evidence=evidence, judges=judges)
+    connectivity = lambda label: lambda mask: looked.append(mask.mean()) or (1.0, 0.0, 0.0, 1.0)  # noqa: E731
+    s = found(files, chosen, evidence=evidence, connectivity=connectivity)
     assert (s.agreement, s.worst, s.drop.pooled, s.each[0].candidate) == (1.0, 1.0, 0.0, 1.0)
     assert (s.estimates["agreement"].value, s.estimates["iou"].value) == (1.0, 0.0)
     assert (s.near, looked) == (Near(4096, 2048, 2048), [0.5, 0.5])
@@ -174,9 +174,9 @@ def test_dlink_check_says_where_rounding_decides(pair, tmp_path):
 @pytest.mark.parametrize(("moved", "agreement"), [(2e-6, 1.0), (2e-5, 0.5)])
 def test_calibrations_judge_settles_masks_as_a_check_does(pair, moved, agreement):
     files, _, tile = pair(moved)
-    scores = Judge(files[1], [tile], QUIET).score(files[0])
+    scores = Evaluator(files[1], [tile], QUIET).score(files[0])
     assert [(s.agreement, s.drop) for s in scores] == [(agreement, 1 - agreement)] * 2
-    assert (f"with 1 view ({SAID})" in say(scores)) == (moved < NOISE)
+    assert (f"with 1 view ({SAID})" in scores_in_words(scores)) == (moved < NOISE)
 
 
 def test_of_methods_that_agree_as_well_the_first_is_taken():

@@ -24,7 +24,7 @@ GATHER = (POINTER, POINTER, INTEGER, ctypes.c_uint, INTEGER, INTEGER, FLOAT, *[P
 @cache
 def compiled(source: str) -> ctypes.CDLL:
     """A text of kernels.cu as a library, kept in build/; skips the test where there is no g++ that knows float16."""
-    shim = (ROOT / "tests" / "kernels_host.cpp").read_text()
+    shim = (ROOT / "tests" / "support" / "kernels_host.cpp").read_text()
     kept = ROOT / "build" / f"kernels-{hashlib.sha256(repr((source, shim, FLAGS)).encode()).hexdigest()[:16]}.so"
     if kept.exists():
         return ctypes.CDLL(str(kept))
@@ -37,7 +37,7 @@ def compiled(source: str) -> ctypes.CDLL:
             "g++",
             *FLAGS,
             f'-DKERNELS="{kernels}"',
-            str(ROOT / "tests" / "kernels_host.cpp"),
+            str(ROOT / "tests" / "support" / "kernels_host.cpp"),
             "-o",
             str(library),
         ]

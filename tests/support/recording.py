@@ -22,7 +22,7 @@ from tests.support import fake_pycuda
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "recording"
-SOURCE = ROOT / "tests" / "recording_cuda.cpp"
+SOURCE = ROOT / "tests" / "support" / "recording_cuda.cpp"
 FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wl,-soname,libcuda.so.1")
 NOWHERE = ("Could not find a version", "No matching distribution")  # pip's words where there is no index
 BEGIN = "from tests.support.recorded import *\n"

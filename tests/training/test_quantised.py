@@ -5,7 +5,7 @@ import onnx
 import pytest
 import torch
 
-from dlink.calib.calibrate import Result
+from dlink.calib.calibrate import CalibrationResult
 from dlink.calib.network import read_network
 from dlink.calib.placement import place
 from dlink.calib.qdq import write_qdq
@@ -19,7 +19,7 @@ from dlink.nets.zoo import ARCHS, spec_of
 from dlink.openvino_runtime.saturation import saturates
 from dlink.runtime import BadInput, CheckFailed, Spec, open_model
 from dlink.scenes import with_roads
-from dlink.training.quantised import Quantised, Tuned, finetune, weight_as_int8
+from dlink.training.quantised import FineTuned, Quantised, finetune, weight_as_int8
 from tests.support.calibrated import QUIET, folder_of, ranges_of, run, small
 from tests.support.command import call
 
@@ -117,7 +117,7 @@ def test_dlink_train_fine_tunes_from_the_command_line(home, tmp_path, monkeypatc
         2,
     ]
     asked = {}
-    found = Tuned(Result("max", (), (), 4, 0, None), (), (0.1,))
+    found = FineTuned(CalibrationResult("max", (), (), 4, 0, None), (), (0.1,))
 
     def instead(*positional, **named):
         asked.update(named, out=positional[2], tiles=len(positional[3].tiles))

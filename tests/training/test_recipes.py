@@ -274,11 +274,11 @@ def test_what_is_taught_is_the_mean_of_eight_views_turned_with_its_picture(bare,
                 for y in range(33)
                 for x in range(33)
                 for view in views.ALL
-                if np.array_equal(views.look(image[:, y : y + 96, x : x + 96], view), seen)
+                if np.array_equal(views.apply_view(image[:, y : y + 96, x : x + 96], view), seen)
             ]
             assert len(places) == 1
             y, x, view = places[0]
-            np.testing.assert_array_equal(views.look(levels[index][y : y + 96, x : x + 96], view), found)
+            np.testing.assert_array_equal(views.apply_view(levels[index][y : y + 96, x : x + 96], view), found)
             turns.add(view)
     assert len(turns) > 2
     assert not (tmp_path / "views").exists()

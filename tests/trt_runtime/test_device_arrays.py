@@ -120,7 +120,7 @@ def test_dlpack_may_begin_behind_its_pointer(model):
     memory = np.concatenate([np.zeros(before, np.uint8), image.ravel()])
     fake_pycuda.MEMORY[memory.ctypes.data] = memory
     shape = (ctypes.c_int64 * 3)(*image.shape)
-    tensor = dlpack.Tensor(memory.ctypes.data, 2, 0, 3, 1, 8, 1, shape, None, before)
+    tensor = dlpack.DLTensor(memory.ctypes.data, 2, 0, 3, 1, 8, 1, shape, None, before)
     new = ctypes.pythonapi.PyCapsule_New
     new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 

@@ -11,7 +11,7 @@ import pytest
 
 from dlink.runtime import DlinkError, HostBackend, NoEngine, Spec
 from dlink.runtime.backend import SLACK
-from dlink.runtime.views import ALL, TURN, look, unlook
+from dlink.runtime.views import ALL, TURN, apply_view, undo_view
 from dlink.trt_runtime.kernels import build as build
 from tests.support.host_kernels import SOURCE, launch
 
@@ -102,7 +102,7 @@ def mean_of(batch, views):
 def test_spread_writes_what_the_network_reads_on_a_cpu(views, count, side):
     tiles = pixels(count, side)
     x = SPEC.prepare(tiles)
-    expected = np.stack([look(x, view) for view in views], 1).reshape(-1, 3, side, side)
+    expected = np.stack([apply_view(x, view) for view in views], 1).reshape(-1, 3, side, side)
     np.testing.assert_array_equal(spread(tiles, views), expected)
     np.testing.assert_array_equal(spread(tiles, views, np.float16), expected.astype(np.float16))
 
@@ -127,7 +127,7 @@ def test_gather_gives_the_mean_of_hostbackend_to_the_bit(dtype, views, count, si
 def test_every_set_of_up_to_three_views_is_spread_and_undone(views):
     tiles = pixels(1, 33)
     red = spread(tiles, views, spec=Spec(channels="RGB", scale=(1 / 255,) * 3, shift=(0, 0, 0)))[:, 0]
-    expected = np.mean([unlook(r, v) for r, v in zip(red, views, strict=True)], 0)
+    expected = np.mean([undo_view(r, v) for r, v in zip(red, views, strict=True)], 0)
     found = gather(np.ascontiguousarray(red), views, ("prob",))[0][0]
     np.testing.assert_allclose(found, expected, atol=1e-7)
     np.testing.assert_allclose(found, tiles[0, ..., 0] / np.float32(255), atol=1e-6)

@@ -51,15 +51,14 @@ def launched(recorder, tmp_path):
 
     def launch(line, ends="float32"):
         [call] = recorder(f"""
-            from types import SimpleNamespace
             from dlink.runtime import Spec
-            from dlink.trt_runtime.slot import Kernels
+            from dlink.trt_runtime.kernels.launch import Kernels
 
             spec = Spec(tile=96, channels="BGR", scale=(0.5, 0.25, 0.125), shift=(-1, -2, -3))
-            loaded = SimpleNamespace(types=[np.dtype({ends!r})] * 2)
+            ends = np.dtype({ends!r})
             gpu = primary()
             gpu.push()
-            kernels = Kernels(Path({str(PTX)!r}).read_bytes(), SimpleNamespace(loaded=loaded, spec=spec))
+            kernels = Kernels(Path({str(PTX)!r}).read_bytes(), spec, ends, ends)
             stream = cuda.Stream()
             calls()
             {line}

@@ -55,7 +55,7 @@ def test_a_plan_gives_what_its_onnx_file_gives(gpu, views, ends):
                 found, expected(gpu, tiles(count), views), atol=1e-6 if ends == "float32" else 1e-3
             )
     assert plan.max_tiles == 8
-    assert plan.fill(views) == 8 // len(views)
+    assert plan.tiles_per_batch(views) == 8 // len(views)
     assert plan.engine == "TensorRT 10.3.0, fp16 99 %, fp32, Orin"
     plan.close()
     assert fake_pycuda.nothing_is_held()
@@ -670,15 +670,15 @@ def test_a_jetsons_shared_memory_saves_the_copies(gpu):
 
 def test_on_a_jetson_memory_is_what_linux_would_give_and_too_little_is_a_warning(gpu, tmp_path, monkeypatch, caplog):
     STATE.integrated, STATE.free = True, 100  # the rest is Linux's page cache
-    backend = importlib.import_module("dlink.trt_runtime.tensorrt_backend")
-    monkeypatch.setattr(backend, "MEMINFO", tmp_path / "meminfo")
+    memory = importlib.import_module("dlink.trt_runtime.memory")
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     for kilobytes, warned in ((4 << 20, False), (1, True)):
-        backend.MEMINFO.write_text(f"MemTotal:       9000000 kB\nMemFree:   1 kB\nMemAvailable:   {kilobytes} kB\n")
+        memory.MEMINFO.write_text(f"MemTotal:       9000000 kB\nMemFree:   1 kB\nMemAvailable:   {kilobytes} kB\n")
         caplog.clear()
         with open_model(gpu.plan) as model:
             np.testing.assert_allclose(model.probabilities(tiles()[0]), expected(gpu, tiles())[0], atol=1e-6)
         assert ("not enough memory on the GPU: 2 slots need" in caplog.text) is warned
-    backend.MEMINFO.unlink()
+    memory.MEMINFO.unlink()
     open_model(gpu.plan).close()
     assert "0 MB free" in caplog.text
 

@@ -7,10 +7,10 @@ from dlink.accuracy.pixels import Mask
 from dlink.accuracy.road_graphs.apls import apls
 from dlink.accuracy.road_graphs.graph import from_mask
 from dlink.accuracy.road_graphs.links import links_of
-from dlink.accuracy.roads import Judge
+from dlink.accuracy.roads import Connectivity
 
 
-def judge(label: Mask, gsd_m: float) -> Judge:
+def connectivity_with(label: Mask, gsd_m: float) -> Connectivity:
     """Who judges masks by a label, which is traced once. `gsd_m` is metres a pixel."""
     truth = from_mask(label)
 

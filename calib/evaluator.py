@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dlink.accuracy.bootstrap import Figure, estimate, loss
 from dlink.accuracy.iou import Overlap
-from dlink.accuracy.road_graphs.topology import judge
+from dlink.accuracy.road_graphs.connectivity import connectivity_with
 from dlink.accuracy.roads import apls_drop, broken_rise
 from dlink.calib.observe import Tick
 from dlink.calib.sample import Tile
@@ -43,7 +43,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Limits:
+class HoldoutLimits:
     """What is still the same."""
 
     max_iou_drop: float = 0.005
@@ -53,7 +53,7 @@ class Limits:
         return all((s.drop or 0.0) <= self.max_iou_drop and s.agreement >= self.min_agreement for s in scores)
 
 
-class Judge:
+class Evaluator:
     """Knows the float network's probabilities on the tiles held back."""
 
     def __init__(self, reference: Path, tiles: Sequence[Tile], tick: Tick) -> None:
@@ -66,7 +66,7 @@ class Judge:
                 self.reference[views].append(backend.probabilities(tile.image[None], BY_COUNT[views])[0])
             tick(done, len(tiles), "judged in float")
         backend.close()
-        self.looks = [None if tile.label is None else judge(tile.label, self.spec.gsd_m) for tile in tiles]
+        self.looks = [None if tile.label is None else connectivity_with(tile.label, self.spec.gsd_m) for tile in tiles]
         self.graphs = {
             views: [self.graph(i, p > self.spec.threshold) for i, p in enumerate(probs)]
             for views, probs in self.reference.items()
@@ -81,8 +81,8 @@ class Judge:
     def labelled(self) -> int:
         return sum(tile.label is not None for tile in self.tiles)
 
-    def some(self, count: int) -> "Judge":
-        """The same judge with fewer tiles, evenly taken."""
+    def some(self, count: int) -> "Evaluator":
+        """The same with fewer tiles, evenly taken."""
         at = sorted(set(np.linspace(0, len(self.tiles) - 1, count).astype(int).tolist()))
         other = copy.copy(self)
         other.tiles = [self.tiles[i] for i in at]
@@ -145,7 +145,7 @@ def figure_of(rows: list[list[float]], figure: Figure) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def say(scores: Sequence[Score]) -> str:
+def scores_in_words(scores: Sequence[Score]) -> str:
     """Scores in words."""
     parts = []
     for s in scores:

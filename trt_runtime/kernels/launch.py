@@ -1,0 +1,46 @@
+"""The kernels as they are launched: spread makes the views that a network reads, gather the roads that it gives."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycuda.driver as cuda
+
+from dlink.runtime.spec import Spec
+
+PTX = Path(__file__).with_name("kernels.ptx")  # of kernels.cu, by build.py
+BLOCK = (32, 8, 1)  # threads, kernels.cu's EDGE and ROWS
+
+
+class Kernels:
+    """kernels.ptx, loaded for what a network reads and gives."""
+
+    def __init__(self, ptx: bytes, spec: Spec, reads: np.dtype[Any], gives: np.dtype[Any]) -> None:
+        self.spec = spec
+        self.module = cuda.module_from_buffer(ptx)
+        self.spread_function = self.module.get_function(f"spread_{reads.name}").prepare("PPiIiffffff")
+        self.gather_function = self.module.get_function(f"gather_{gives.name}").prepare("PPiIiifPPPP")
+
+    def grid(self, tiles: int) -> tuple[int, int, int]:
+        blocks = -(-self.spec.tile // BLOCK[0])
+        return blocks, blocks, tiles
+
+    def spread(self, stream: Any, tiles: int, source: int, batch: int, views: Sequence[int]) -> None:
+        spec = self.spec
+        numbers = (spec.tile, bits(views), spec.channels == "BGR", *spec.scale, *spec.shift)
+        self.spread_function.prepared_async_call(self.grid(tiles), BLOCK, stream, source, batch, *numbers)
+
+    def gather(
+        self, stream: Any, tiles: int, answers: int, total: int, views: Sequence[int], numbers: tuple[bool, int, float],
+        outs: Sequence[int], faults: int = 0,
+    ) -> None:  # fmt: skip
+        sizes = (self.spec.tile, bits(views))
+        self.gather_function.prepared_async_call(
+            self.grid(tiles), BLOCK, stream, answers, total, *sizes, *numbers, *outs, faults
+        )
+
+
+def bits(views: Sequence[int]) -> int:
+    """A set of views as the kernels have it."""
+    return sum(1 << view for view in views)
