@@ -40,7 +40,7 @@ PYCUDA = """
 TENSORRT = """
     import sys
     from pathlib import Path
-    site, name, version = str(Path(__file__).parents[2]), __name__, "{version}"
+    site, name, version = str(Path(__file__).parents[1]), __name__, "{version}"
     if version == "rtx":  # whose names are those of the real one
         sys.path.remove(site)
         del sys.modules[name]

@@ -462,7 +462,7 @@ def test_the_default_stream_can_be_used_while_a_run_is_captured(gpu, caplog):
 
 def test_no_garbage_is_collected_while_a_run_is_captured(gpu, caplog):
     """Garbage that holds memory of the GPU, whoever's: its freeing would spoil the capture, and not free."""
-    memory = importlib.import_module("dlink.trt_runtime.device_arrays").Memory
+    memory = importlib.import_module("dlink.trt_runtime.device_arrays").DeviceMemory
     put, kept, before = fake_pycuda.put, [], gc.get_threshold()
 
     class Cycle:
