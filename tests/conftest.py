@@ -29,6 +29,7 @@ SLOW = {  # modules that take over five seconds on one core: `make check` leaves
     "test_driver_calls",
     "test_ends",
     "test_ensemble",
+    "test_examples",
     "test_export",
     "test_extras",
     "test_gpu",
