@@ -26,6 +26,7 @@ SLOW = {  # modules that take over five seconds on one core: `make check` leaves
     "test_compare_layers",
     "test_compilers",
     "test_device_arrays",
+    "test_dist",
     "test_driver_calls",
     "test_ends",
     "test_ensemble",
