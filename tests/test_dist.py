@@ -1,11 +1,13 @@
 """What is given away: the sdist and the wheel hold what they should and nothing else. `make dist` does more."""
 
+import re
 import shutil
 import subprocess
 import tarfile
 
 import pytest
 
+import dlink
 from tests.support.dist import (
     build_sdist,
     build_wheel,
@@ -69,6 +71,20 @@ def test_the_sdist_builds_the_checkouts_wheel(built, tmp_path):
     shutil.rmtree(source / "build", ignore_errors=True)
     with pytest.raises(Failed, match=r"differ in dlink-.*RECORD, dlink/runtime/views\.py"):
         compare_wheels(built[1], build_wheel(source, tmp_path / "other"))
+
+
+def test_the_citation_and_the_changelog_are_of_this_version():
+    assert f"\nversion: {dlink.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(rf"^## \[(Unreleased|{re.escape(dlink.__version__)})\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md", "examples/README.md"])
+def test_what_a_page_names_is_there(page):
+    text = (ROOT / page).read_text()
+    paths = re.findall(r"`((?:[a-z_]+/)+(?:[\w.-]+)?)`", text)
+    links = [(ROOT / page).parent / link for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", text)]
+    assert len(paths) + len(links) > 2
+    assert [path for path in [*map(ROOT.joinpath, paths), *links] if not path.exists()] == []
 
 
 @pytest.mark.parametrize(
