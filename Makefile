@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := $(filter-out package,$(patsubst %/py.typed,%,$(wildcard */py.typed)))  # as in setup.py
 
-.PHONY: demo test check lint installs weights gpu-bundle clean
+.PHONY: demo test check lint types installs dist weights gpu-bundle clean
 
 demo: .venv/demo
 	$(BIN)/dlink-demo
@@ -16,16 +16,24 @@ check: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
 lint: .venv/test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(MAKE) types
+
+types: .venv/test
 	mkdir -p build/types/dlink
 	for p in $(PACKAGES); do ln -sfn ../../../$$p build/types/dlink/$$p; done
 	ln -sf ../../../package/__init__.py build/types/dlink/__init__.py
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples
 
 # Each extra of README's table, in an environment of its own: some minutes, and a package index.
 installs: .venv/test
 	$(BIN)/python -m tests.support.installs
+
+# A release of what is committed, its contents checked, its wheel installed and run. A minute, without a network.
+dist: .venv/test
+	$(BIN)/python -m tests.support.dist
 
 # A checkpoint like the embedded one, from nothing: two hours and a half on two cores. See nets/weights/README.md.
 RECIPE := --width 0.25 --crop 384 --batch 8 --schedule poly --amp
@@ -52,4 +60,4 @@ gpu-bundle: .venv/demo
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv build demo *.egg-info
+	rm -rf .venv build demo dist *.egg-info

@@ -37,7 +37,16 @@ def environment(folder: Path, extras: Iterable[str], besides: Iterable[str] = ()
             for entry in entries(distribution):
                 link(packages / entry, Path(str(distribution.locate_file(entry))))
     if wheel:
-        subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, packages], check=True)
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            folder / "bin" / "python",
+            "install",
+            "--root-user-action=ignore",
+        ]
+        subprocess.run([*pip, "-q", "--no-deps", "--no-index", wheel], check=True)
     else:
         for package, source in FOLDERS.items():
             for file in (ROOT / source).iterdir():

@@ -1,0 +1,123 @@
+"""A ground station's loop: frames come in, road masks go out, and no mask is old.
+
+    python examples/embed_in_a_loop.py roads.onnx frames/ masks/ --rate 5   # a folder of pictures, 5 a second
+    python examples/embed_in_a_loop.py roads.onnx 0 masks/                  # a camera; or a video, or rtsp://...
+
+Needs pip install 'dlink[cpu]'. A camera does not wait. If frames come faster than roads are found, a queue of frames
+grows, and masks come later and later. So at most two frames are under way here, and a frame that comes meanwhile is
+dropped: the newest frame wins, and the age of a mask is bounded. To do every frame in order instead, wait for the
+oldest (`finish_oldest`) where this program drops one; that suits a recording, not a flight.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dlink.imagery.images import find_images, read_image, write_image
+from dlink.runtime import BadInput, DlinkError, EngineFailed, NoProbability, Segmenter, open_model
+
+Image: TypeAlias = NDArray[np.uint8]
+Frame: TypeAlias = tuple[str, Image]  # a name, and uint8 (H, W, 3) RGB
+Show: TypeAlias = Callable[[str, Image], None]  # what is done with a mask
+
+UNDER_WAY = 2  # one is computed while the next one is cut into tiles
+RESTARTS = 3  # of the model, before somebody has to look
+
+
+def frames(source: str, rate: float | None) -> Iterator[Frame]:
+    """Frames of a folder, a video or a camera. `rate` a second where one is given, else as they come."""
+    for name, image in from_folder(Path(source)) if Path(source).is_dir() else from_video(source):
+        yield name, image
+        time.sleep(1 / rate if rate else 0)
+
+
+def from_folder(folder: Path) -> Iterator[Frame]:
+    for path in find_images(folder):
+        try:
+            yield path.stem, read_image(path)
+        except BadInput as e:  # one bad frame: say so and go on
+            print(f"Error: {e}", file=sys.stderr)
+
+
+def from_video(source: str) -> Iterator[Frame]:
+    video, number = cv2.VideoCapture(int(source) if source.isdecimal() else source), 0
+    if not video.isOpened():
+        raise BadInput(f"{source}: neither a folder nor a video that OpenCV opens")
+    try:
+        while (read := video.read())[0]:
+            # OpenCV's frames are BGR, and dlink takes RGB. With the colours in the wrong order the roads are wrong too.
+            yield f"{number:06}", np.ascontiguousarray(read[1][..., ::-1], np.uint8)
+            number += 1
+    finally:
+        video.release()
+
+
+def run(model: Segmenter, source: Iterator[Frame], show: Show, count: "Counter[str]") -> None:
+    """Show masks until the frames end. `count` has how many were shown, dropped and failed."""
+    under_way: deque[tuple[str, Future[Image]]] = deque()  # the oldest first
+
+    def finish_oldest() -> None:
+        name, future = under_way.popleft()
+        try:
+            show(name, future.result())
+            count["shown"] += 1
+        except NoProbability as e:  # the roads of this frame are not known; the model can go on
+            print(f"Error: frame {name}: {e}", file=sys.stderr)
+            count["failed"] += 1
+
+    for name, image in source:
+        while under_way and under_way[0][1].done():
+            finish_oldest()
+        if len(under_way) < UNDER_WAY:
+            under_way.append((name, model.submit(image)))  # returns at once; the image must not change from here on
+        else:
+            count["dropped"] += 1
+    while under_way:
+        finish_oldest()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Road masks of frames as they come.")
+    for name in ("model", "source", "masks"):
+        parser.add_argument(name)
+    parser.add_argument("--rate", type=float, help="frames a second, of a folder or a recorded video")
+    given = parser.parse_args()
+    Path(given.masks).mkdir(parents=True, exist_ok=True)
+
+    def show(name: str, mask: Image) -> None:
+        write_image(Path(given.masks, f"{name}_mask.png"), mask)
+        print(f"{name}: {(mask > 0).mean():.1%} road", flush=True)
+
+    source, count = frames(given.source, given.rate), Counter[str]()
+    try:
+        while True:
+            try:
+                # Left by an exception, Ctrl-C's too, `with` cancels what has not begun and frees the model.
+                with open_model(given.model) as model:
+                    run(model, source, show, count)
+                return int(count["failed"] > 0)
+            except EngineFailed as e:  # the GPU or OpenVINO failed: this model is spent, a new one may work
+                print(f"Error: {e}", file=sys.stderr)
+                count["restarts"] += 1
+                if count["restarts"] > RESTARTS:
+                    return 1
+    except KeyboardInterrupt:
+        return 130  # as a shell has it
+    except (DlinkError, OSError) as e:  # no such model, no such source, a full disk: somebody must act
+        print(f"Error: {e}", file=sys.stderr)
+        return 1
+    finally:
+        print(", ".join(f"{count[what]} {what}" for what in ("shown", "dropped", "failed")), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
