@@ -16,7 +16,8 @@ import click
 
 from dlink.bench.rows import append_row
 from dlink.cli.build import build
-from dlink.cli.step import IN_FILE, IN_FOLDER, IN_PATH, OUT_PATH, Step, one_line, progress
+from dlink.cli.options import IN_FILE, IN_FOLDER, IN_PATH, OUT_PATH
+from dlink.cli.step import Step, one_line, progress
 from dlink.runtime.errors import NoEngine
 from dlink.trt_runtime.manifest import Manifest
 from dlink.trt_runtime.plan import look_here
@@ -116,20 +117,20 @@ def roads(plan: Path, manifest: Manifest, against: Path, tiles: Path) -> dict[st
     from dlink.accuracy.agreement import BOTH, compare
     from dlink.accuracy.gates import GateLimits, Verdict
     from dlink.bench.recorded import Recorded
-    from dlink.cli.check import open_reference, say
+    from dlink.cli.check import open_against, verdict_in_words
     from dlink.cli.plans import record
     from dlink.imagery.images import find_tiles
     from dlink.runtime import open_model
 
     with open_model(plan) as candidate:
         other = (
-            nullcontext(Recorded(against)) if against.is_dir() else open_reference(against, plan, candidate.spec, None)
+            nullcontext(Recorded(against)) if against.is_dir() else open_against(against, plan, candidate.spec, None)
         )
         with other as reference:
             found = compare(candidate, reference, find_tiles(tiles), BOTH, progress("check"))
     verdict = Verdict(found, GateLimits.of(manifest.spec.precision))
     if against.is_file():
-        record(verdict, say(verdict).splitlines()[-1], plan, manifest, against)
+        record(verdict, verdict_in_words(verdict).splitlines()[-1], plan, manifest, against)
     kept = ("views", "agreement", "candidate", "reference", "max_difference")
     settings = [{name: s[name] for name in kept} for s in found.to_json()["settings"]]
     return {"same": not verdict.why, "why": verdict.why, "tiles": found.tiles, "settings": settings}

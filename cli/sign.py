@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from dlink.cli.step import IN_FILE, OUT_PATH, Step
+from dlink.cli.options import IN_FILE, OUT_PATH
+from dlink.cli.step import Step
 from dlink.runtime.errors import BadInput
 
 PASSWORD = "DLINK_KEY_PASSWORD"

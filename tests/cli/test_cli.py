@@ -150,7 +150,7 @@ def test_scenes_and_training_go_together(tmp_path):
     options = ["--width", "0.125", "--crop", "64", "--batch", "1", "--epochs", "1", "--half"]
     result = CliRunner().invoke(train, [str(tmp_path / "s"), "-o", str(tmp_path / "net.th"), *options])
     assert result.exit_code == 0, result.output
-    assert "1 epochs, loss" in result.stdout
+    assert "1 epoch, loss" in result.stdout
     assert (tmp_path / "net.th").stat().st_size < 1.5e6
 
 
