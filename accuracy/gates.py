@@ -178,9 +178,8 @@ class GateLimits:
         """Why the roads are not the same, in words; empty where they are."""
         why = [outcome.why for outcome in self.outcomes(found) if not outcome.held]
         if found.labelled and not found.label_road:
-            none = (
-                f"no road in {counted(found.labelled, 'label')}, where road is {ROAD} or more: give labels with roads"
-            )
+            labels = counted(found.labelled, "label")
+            none = f"no road in {labels}, where road is {ROAD} or more: give labels with roads"
             return [none, *why]
         return why
 

@@ -67,9 +67,10 @@ def sample(folder: Path, side: int, count: int, held: int, seed: int) -> Sample:
     places = look_around([files[i] for i in rng.permutation(len(files))], side, count + held, skipped)
     if len(places) < FEWEST:
         why = f"; first: {skipped[0]}" if skipped else ""
+        found = f"{counted(len(places), 'usable tile')} of {counted(len(files), 'image')}"
         raise BadInput(
-            f"{folder}: {counted(len(places), 'usable tile')} of {counted(len(files), 'image')}; calibration needs {FEWEST} or more of the "
-            f"kind that the network is for, {side} x {side} px or larger{why}"
+            f"{folder}: {found}; calibration needs {FEWEST} or more of the kind that the network is for, "
+            f"{side} x {side} px or larger{why}"
         )
     wanted = min(count + held, len(places))
     places.sort(key=lambda place: place.key)

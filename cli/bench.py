@@ -34,7 +34,7 @@ class Results:
     append: Path | None = None  # a file of rows
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Time a model on this machine.")
 @click.argument("model", type=IN_FILE, required=False)
 @together(
     "wanted",

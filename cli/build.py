@@ -41,7 +41,11 @@ def default_target() -> str:
     return next((target for target in TARGETS if installed(target)), "tensorrt")
 
 
-@click.command(cls=Step, moved=[Moved(to="inspect", when=only_looks, words="without -o")])
+@click.command(
+    cls=Step,
+    short_help="Build an ONNX file into a TensorRT plan.",
+    moved=[Moved(to="inspect", when=only_looks, words="without -o")],
+)
 @click.argument("source", type=IN_FILE)
 @options.output("The plan to write (.plan); its manifest goes beside it.")
 @together(

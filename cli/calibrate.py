@@ -38,7 +38,7 @@ class Shown:
     as_json: bool = False
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Make an ONNX file INT8, and check its roads.")
 @click.argument("onnx", type=IN_FILE)
 @click.argument("tiles", type=IN_PATH)
 @options.output("The INT8 file to write (.onnx).", required=True)

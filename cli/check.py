@@ -30,7 +30,11 @@ ROAD_COLUMNS = "views  model  precision  recall  F1  APLS  broken/km  bridged/km
 GATE_COLUMNS = "gate  views  figure  95 % interval  limit"
 
 
-@click.command(cls=Step, moved=[Moved(to="tune", option="--tune"), Moved(to="layers", option="--layers")])
+@click.command(
+    cls=Step,
+    short_help="Compare a model's roads with PyTorch's, or another's.",
+    moved=[Moved(to="tune", option="--tune"), Moved(to="layers", option="--layers")],
+)
 @options.model
 @options.tiles
 @click.option("--against", type=IN_FILE, help="The reference: a checkpoint, or another ONNX file.")

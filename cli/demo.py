@@ -9,7 +9,7 @@ from dlink.cli.options import IN_FILE, OUT_PATH
 from dlink.cli.step import Step
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Go the whole way once, on generated scenes.")
 @click.argument("image", type=IN_FILE, required=False)
 @click.option("-o", "--output", "out", type=OUT_PATH, default=Path("demo"), show_default=True, help="Folder to fill.")
 @click.option("--size", default=2048, show_default=True, help="Side of the generated scene, px.")

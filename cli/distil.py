@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dlink.training.recipe import Recipe, Start
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Teach a checkpoint's one view what its eight give.")
 @options.tiles
 @courses.output
 @together(

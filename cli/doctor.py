@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dlink.doctor.report import Report
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Say what this machine can do and what it lacks.")
 @options.as_json
 def doctor(as_json: bool) -> None:
     """Say what is installed, what is missing and how to get it, and what can be done here. Always exits with 0."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dlink.export.options import ExportOptions
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Write a checkpoint as an ONNX file, and prove it.")
 @click.argument("files", type=OUT_PATH, nargs=-1, required=True, metavar="CHECKPOINT... [ONNX]")
 @options.output("The file to write, where it is not the last argument.")
 @click.option("--weights", metavar="0.5,0.5", help="Of several checkpoints' probabilities.  [default: equal]")

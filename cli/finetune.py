@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TUNED_ON, HELD_BACK = 240, 24  # tiles, where there are as many
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Train an INT8 file where calibration does not hold.")
 @options.tiles
 @options.output("The INT8 file to write (.onnx).", required=True)
 @click.option("--init", type=IN_FILE, required=True, help="The float ONNX file that the ranges are of.")

@@ -43,7 +43,7 @@ looks = together(
 )
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Say what an ONNX file or a plan is.")
 @click.argument("file", type=IN_FILE)
 @looks
 @options.max_tiles

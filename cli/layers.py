@@ -11,7 +11,7 @@ from dlink.cli.step import Step
 from dlink.runtime.errors import BadInput, CheckFailed
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Compare a model layer by layer with ONNX Runtime.")
 @options.model
 @options.tiles
 @options.as_json

@@ -7,11 +7,11 @@ import click
 from dlink.cli.step import misuse, step_of
 
 FLOW = {
+    "First steps": ("doctor", "demo"),
     "Tiles and checkpoints": ("osm", "scenes", "train", "distil"),
     "Files": ("export", "calibrate", "finetune", "build", "inspect"),
-    "Are the roads right?": ("check", "layers", "tune", "score", "sign"),
+    "Checks": ("check", "layers", "tune", "score", "sign"),
     "Running": ("segment", "bench"),
-    "Beginning": ("demo", "doctor"),
 }
 STEPS = tuple(step for steps in FLOW.values() for step in steps)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dlink.training.streets import Street
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Draw OpenStreetMap's roads as masks to train on.")
 @options.tiles
 @click.argument("extract", type=IN_FILE, required=False)
 @options.output("Folder for <id>_mask.png.", required=True)

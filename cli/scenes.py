@@ -10,7 +10,7 @@ from dlink.cli.options import OUT_PATH
 from dlink.cli.step import Step, progress
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Generate tiles with exact masks.")
 @click.argument("out", type=OUT_PATH)
 @click.option("--count", default=100, show_default=True, help="How many.")
 @click.option("--size", default=1024, show_default=True, help="Side, px.")

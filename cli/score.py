@@ -27,7 +27,7 @@ class Results:
     as_json: bool = False
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Score masks or road graphs against their truths.")
 @click.argument("masks", type=IN_PATH)
 @click.argument("truth", type=IN_PATH)
 @together(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Work: TypeAlias = Callable[[Job, Segmenter, OutputOptions, Tick, Doing], None]
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Draw the roads of images.")
 @options.model
 @click.argument("images", type=click.Path(readable=False, path_type=Path), nargs=-1, required=True)
 @options.output("A file (.png, .tif) for one image, or a folder.", required=True)

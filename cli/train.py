@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    cls=Step, moved=[Moved(to="finetune", option="--int8", now="--ranges"), Moved(to="distil", option="--distil")]
+    cls=Step,
+    short_help="Train a checkpoint on tiles.",
+    moved=[Moved(to="finetune", option="--int8", now="--ranges"), Moved(to="distil", option="--distil")],
 )
 @options.tiles
 @courses.output

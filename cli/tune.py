@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ELSEWHERE = "a threshold tuned on these tiles must be checked on others"
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Find the best threshold for your tiles.")
 @options.model
 @options.tiles
 @options.output("Write MODEL with that threshold here (.onnx).")

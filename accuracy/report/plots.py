@@ -61,7 +61,8 @@ def tiles_by_label(each: Sequence[Each]) -> str:
         chart.word(high, low, "reference better", "quiet", "end", dx=-8, dy=-8),
     ]
     worse = sum(y < x for x, y, _ in points)
-    said = f"IoU of {counted(len(points), 'tile')} with their labels: the candidate's is lower than the reference's on {worse}."
+    tiles = counted(len(points), "tile")
+    said = f"IoU of {tiles} with their labels: the candidate's is lower than the reference's on {worse}."
     return chart.svg(said, marks)
 
 

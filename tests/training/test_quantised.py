@@ -87,11 +87,9 @@ def test_a_hard_setting_is_won_back_in_part(home, tmp_path):
 
 def test_nothing_is_written_where_it_came_no_nearer(home, tmp_path):
     folder, sample = home
-    given = {"epochs": 1, "rate": 1e-2}
+    how = FineTuneOptions(epochs=1, rate=1e-2)
     with pytest.raises(CheckFailed, match=r"came no nearer to the float network|the loss is nan"):
-        finetune(
-            folder / "net.onnx", folder / "ranges.json", tmp_path / "x.onnx", sample, FineTuneOptions(**given), quiet
-        )
+        finetune(folder / "net.onnx", folder / "ranges.json", tmp_path / "x.onnx", sample, how, quiet)
     assert list(tmp_path.iterdir()) == []
 
 
