@@ -48,6 +48,7 @@ def default_target() -> str:
 )
 @click.argument("source", type=IN_FILE)
 @options.output("The plan to write (.plan); its manifest goes beside it.")
+@options.views("Of each tile at once.  [default: the file's]")
 @together(
     "how",
     "trt_runtime.manifest:Options",
@@ -73,7 +74,6 @@ def default_target() -> str:
     click.option("--strip-weights", is_flag=True, help="Leave the weights in the ONNX file, which must stay beside."),
     click.option("--refit", is_flag=True, help="Allow new weights later."),
 )
-@options.views("Of each tile at once.  [default: the file's]")
 @click.option("--timing-cache", type=OUT_PATH, help="TensorRT's measurements: reuse this file, and add what is new.")
 @click.option("--rebuild", is_flag=True, help="Build the plan SOURCE again here, as its manifest says.")
 @looks

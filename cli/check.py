@@ -50,7 +50,7 @@ GATE_COLUMNS = "gate  views  figure  95 % interval  limit"
     "accuracy.agreement:CheckOptions",
     options.gsd("Metres a pixel, for apls and broken.  [default: the model's]"),
     click.option("--report", type=OUT_PATH, help="Write a page with charts and the worst tiles to this .html file."),
-    click.option("--views", type=click.Choice(["both", "8", "1"]), default="both", show_default=True),
+    click.option("--views", type=click.Choice(["both", "8", "1"]), default="both", show_default=True, help="How many."),
     options.limit,
 )
 @options.opening

@@ -16,7 +16,7 @@ init = click.option("--init", type=IN_FILE, help="Begin from this checkpoint, fo
 resume = click.option("--resume", is_flag=True, help="Go on where a stopped training left its .state file.")
 output = options.output("The checkpoint to write (.th).", required=True)
 valid = click.option("--valid", type=IN_FOLDER, help="Labelled tiles: their IoU after each epoch; the best is kept.")
-workers = options.workers("Processes that load tiles.", 0)
+workers = options.workers("Processes that load tiles.", 0, least=0)
 half = click.option("--half", is_flag=True, help="Store the checkpoint in float16.")
 
 

@@ -47,7 +47,7 @@ looks = together(
 @click.argument("file", type=IN_FILE)
 @looks
 @options.max_tiles
-@options.views("Of each at once.  [default: the file's]")
+@options.views("Of each tile at once.  [default: the file's]")
 def inspect(file: Path, show: Looks, max_tiles: int, views: int | None) -> None:
     """Say what FILE is: an ONNX file of dlink-export or dlink-calibrate, or a plan of dlink-build.
 

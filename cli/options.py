@@ -144,9 +144,9 @@ def target(default: Callable[[], str] | None = None) -> Option:
     )
 
 
-def workers(words: str, default: int | None = None) -> Option:
+def workers(words: str, default: int | None = None, least: int = 1) -> Option:
     shown = default is not None
-    return click.option("--workers", type=click.IntRange(0), default=default, show_default=shown, help=words)
+    return click.option("--workers", type=click.IntRange(least), default=default, show_default=shown, help=words)
 
 
 def max_iou_drop(words: str, default: float | None = None) -> Option:
@@ -157,8 +157,10 @@ def min_agreement(words: str, default: float | None = None) -> Option:
     return click.option("--min-agreement", type=FRACTION, default=default, show_default=bool(default), help=words)
 
 
-any_views = click.option("--views", type=Views(), help="8, 4, 1 or adaptive; see README.  [default: the model's]")
-threads = click.option("--threads", type=int, help="Of the CPU.  [default: all]")
+any_views = click.option(
+    "--views", type=Views(), help="Test-time augmentation: 8, 4, 1 or adaptive.  [default: the model's]"
+)
+threads = click.option("--threads", type=int, help="CPU threads.  [default: all]")
 limit = click.option("--limit", type=AT_LEAST_1, help="Take only so many tiles, the first by name.")
 max_tiles = click.option("--max-tiles", type=AT_LEAST_1, default=1, show_default=True, help="The most tiles at once.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")

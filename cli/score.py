@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dlink.cli import options
-from dlink.cli.options import AT_LEAST_1, FRACTION, IN_PATH, OUT_PATH, POSITIVE, together
+from dlink.cli.options import FRACTION, IN_PATH, OUT_PATH, POSITIVE, together
 from dlink.cli.step import Step, progress
 from dlink.runtime.errors import CheckFailed
 from dlink.runtime.words import counted
@@ -44,7 +44,7 @@ class Results:
 )
 @click.option("--min", "least", metavar="LIMITS", help="Such as iou=0.6,apls=0.5: exit with 1 below.")
 @click.option("--common", is_flag=True, help="Score the ids that both folders have.")
-@click.option("--workers", type=AT_LEAST_1, help="Processes.  [default: one a core]")
+@options.workers("Processes.  [default: one a core]")
 @together(
     "results",
     "cli.score:Results",

@@ -48,17 +48,21 @@ def misuse(e: click.UsageError) -> click.UsageError:
     """The same in one line: what is wrong, and where to look."""
     if type(e).show is not click.UsageError.show or e.ctx is None:  # such as click's "no arguments", which is the help
         return e
-    param = getattr(e, "param", None)
-    name = (
-        param.human_readable_name if isinstance(param, click.Argument) else max(getattr(param, "opts", [""]), key=len)
-    )
-    said, path = " ".join(e.format_message().split()).rstrip("."), e.ctx.command_path
-    if isinstance(e, click.MissingParameter):
-        usage = " ".join(e.ctx.get_usage().split()[1:])
-        return Misuse(f"{name} is missing; usage: {usage}", e.ctx)
-    if isinstance(e, click.BadParameter) and name:
-        said = f"{name}: {' '.join(e.message.split()).rstrip('.')}"
-    return Misuse(f"{said}; {path} --help says what it takes", e.ctx)
+    param, ctx = getattr(e, "param", None), e.ctx
+    where = f"{ctx.command_path} --help says what it takes"
+    if isinstance(e, click.MissingParameter) and param:
+        usage = " ".join(ctx.get_usage().split()[1:])
+        words = f" ({param.help.rstrip('.')})" if isinstance(param, click.Option) and param.help else ""
+        return Misuse(f"{shown(param)} is missing{words}; usage: {usage}", ctx)
+    if isinstance(e, click.BadParameter) and param:
+        return Misuse(f"{shown(param)}: {' '.join(e.message.split()).rstrip('.')}; {where}", ctx)
+    said = " ".join(e.format_message().split()).rstrip(".").replace(". Did", "; did")
+    return Misuse(f"{said} {where}" if said.endswith("?") else f"{said}; {where}", ctx)
+
+
+def shown(param: click.Parameter) -> str:
+    """A parameter as --help has it."""
+    return max(param.opts, key=len) if isinstance(param, click.Option) else param.human_readable_name
 
 
 class Step(click.Command):
@@ -91,7 +95,7 @@ class Step(click.Command):
         own = str(self.name)
         old, new = f"dlink-{own} {moved.option or moved.words}", f"dlink-{moved.to}"
         renamed = f", and {moved.option} is {moved.now} there" if moved.now else ""
-        click.echo(f"deprecated: {old} has become {new}{renamed}; it is run now", err=True)
+        click.echo(f"deprecated: {old} has become {new}{renamed}; that runs now", err=True)
         step = step_of(moved.to)
         called = moved.to if parent else (info_name or own).removesuffix(own) + moved.to
         return step.make_context(called, args, parent, **extra)
