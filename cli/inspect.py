@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dlink.engine.graph import Graph
     from dlink.engine.layers import Layer
     from dlink.runtime import Spec
+    from dlink.runtime.onnx_bytes import OnnxFile
     from dlink.trt_runtime.manifest import Ends, Manifest
 
 RUNS = 10  # that layers are timed in
@@ -69,9 +70,9 @@ def look_at_onnx(path: Path, show: Looks, max_tiles: int, views: int | None) -> 
     from dlink.runtime.onnx_bytes import read_onnx
 
     file = read_onnx(path)
-    said = facts_of(file.data, file.spec, file.metadata)
+    said = facts_of(file)
     if show.as_json:
-        click.echo(json.dumps({"file": {"name": path.name, **said["file"]}, **said}, indent=1))
+        click.echo(json.dumps(said, indent=1))
     elif not show.explain and not show.triton:
         click.echo(onnx_in_words(path, file.spec, said))
     if show.explain:
@@ -82,16 +83,20 @@ def look_at_onnx(path: Path, show: Looks, max_tiles: int, views: int | None) -> 
         lay_out(show.triton, path, file.spec.tile, max_tiles * (views or views_of(file.spec)))
 
 
-def facts_of(data: bytes, spec: "Spec", metadata: Mapping[str, str]) -> dict[str, Any]:
+def facts_of(file: "OnnxFile") -> dict[str, Any]:
     """What an ONNX file says of itself, as plain values."""
     import hashlib
 
     from dlink.runtime.spec import INT8_KEY
 
-    int8 = json.loads(metadata[INT8_KEY]) if INT8_KEY in metadata else None
+    int8 = json.loads(file.metadata[INT8_KEY]) if INT8_KEY in file.metadata else None
     return {
-        "file": {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)},
-        "spec": asdict(spec),
+        "file": {
+            "name": file.path.name,
+            "sha256": hashlib.sha256(file.data).hexdigest(),
+            "bytes": len(file.data),
+        },
+        "spec": asdict(file.spec),
         "int8": int8,
     }
 
