@@ -116,7 +116,7 @@ def prove(graph: Graph, layers: Sequence[Layer] | None) -> Precision:
     if kept < USEFUL * sum(a.share for a in int8):
         raise CheckFailed(
             f"{graph.mark.name}: asks for int8 in {sum(a.share for a in int8):.0%} of the multiply-adds, and TensorRT "
-            f"built {kept:.0%}; --explain lists the layers"
+            f"built {kept:.0%}; dlink-inspect {graph.mark.name} --explain lists what asks for it"
         )
     return Precision(shares=sum_up((found[a.node], a.share) for a in graph.asked), proven_by="inspector")
 
