@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := $(filter-out package,$(patsubst %/py.typed,%,$(wildcard */py.typed)))  # as in setup.py
 
-.PHONY: demo test check lint installs weights gpu-bundle clean
+.PHONY: demo test check lint docs installs weights gpu-bundle clean
 
 demo: .venv/demo
 	$(BIN)/dlink-demo
@@ -23,7 +23,11 @@ lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Each extra of README's table, in an environment of its own: some minutes, and a package index.
+# The site of docs/, in build/docs. A warning is an error, and so is a reference that leads nowhere.
+docs: .venv/test
+	$(BIN)/python -m sphinx -q -n -W --keep-going docs build/docs
+
+# Each extra of docs/install.md, in an environment of its own: some minutes, and a package index.
 installs: .venv/test
 	$(BIN)/python -m tests.support.installs
 
