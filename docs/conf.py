@@ -8,7 +8,7 @@ from sphinx.application import Sphinx
 from dlink import __version__
 from dlink.cli.main import STEPS
 
-OPTION = re.compile(r"(?<![\w`-])--[a-z][\w-]*(?:[ =][A-Z]+\b)?")
+OPTION = re.compile(r"(?<![\w`-])--[a-z][\w-]*(?:=[\w.,]*\w| [A-Z]+\b)?")
 ARRAY = re.compile(
     r"~?(?:numpy\.)?ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], ~?(?:numpy\.)?dtype\[((?:[^][]|\[.*?\])*)\]\]"
 )
