@@ -1,6 +1,7 @@
 """How Sphinx makes the site of docs/: `make docs`. A warning is an error, and so is a reference that leads nowhere."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -9,6 +10,7 @@ from dlink import __version__
 from dlink.cli.main import STEPS
 
 OPTION = re.compile(r"(?<![\w`-])--[a-z][\w-]*(?:=[\w.,]*\w| [A-Z]+\b)?")
+ROOT = Path(__file__).parents[1]
 ARRAY = re.compile(
     r"~?(?:numpy\.)?ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], ~?(?:numpy\.)?dtype\[((?:[^][]|\[.*?\])*)\]\]"
 )
@@ -49,6 +51,8 @@ html_copy_source = False
 html_show_copyright = html_show_sphinx = False
 templates_path: list[str] = []
 
+SHOWN = re.compile(r"^<!-- the site shows here: (\S+) -->$", re.MULTILINE)
+
 # The pages that stand elsewhere in the repository, each shown by a page of docs/project that includes it.
 PAGES = {
     "CHANGELOG.md": "project/changelog",
@@ -60,9 +64,19 @@ PAGES = {
 }
 
 
+def contents(file: Path) -> str:
+    """A file at the top of the checkout, for a page directly in docs/: a level lower, its links from there."""
+    if not file.exists():
+        return ""
+    parts = re.split("(^```.*?^```$)", file.read_text(), flags=re.MULTILINE | re.DOTALL)
+    parts[::2] = [re.sub("^#", "##", part, flags=re.MULTILINE) for part in parts[::2]]
+    return re.sub(r"\]\((?![\w+]+:|#)", "](../", "".join(parts))
+
+
 def fill_in(app: Sphinx, page: str, text: list[str]) -> None:
     """Links to a file of PAGES lead to the file in a checkout, and to the page that shows it in the site."""
     up = "../" * page.count("/")
+    text[0] = SHOWN.sub(lambda found: contents(ROOT / found[1]), text[0])
     for file, shown in PAGES.items():
         text[0] = re.sub(rf"\]\((?:\.\./)+{re.escape(file)}(#[\w-]+)?\)", rf"]({up}{shown}.md\1)", text[0])
     text[0] = text[0].replace("(the steps in order)", ", ".join(STEPS))

@@ -48,4 +48,3 @@ def test_links_to_files_outside_of_docs_lead_to_the_page_that_shows_them(site):
     text = (site / "guides" / "int8.html").read_text()
     assert 'href="../project/peers.html"' in text
     assert 'href="../project/training.html#int8-fine-tuning"' in text
-    assert not list(site.glob("_downloads"))
