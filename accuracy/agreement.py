@@ -21,6 +21,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +37,21 @@ from dlink.runtime.rounding import Near, Pair, settle
 from dlink.runtime.segmenter import Views
 
 BOTH = (8, 1)  # numbers of views that are compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """What is asked of a check."""
+
+    views: str = "both"  # or one of their numbers
+    limit: int | None = None  # tiles, the first by name
+    gsd_m: float | None = None  # metres a pixel; None: the model's
+    report: Path | None = None  # the page to write
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Numbers of views."""
+        return BOTH if self.views == "both" else (int(self.views),)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from dlink.accuracy.agreement import Agreement
 from dlink.accuracy.bootstrap import Estimate
 from dlink.imagery.images import ROAD
 from dlink.runtime.errors import BadInput
+from dlink.runtime.words import counted
 
 MIN_AGREEMENT = {"fp32": 0.99, "fp16": 0.99, "int8": 0.97}  # plain INT8 of a D-LinkNet34 agrees to 0.977 and more
 MAX_IOU_DROP = 0.005
@@ -35,7 +36,7 @@ class Gate:
     title: str
     missed: str  # {}: the figure
     beyond: str  # what the interval cannot rule out; {}: its end
-    none: str = "no roads in the labels of {} tiles"  # why there is no figure; {}: how many tiles
+    none: str = "no roads in the labels of {}"  # why there is no figure; {}: how many tiles
     least: bool = False  # the limit is the least that is allowed, not the most
     labels: bool = True  # whether it needs them
     top: float = 1.0  # the highest limit that means anything
@@ -47,7 +48,7 @@ AGREEMENT = Gate(
     title="agreement",
     missed="the masks agree to {}",
     beyond="an agreement of {}",
-    none="no road in either mask on {} tiles",
+    none="no road in either mask on {}",
     least=True,
     labels=False,
 )
@@ -104,7 +105,8 @@ class Outcome:
         if self.held:
             return ""
         if self.found.value is None:
-            return f"{self.gate.none.format(self.found.tiles)} {with_views(self.views)}: give tiles with roads"
+            none = self.gate.none.format(counted(self.found.tiles, "tile"))
+            return f"{none} {with_views(self.views)}: give tiles with roads"
         missed = self.gate.missed.format(f"{self.found.value:.6g}")
         return f"{missed} {with_views(self.views)}, {'less' if self.gate.least else 'more'} than {self.limit:g}"
 
@@ -127,7 +129,7 @@ def past(gate: Gate, value: float, limit: float) -> bool:
 
 
 def with_views(count: int) -> str:
-    return "with 1 view" if count == 1 else f"with {count} views"
+    return f"with {counted(count, 'view')}"
 
 
 @dataclass(frozen=True)
@@ -176,15 +178,29 @@ class GateLimits:
         """Why the roads are not the same, in words; empty where they are."""
         why = [outcome.why for outcome in self.outcomes(found) if not outcome.held]
         if found.labelled and not found.label_road:
-            none = (
-                f"no road in any of the {found.labelled} labels, where road is {ROAD} or more: give labels with roads"
-            )
+            labels = counted(found.labelled, "label")
+            none = f"no road in {labels}, where road is {ROAD} or more: give labels with roads"
             return [none, *why]
         return why
 
     def to_json(self) -> dict[str, float]:
         """Those that are looked at."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedLimits:
+    """The limits that a user gave: by --gate, or by the options that two of them have."""
+
+    gates: tuple[str, ...] = ()
+    max_iou_drop: float | None = None
+    min_agreement: float | None = None
+
+    @property
+    def given(self) -> dict[str, float]:
+        """Fields of GateLimits. BadInput for what is no limit, and for one that is given twice."""
+        own = {"iou": self.max_iou_drop, "agreement": self.min_agreement}
+        return limits_of([*self.gates, *(f"{name}={limit!r}" for name, limit in own.items() if limit is not None)])
 
 
 @dataclass(frozen=True)

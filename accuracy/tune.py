@@ -16,6 +16,7 @@ from dlink.accuracy.iou import Overlap
 from dlink.imagery.images import ROAD, TileFile, read_tile
 from dlink.runtime.errors import BadInput, within
 from dlink.runtime.segmenter import Segmenter, as_mask
+from dlink.runtime.words import counted
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def tune(
     """
     labelled = [t for t in tiles if t.label is not None]
     if not labelled:
-        raise BadInput(f"none of the {len(tiles)} tiles has a label; tuning needs <id>_mask.png beside <id>_sat.jpg")
+        raise BadInput(f"no label among {counted(len(tiles), 'tile')}; tuning needs <id>_mask.png beside <id>_sat.jpg")
     histograms, own = Histograms(), Overlap()
     for done, tile in enumerate(labelled, 1):
         image, label = read_tile(tile)
@@ -69,7 +70,7 @@ def tune(
     counts = histograms.each()
     if not counts[:, 1].any():
         raise BadInput(
-            f"no road in any of the {len(labelled)} labels, where road is {ROAD} or more: give labels with roads"
+            f"no road in {counted(len(labelled), 'label')}, where road is {ROAD} or more: give labels with roads"
         )
     at = int(best(iou_over_thresholds(histograms.pooled())))
     overlap = np.array(own.each)

@@ -9,9 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.runtime.backend import HostBackend, Spent
+from dlink.runtime.errors import BadInput
 from dlink.runtime.segmenter import Segmenter, Views
 
 WARMUP = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """How something is timed."""
+
+    views: str = "1,4,8"  # numbers of views, or adaptive, by commas
+    seconds: float = 10.0  # for each number of views
+    rounds: int = 3  # turns against something else
+
+    @property
+    def counts(self) -> list[Views]:
+        try:
+            return ["adaptive" if word == "adaptive" else int(word) for word in self.views.split(",")]
+        except ValueError as e:
+            raise BadInput(f"--views {self.views}: must be numbers or adaptive by commas, such as 1,4,8") from e
 
 
 @dataclass(frozen=True)

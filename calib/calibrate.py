@@ -22,6 +22,7 @@ from dlink.runtime.errors import CheckFailed
 from dlink.runtime.files import replacing
 from dlink.runtime.onnx_bytes import write_sealed
 from dlink.runtime.spec import INT8_KEY, ONNX_KEY
+from dlink.runtime.words import counted
 
 AUTO = "auto"
 USEFUL = 0.5  # of what could run in int8: with less the FP16 file is about as fast, and simpler
@@ -58,7 +59,7 @@ class CalibrationResult:
 
     @property
     def verdict(self) -> str:
-        return f"{scores_in_words(self.scores)}; {self.held} tiles, {self.labelled} with labels"
+        return f"{scores_in_words(self.scores)}; {counted(self.held, 'tile')}, {self.labelled} with labels"
 
     def to_json(self) -> dict[str, object]:
         """Plain values: method, sample, verdict, and a row for each layer."""

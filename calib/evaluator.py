@@ -23,6 +23,7 @@ from dlink.runtime.backend import Probs
 from dlink.runtime.errors import BadInput
 from dlink.runtime.rounding import Near, Sides, settle
 from dlink.runtime.views import BY_COUNT
+from dlink.runtime.words import counted
 
 VIEWS = (1, 8)
 
@@ -73,7 +74,7 @@ class Evaluator:
         }
         if not any((probs > self.spec.threshold).any() for probs in self.reference[1]):
             raise BadInput(
-                f"the float network finds no road on any of the {len(tiles)} tiles held back, so there is nothing to "
+                f"the float network finds no road on {counted(len(tiles), 'tile')} held back, so there is nothing to "
                 f"judge by; give tiles with roads, or more of them"
             )
 

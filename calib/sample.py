@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dlink.imagery.images import Image, TileFile, find_tiles, read_tile
 from dlink.runtime.errors import BadInput
 from dlink.runtime.windows import square
+from dlink.runtime.words import counted
 
 FEWEST = 4  # tiles in all; with fewer nothing could be said
 LOOKED_AT = 4  # candidates for every tile that is taken
@@ -66,9 +67,10 @@ def sample(folder: Path, side: int, count: int, held: int, seed: int) -> Sample:
     places = look_around([files[i] for i in rng.permutation(len(files))], side, count + held, skipped)
     if len(places) < FEWEST:
         why = f"; first: {skipped[0]}" if skipped else ""
+        found = f"{counted(len(places), 'usable tile')} of {counted(len(files), 'image')}"
         raise BadInput(
-            f"{folder}: {len(places)} usable tiles of {len(files)} images; calibration needs {FEWEST} or more of the "
-            f"kind that the network is for, {side} x {side} px or larger{why}"
+            f"{folder}: {found}; calibration needs {FEWEST} or more of the kind that the network is for, "
+            f"{side} x {side} px or larger{why}"
         )
     wanted = min(count + held, len(places))
     places.sort(key=lambda place: place.key)

@@ -3,109 +3,107 @@
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dlink.bench.rows import append_row
-from dlink.cli.plans import open_here, plan_options
-from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
+from dlink.cli import options
+from dlink.cli.models import Wanted
+from dlink.cli.options import IN_FILE, together
+from dlink.cli.plans import OpenOptions, open_here
+from dlink.cli.step import Step, progress
 from dlink.runtime.errors import BadInput
+from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dlink.bench.latency import Ratio
+    from dlink.bench.latency import BenchOptions, Ratio
     from dlink.runtime import Segmenter
 
 
-@click.command(cls=Step)
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Where results go."""
+
+    as_json: bool = False
+    append: Path | None = None  # a file of rows
+
+
+@click.command(cls=Step, short_help="Time a model on this machine.")
 @click.argument("model", type=IN_FILE, required=False)
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "int8"]),
-    default="fp16",
-    show_default=True,
-    help="Of the file made from a checkpoint or the embedded network.",
+@together(
+    "wanted",
+    "cli.models:Wanted",
+    options.precision("fp32", "fp16", "int8", default="fp16", words="Of the file made from a checkpoint."),
+    options.tile("Its tile, px."),
+    options.pictures("Pictures to run on.  [default: generated scenes]"),
 )
-@click.option("--tile", default=1024, show_default=True, help="Its tile, px.")
-@click.option("--tiles", type=IN_FOLDER, help="Pictures to run on.  [default: generated scenes]")
-@click.option("--views", default="1,4,8", show_default=True, help="Numbers of views, or adaptive, by commas.")
-@click.option("--seconds", default=10.0, show_default=True, help="For each number of views.")
-@click.option("--threads", type=int, help="Processor threads.  [default: all]")
+@together(
+    "how",
+    "bench.latency:BenchOptions",
+    click.option("--views", default="1,4,8", show_default=True, help="Numbers of views, or adaptive, by commas."),
+    click.option("--seconds", default=10.0, show_default=True, help="For each number of views."),
+    click.option("--rounds", default=3, show_default=True, help="Turns against the baseline or in the comparison."),
+)
 @click.option("--baseline", type=click.Choice(["torch"]), help="Run the authors' eight-view PyTorch beside it.")
 @click.option("--compare", is_flag=True, help="FP32, FP16 and INT8 side by side: speed, roads, size.")
-@click.option("--rounds", default=3, show_default=True, help="Turns against the baseline or in the comparison.")
-@plan_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--append", type=OUT_PATH, help="Append the result as a line to this file, e.g. bench/results.jsonl.")
+@options.opening
+@together("results", "cli.bench:Results", options.as_json, options.append)
 def bench(
-    model: Path | None,
-    precision: str,
-    tile: int,
-    tiles: Path | None,
-    views: str,
-    seconds: float,
-    threads: int | None,
-    baseline: str | None,
-    compare: bool,
-    rounds: int,
-    keys: tuple[Path, ...],
-    rebuild: bool,
-    as_json: bool,
-    append: Path | None,
-) -> None:
+    model: Path | None, wanted: Wanted, how: "BenchOptions", baseline: str | None, compare: bool, opening: OpenOptions,
+    results: Results,
+) -> None:  # fmt: skip
     """Time MODEL, an ONNX file of ours, a plan or a checkpoint; the embedded network where none is given.
 
     What a checkpoint needs is made once and kept in a cache folder ($DLINK_CACHE): an INT8 file is calibrated on
     --tiles, or on generated scenes.
     """
     if compare:
-        side_by_side(model, tile, tiles, threads, rounds, as_json, append)
+        side_by_side(model, wanted, how.rounds, opening.threads, results)
         return
     from dlink.bench.latency import latency
     from dlink.bench.machine import machine, peak_bytes
     from dlink.cli.models import model_file, pictures
     from dlink.runtime.files import file_sha256
 
-    counts = numbers(views)
-    path = model_file(model, tile, precision, tiles)
+    counts = how.counts
+    path = model_file(model, wanted)
     show = progress("bench")
-    with open_here(path, keys, rebuild, threads=threads) as segmenter:
+    with open_here(path, opening) as segmenter:
         spec, engine = segmenter.spec, segmenter.backend.engine
-        images = pictures(tiles, spec.tile)
+        images = pictures(wanted.tiles, spec.tile)
         rows = []
         for i, n in enumerate(counts):
-            rows.append(latency(segmenter, images, n, seconds))
-            show(i + 1, len(counts), f"{n} views")
+            rows.append(latency(segmenter, images, n, how.seconds))
+            show(i + 1, len(counts), counted(n, "view") if isinstance(n, int) else f"{n} views")
         peak = peak_bytes()  # before PyTorch comes in
-        against = beside_torch(segmenter, model, images, rounds) if baseline else None
+        against = beside_torch(segmenter, model, images, how.rounds) if baseline else None
     result = {
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
         "executed": segmenter.backend.executed,
         "file": {"name": path.name, "sha256": file_sha256(path), "bytes": path.stat().st_size},
         "network": {"arch": spec.arch, "width": spec.width, "tile": spec.tile, "precision": spec.precision},
         "engine": engine,
-        "tiles": tiles.name if tiles else "generated",
+        "tiles": wanted.tiles.name if wanted.tiles else "generated",
         "latency": [row.to_json() for row in rows],
         "peak_bytes": peak,
         "baseline": against.to_json() if against else None,
         "machine": machine(),
     }
-    give(result, table(result), as_json, append)
+    give(result, latency_table(result), results)
 
 
-def give(result: Mapping[str, Any], text: str, as_json: bool, append: Path | None) -> None:
-    append_row(append, result)
-    click.echo(json.dumps(result, indent=1) if as_json else text)
+def give(result: Mapping[str, Any], text: str, results: Results) -> None:
+    append_row(results.append, result)
+    click.echo(json.dumps(result, indent=1) if results.as_json else text)
 
 
-def side_by_side(
-    model: Path | None, tile: int, tiles: Path | None, threads: int | None, rounds: int, as_json: bool,
-    append: Path | None,
-) -> None:  # fmt: skip
+def side_by_side(model: Path | None, wanted: Wanted, rounds: int, threads: int | None, results: Results) -> None:
     """The network in three precisions, made where they are not in the cache."""
     from dlink.bench import compare as side
     from dlink.bench.machine import machine
@@ -113,31 +111,28 @@ def side_by_side(
 
     if model is not None and model.suffix in (".onnx", ".plan"):
         raise BadInput(f"{model}: --compare makes its own files; give the checkpoint, or nothing for the embedded one")
-    files = {precision: model_file(model, tile, precision, tiles) for precision in ("fp32", "fp16", "int8")}
-    chosen = tiles_of(tiles, tile).holdout
+    files = {
+        precision: model_file(model, replace(wanted, precision=precision)) for precision in ("fp32", "fp16", "int8")
+    }
+    chosen = tiles_of(wanted.tiles, wanted.tile).holdout
     rows = side.compare(files, chosen, rounds, threads, progress("compare"))
-    facts = machine()
+    facts: Mapping[str, Any] = machine()
     labelled = sum(t.label is not None for t in chosen)
+    source = wanted.tiles.name if wanted.tiles else "generated scenes"
     result = {
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
         "compare": [row.to_json() for row in rows],
         "name": model.name if model else "embedded",
-        "tile": tile,
-        "tiles": f"{len(chosen)} of {tiles.name if tiles else 'generated scenes'}, {labelled} with labels",
+        "tile": wanted.tile,
+        "tiles": f"{len(chosen)} of {source}, {labelled} with labels",
         "rounds": rounds,
         "machine": facts,
     }
     where = (
-        f"{facts['cpu']}, {facts['cores']} cores; tile {tile}, medians of {rounds} rounds; roads on {result['tiles']}"
+        f"{facts['cpu']}, {counted(facts['cores'], 'core')}; tile {wanted.tile}, "
+        f"medians of {counted(rounds, 'round')}; roads on {result['tiles']}"
     )
-    give(result, "\n".join([where, *side.comparison_table(rows), side.advice(rows)]), as_json, append)
-
-
-def numbers(views: str) -> "list[int | Literal['adaptive']]":
-    try:
-        return ["adaptive" if word == "adaptive" else int(word) for word in views.split(",")]
-    except ValueError as e:
-        raise BadInput(f"--views {views}: must be numbers or adaptive by commas, such as 1,4,8") from e
+    give(result, "\n".join([where, *side.comparison_table(rows), side.advice(rows)]), results)
 
 
 def beside_torch(
@@ -169,12 +164,12 @@ def parts(r: Mapping[str, Any]) -> str:
     return f"{r['prepare_ms']:>7.1f} {r['network_ms']:>8.1f} {r['undo_ms']:>10.1f} {r['around_share']:>7.1%}"
 
 
-def table(result: Mapping[str, Any]) -> str:
+def latency_table(result: Mapping[str, Any]) -> str:
     network, machine, file = result["network"], result["machine"], result["file"]
     lines = [
         f"{network['arch']} width {network['width']:g}, {network['precision']}, tile {network['tile']}, "
         f"{file['bytes'] / 1e6:.1f} MB; {result['engine']}",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, "
+        f"{machine['cpu']}, {counted(machine['cores'], 'core')}, {machine['system']}, Python {machine['python']}, "
         + ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
         "",
         "   views  p50 ms  p90 ms  p99 ms  max ms  tiles/s   Mpx/s | prepare  network  undo+mean  around",
@@ -188,7 +183,7 @@ def table(result: Mapping[str, Any]) -> str:
         lines += ["", f"peak memory of the process {result['peak_bytes'] / 1e6:.0f} MB"]
     if b := result["baseline"]:
         lines.append(
-            f"{b['median']:.2f} times as fast as {b['other']} ({b['least']:.2f} to {b['most']:.2f} over {b['rounds']} "
-            f"rounds in turn; {b['ours_s']:.2f} s and {b['theirs_s']:.2f} s for eight views)"
+            f"{b['median']:.2f} times as fast as {b['other']} ({b['least']:.2f} to {b['most']:.2f} over "
+            f"{counted(b['rounds'], 'round')} in turn; {b['ours_s']:.2f} s and {b['theirs_s']:.2f} s for eight views)"
         )
     return "\n".join(lines)

@@ -2,56 +2,96 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dlink.cli.step import IN_FILE, IN_PATH, OUT_PATH, Step, progress
+from dlink.cli import options
+from dlink.cli.options import AT_LEAST_1, IN_FILE, IN_PATH, OUT_PATH, together
+from dlink.cli.step import Step, progress
 from dlink.runtime.errors import BadInput
+from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
+    from dlink.calib.calibrate import CalibrationOptions
     from dlink.calib.placement import Unit
 
 METHODS = ("auto", "entropy", "percentile", "mse", "max")
-AT_LEAST_1 = click.IntRange(1)
-FRACTION = click.FloatRange(0, 1)
 
 
-@click.command(cls=Step)
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Which tiles are taken of a folder."""
+
+    samples: int = 32
+    held: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """How the result is printed."""
+
+    layers: bool = False
+    as_json: bool = False
+
+
+@click.command(cls=Step, short_help="Make an ONNX file INT8, and check its roads.")
 @click.argument("onnx", type=IN_FILE)
 @click.argument("tiles", type=IN_PATH)
-@click.option("-o", "--output", "out", type=OUT_PATH, required=True, help="The INT8 file to write (.onnx).")
-@click.option(
-    "--method",
-    type=click.Choice(METHODS),
-    default="auto",
-    show_default=True,
-    help="How ranges are cut; auto tries all.",
+@options.output("The INT8 file to write (.onnx).", required=True)
+@together(
+    "how",
+    "calib.calibrate:CalibrationOptions",
+    click.option(
+        "--method",
+        type=click.Choice(METHODS),
+        default="auto",
+        show_default=True,
+        help="How ranges are cut; auto tries all.",
+    ),
+    click.option("--keep", multiple=True, metavar="fp16:NAME", help="A layer to keep FP16; NAME may hold * and ?."),
+    click.option(
+        "--deconv",
+        type=click.Choice(["int8", "conv", "fp16"]),
+        default="int8",
+        show_default=True,
+        help="Transposed convolutions: in int8, rewritten as convolutions, or kept FP16.",
+    ),
+    click.option(
+        "--base", type=click.Choice(["fp16", "fp32"]), default="fp16", show_default=True, help="Of all the rest."
+    ),
+    click.option(
+        "--views/--no-views", default=True, show_default=True, help="See tiles through the eight views in turn."
+    ),
+    together(
+        "limits",
+        "calib.evaluator:HoldoutLimits",
+        options.max_iou_drop("Of the pooled IoU.", 0.005),
+        options.min_agreement("IoU between the masks.", 0.97),
+    ),
 )
-@click.option("--samples", type=AT_LEAST_1, default=32, show_default=True, help="Tiles to gather ranges from.")
-@click.option("--held", type=AT_LEAST_1, default=8, show_default=True, help="Tiles kept back to judge the result by.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of tiles.")
-@click.option("--max-iou-drop", type=FRACTION, default=0.005, show_default=True, help="Of the pooled IoU.")
-@click.option("--min-agreement", type=FRACTION, default=0.97, show_default=True, help="IoU between the masks.")
-@click.option("--keep", multiple=True, metavar="fp16:NAME", help="A layer to keep FP16; NAME may hold * and ?.")
-@click.option(
-    "--deconv",
-    type=click.Choice(["int8", "conv", "fp16"]),
-    default="int8",
-    show_default=True,
-    help="Transposed convolutions: in int8, rewritten as convolutions, or kept FP16.",
+@together(
+    "chosen",
+    "cli.calibrate:Chosen",
+    click.option("--samples", type=AT_LEAST_1, default=32, show_default=True, help="Tiles to gather ranges from."),
+    click.option(
+        "--held", type=AT_LEAST_1, default=8, show_default=True, help="Tiles kept back to judge the result by."
+    ),
+    options.seed("Of the choice of tiles."),
 )
-@click.option("--base", type=click.Choice(["fp16", "fp32"]), default="fp16", show_default=True, help="Of all the rest.")
 @click.option("--ranges", type=OUT_PATH, help="Reuse the ranges in this JSON file; write it if it is not there.")
-@click.option("--views/--no-views", default=True, show_default=True, help="See tiles through the eight views in turn.")
-@click.option("--layers", is_flag=True, help="Print every layer, its precision and why.")
-@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
+@together(
+    "show",
+    "cli.calibrate:Shown",
+    click.option("--layers", is_flag=True, help="Print every layer, its precision and why."),
+    options.as_json,
+)
 def calibrate(
-    onnx: Path, tiles: Path, out: Path, method: str, samples: int, held: int, seed: int, max_iou_drop: float,
-    min_agreement: float, keep: tuple[str, ...], deconv: str, base: str, ranges: Path | None, views: bool,
-    layers: bool, as_json: bool,
-) -> None:  # fmt: skip
+    onnx: Path, tiles: Path, out: Path, how: "CalibrationOptions", chosen: Chosen, ranges: Path | None, show: Shown
+) -> None:
     """Write the ONNX file of dlink-export as INT8, with ranges from TILES.
 
     TILES is a DeepGlobe folder (<id>_sat.*, <id>_mask.png or not), a folder of pictures, or one large picture, best of
@@ -65,36 +105,34 @@ def calibrate(
         raise BadInput(f"{out}: is the file to calibrate, and would be replaced; choose another output")
     if ranges and not ranges.parent.is_dir():
         raise BadInput(f"{ranges}: there is no folder {ranges.parent}; make it first")
-    from dlink.calib.calibrate import CalibrationOptions, NotHeld
+    from dlink.calib.calibrate import NotHeld
     from dlink.calib.calibrate import calibrate as write_int8
-    from dlink.calib.evaluator import HoldoutLimits
     from dlink.calib.network import read_network
     from dlink.calib.sample import sample
 
-    how = CalibrationOptions(
-        method=method, deconv=deconv, base=base, keep=tuple(map(layer_of, keep)), views=views,
-        limits=HoldoutLimits(max_iou_drop, min_agreement),
-    )  # fmt: skip
-    chosen = sample(tiles, read_network(onnx).spec.tile, samples, held, seed)
-    for line in chosen.skipped:
+    how = replace(how, keep=tuple(map(layer_of, how.keep)))
+    taken = sample(tiles, read_network(onnx).spec.tile, chosen.samples, chosen.held, chosen.seed)
+    for line in taken.skipped:
         click.echo(f"skipped: {line}", err=True)
     try:
-        result = write_int8(onnx, out, chosen, how, ranges, progress)
+        result = write_int8(onnx, out, taken, how, ranges, progress)
     except NotHeld as e:
-        click.echo("\n".join(table(e.units)), err=True)
+        click.echo("\n".join(layer_table(e.units)), err=True)
         raise
-    if result.ranges.tiles_sha256 != chosen.sha256:
+    if result.ranges.tiles_sha256 != taken.sha256:
         click.echo(f"note: {ranges} was gathered on other tiles; those kept back now may be among them", err=True)
-    if as_json:
+    if show.as_json:
         click.echo(json.dumps(result.to_json(), indent=1))
         return
-    smaller = out.stat().st_size / onnx.stat().st_size
-    click.echo(
-        f"{out}: {result.share:.1%} of the multiply-adds in int8, {out.stat().st_size / 1e6:.1f} MB ({smaller:.0%})"
-    )
-    click.echo(f"ranges by {result.method} from {result.ranges.tiles} tiles; {result.verdict}")
-    if layers:
-        click.echo("\n".join(table(result.units)))
+    click.echo(f"{out}: {result.share:.1%} of the multiply-adds in int8, {size_in_words(out, onnx)}")
+    click.echo(f"ranges by {result.method} from {counted(result.ranges.tiles, 'tile')}; {result.verdict}")
+    if show.layers:
+        click.echo("\n".join(layer_table(result.units)))
+
+
+def size_in_words(path: Path, source: Path) -> str:
+    size, before = path.stat().st_size, source.stat().st_size
+    return f"{size / 1e6:.1f} MB, {size / before:.0%} of {source.name}'s"
 
 
 def layer_of(keep: str) -> str:
@@ -104,7 +142,7 @@ def layer_of(keep: str) -> str:
     return name
 
 
-def table(units: "Sequence[Unit]") -> list[str]:
+def layer_table(units: "Sequence[Unit]") -> list[str]:
     """A line for each layer."""
     width = max(len(u.name) for u in units)
     head = f"{'layer':<{width}}  type           share  precision"

@@ -5,23 +5,24 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dlink.cli import options
 from dlink.cli.step import Step
 
 if TYPE_CHECKING:
     from dlink.doctor.report import Report
 
 
-@click.command(cls=Step)
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.command(cls=Step, short_help="Say what this machine can do and what it lacks.")
+@options.as_json
 def doctor(as_json: bool) -> None:
     """Say what is installed, what is missing and how to get it, and what can be done here. Always exits with 0."""
     from dlink.doctor.report import examine, look_around
 
     report = examine(look_around())
-    click.echo(json.dumps(report.to_json(), indent=2) if as_json else say(report))
+    click.echo(json.dumps(report.to_json(), indent=2) if as_json else report_in_words(report))
 
 
-def say(report: "Report") -> str:
+def report_in_words(report: "Report") -> str:
     machine = report.machine
     where = [machine.system, machine.cpu, machine.jetson and f"Jetson Linux {machine.jetson}"]
     lines = [", ".join(filter(None, where)), ""]

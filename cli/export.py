@@ -2,56 +2,49 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from dlink.cli.step import IN_FOLDER, OUT_PATH, Step
+from dlink.cli import options
+from dlink.cli.options import OUT_PATH, together
+from dlink.cli.step import Step
 from dlink.runtime.errors import BadInput
+from dlink.runtime.words import counted
+
+if TYPE_CHECKING:
+    from dlink.export.options import ExportOptions
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Write a checkpoint as an ONNX file, and prove it.")
 @click.argument("files", type=OUT_PATH, nargs=-1, required=True, metavar="CHECKPOINT... [ONNX]")
-@click.option("-o", "--output", "out", type=OUT_PATH, help="The file to write, where it is not the last argument.")
+@options.output("The file to write, where it is not the last argument.")
 @click.option("--weights", metavar="0.5,0.5", help="Of several checkpoints' probabilities.  [default: equal]")
 @click.option("--arch", help="The network.  [default: read from the checkpoint's keys]")
-@click.option("--tile", default=1024, show_default=True, help="Side of the input, px: a multiple of 32.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
-@click.option("--threshold", type=float, help="Road above this probability.  [default: 0.5; PP-LinkNet 0.25]")
-@click.option("--channels", type=click.Choice(["BGR", "RGB"]), help="The order it was trained on.  [default: BGR]")
-@click.option("--gsd", "gsd_m", default=0.5, show_default=True, help="Metres a pixel of its training tiles.")
-@click.option("--tiles", type=IN_FOLDER, help="Pictures to prove the file on.  [default: generated scenes]")
+@together(
+    "how",
+    "export.options:ExportOptions",
+    options.tile("Side of the input, px: a multiple of 32."),
+    options.precision("fp32", "fp16", default="fp32", words="Of the file's tensors."),
+    options.threshold("Road above this probability.  [default: 0.5; PP-LinkNet 0.25]"),
+    click.option("--channels", type=click.Choice(["BGR", "RGB"]), help="The order it was trained on.  [default: BGR]"),
+    options.gsd("Metres a pixel of its training tiles.", 0.5),
+)
+@options.pictures("Pictures to prove the file on.  [default: generated scenes]")
 def export(
-    files: tuple[Path, ...],
-    out: Path | None,
-    weights: str | None,
-    arch: str | None,
-    tile: int,
-    precision: str,
-    threshold: float | None,
-    channels: str | None,
-    gsd_m: float,
+    files: tuple[Path, ...], out: Path | None, weights: str | None, arch: str | None, how: "ExportOptions",
     tiles: Path | None,
-) -> None:
+) -> None:  # fmt: skip
     """Write CHECKPOINT as the file ONNX, after proving that it draws PyTorch's roads.
 
     Several checkpoints become one file, an ensemble: the weighted mean of their probabilities.
     """
     from dlink.cli.models import pictures
-    from dlink.runtime.spec import Spec
 
-    *checkpoints, onnx = (*files, out) if out else files
-    if onnx.suffix != ".onnx":
-        raise BadInput(f"{onnx}: the name must end in .onnx")
-    if not checkpoints:
-        raise BadInput(f"{onnx}: a checkpoint is missing in front of it")
-    if missing := [path for path in checkpoints if not path.is_file()]:
-        raise BadInput(f"{missing[0]}: there is no such checkpoint")
+    checkpoints, onnx = sorted_out(files, out)
     if arch and len(checkpoints) > 1:
         raise BadInput("--arch: each checkpoint of an ensemble says itself what it is")
     parts = numbers(weights) if weights else [1 / len(checkpoints)] * len(checkpoints)
-    given: dict[str, Any] = {k: v for k, v in {"threshold": threshold, "channels": channels}.items() if v is not None}
-    Spec(tile=tile, gsd_m=gsd_m, **given)  # bad options before minutes of work
     from dlink.export.export import export
     from dlink.export.proof import FEW
     from dlink.nets.checkpoint import read_checkpoint
@@ -60,30 +53,37 @@ def export(
 
     members = [read_checkpoint(path, arch) for path in checkpoints]
     read = ensemble(members, parts) if len(members) > 1 or weights else members[0]
-    spec = replace(
-        spec_of(members[0].arch),
-        arch=read.arch,
-        width=read.width,
-        tile=tile,
-        gsd_m=gsd_m,
-        precision=precision,
-        checkpoint_sha256=read.sha256,
-        **given,
-    )
+    spec = how.on(replace(spec_of(members[0].arch), arch=read.arch, width=read.width, checkpoint_sha256=read.sha256))
     if arch is None and (alike := alike_of(read.arch)):
         click.echo(f"note: taken for {read.arch}; {', '.join(alike)} have the same keys: --arch names one", err=True)
-    proof = export(read, onnx, spec, pictures(tiles, tile))
+    proof = export(read, onnx, spec, pictures(tiles, how.tile))
+    size = f"{onnx.stat().st_size / 1e6:.1f} MB"
+    click.echo(f"{onnx}: {read.arch} width {read.width:g}, {how.precision}, tile {how.tile}, {size}")
     click.echo(
-        f"{onnx}: {read.arch} width {read.width:g}, {precision}, tile {tile}, {onnx.stat().st_size / 1e6:.1f} MB"
-    )
-    click.echo(
-        f"on {proof.tiles} tiles, {proof.road:.1%} road, probabilities differ from PyTorch's by at most "
+        f"on {counted(proof.tiles, 'tile')}, {proof.road:.1%} road, probabilities differ from PyTorch's by at most "
         f"{proof.difference:.2g}, masks agree at IoU {proof.agreement:.4f}"
     )
     if proof.near.words:
         click.echo(f"note: {proof.near.words}", err=True)
     if proof.road < FEW:
         click.echo("note: next to no road was found on these tiles; --tiles with roads prove more", err=True)
+
+
+def sorted_out(files: tuple[Path, ...], out: Path | None) -> tuple[list[Path], Path]:
+    """The checkpoints, and the file to write."""
+    *checkpoints, onnx = (*files, out) if out else files
+    if not out and onnx.suffix != ".onnx" and onnx.is_file():
+        names = " ".join(map(str, files))
+        raise BadInput(
+            f"{onnx}: the file to write is missing after it: dlink-export {names} {onnx.with_suffix('.onnx').name}"
+        )
+    if onnx.suffix != ".onnx":
+        raise BadInput(f"{onnx}: the name must end in .onnx")
+    if not checkpoints:
+        raise BadInput(f"{onnx}: a checkpoint is missing in front of it")
+    if missing := [path for path in checkpoints if not path.is_file()]:
+        raise BadInput(f"{missing[0]}: there is no such checkpoint")
+    return checkpoints, onnx
 
 
 def numbers(text: str) -> list[float]:

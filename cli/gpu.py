@@ -9,34 +9,51 @@ TensorRT is for has no PyTorch, --against takes what `dlink.bench.recorded` left
 
 import shlex
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from dlink.bench.rows import append_row
+from dlink.cli import options
 from dlink.cli.build import build
-from dlink.cli.step import IN_FILE, IN_FOLDER, IN_PATH, OUT_PATH, Step, one_line, progress
+from dlink.cli.options import IN_FILE, IN_PATH, OUT_PATH, together
+from dlink.cli.step import Step, one_line, progress
 from dlink.runtime.errors import NoEngine
 from dlink.trt_runtime.manifest import Manifest
 from dlink.trt_runtime.plan import look_here
 
 
+@dataclass(frozen=True, kw_only=True)
+class BuiltWith:
+    """How each file is built."""
+
+    target: str | None = None  # None: what is installed
+    views: int = 8  # of one tile at once
+    build_with: str = ""  # more options of dlink-build's
+
+    def words(self, installed: str) -> list[str]:
+        return ["--target", self.target or installed, "--views", str(self.views), *shlex.split(self.build_with)]
+
+
 @click.command(cls=Step)
 @click.argument("files", type=IN_FILE, nargs=-1, required=True)
-@click.option("--target", type=click.Choice(["tensorrt", "tensorrt-rtx"]), help="[default: what is installed]")
-@click.option("--build-with", default="", metavar="OPTIONS", help="More options of dlink-build's, in one string.")
-@click.option("--against", type=IN_PATH, help="A checkpoint, or its roads; they must be the plans'.")
-@click.option("--tiles", type=IN_FOLDER, help="With --against: where roads are compared.")
-@click.option("--plans", type=OUT_PATH, default=Path("build/plans"), show_default=True, help="Where plans go.")
-@click.option(
-    "--views", type=click.Choice(["8", "4", "1"]), default="8", show_default=True, help="Of one tile at once."
+@together(
+    "built",
+    "cli.gpu:BuiltWith",
+    options.target(),
+    options.views("Of one tile at once.", "8"),
+    click.option("--build-with", default="", metavar="OPTIONS", help="More options of dlink-build's, in one string."),
 )
-@click.option("--runs", default=50, show_default=True)
-@click.option("--append", type=OUT_PATH, help="Append a line for each file here, e.g. bench/results.jsonl.")
+@click.option("--against", type=IN_PATH, help="A checkpoint, or its roads; they must be the plans'.")
+@options.pictures("With --against: where roads are compared.")
+@click.option("--plans", type=OUT_PATH, default=Path("build/plans"), show_default=True, help="Where plans go.")
+@click.option("--runs", default=50, show_default=True, help="That are timed.")
+@options.append
 def main(
-    files: tuple[Path, ...], target: str | None, build_with: str, against: Path | None, tiles: Path | None,
-    plans: Path, views: str, runs: int, append: Path | None,
+    files: tuple[Path, ...], built: BuiltWith, against: Path | None, tiles: Path | None, plans: Path, runs: int,
+    append: Path | None,
 ) -> None:  # fmt: skip
     """Build, time and check FILES on the GPU at hand."""
     here = look_here()
@@ -44,18 +61,17 @@ def main(
         raise NoEngine(f"this needs an NVIDIA GPU, and there is none here: {here.gpus.fault}")
     if not here.versions:
         raise NoEngine("this needs TensorRT or TensorRT-RTX; dlink-doctor says how to get it")
-    target = target or next(iter(here.versions))
-    options = ["--target", target, "--views", views, *shlex.split(build_with)]
+    words = built.words(next(iter(here.versions)))
     plans.mkdir(parents=True, exist_ok=True)
     failed = 0
     for file in files:
         try:
-            row = measured(file, plans / f"{file.stem}.plan", options, against, tiles, runs)
+            row = measured(file, plans / f"{file.stem}.plan", words, against, tiles, runs)
             failed += not row.get("roads", {}).get("same", True)
         except click.Abort:  # ctrl-C while dlink-build ran
             raise
         except Exception as e:  # pycuda's and NVIDIA's have no base of their own
-            row = {"file": {"name": file.name}, "target": target, "error": said(e)}
+            row = {"file": {"name": file.name}, "target": words[1], "error": said(e)}
             failed += 1
         row = {"when": time.strftime("%Y-%m-%d", time.gmtime()), "gpu": str(here.gpus.found[0]), **row}
         row["driver"] = here.gpus.driver
@@ -73,12 +89,12 @@ def said(e: Exception) -> str:
 
 
 def measured(
-    file: Path, plan: Path, options: list[str], against: Path | None, tiles: Path | None, runs: int
+    file: Path, plan: Path, words: list[str], against: Path | None, tiles: Path | None, runs: int
 ) -> dict[str, Any]:
     """One file's row."""
     from dlink.trt_runtime.plan import read_plan
 
-    build.main([str(file), "-o", str(plan), *options], prog_name="dlink-build", standalone_mode=False)
+    build.main([str(file), "-o", str(plan), *words], prog_name="dlink-build", standalone_mode=False)
     _, manifest = read_plan(plan)
     row: dict[str, Any] = {
         "engine": manifest.title,
@@ -116,20 +132,20 @@ def roads(plan: Path, manifest: Manifest, against: Path, tiles: Path) -> dict[st
     from dlink.accuracy.agreement import BOTH, compare
     from dlink.accuracy.gates import GateLimits, Verdict
     from dlink.bench.recorded import Recorded
-    from dlink.cli.check import open_reference, say
+    from dlink.cli.check import open_against, verdict_in_words
     from dlink.cli.plans import record
     from dlink.imagery.images import find_tiles
     from dlink.runtime import open_model
 
     with open_model(plan) as candidate:
         other = (
-            nullcontext(Recorded(against)) if against.is_dir() else open_reference(against, plan, candidate.spec, None)
+            nullcontext(Recorded(against)) if against.is_dir() else open_against(against, plan, candidate.spec, None)
         )
         with other as reference:
             found = compare(candidate, reference, find_tiles(tiles), BOTH, progress("check"))
     verdict = Verdict(found, GateLimits.of(manifest.spec.precision))
     if against.is_file():
-        record(verdict, say(verdict).splitlines()[-1], plan, manifest, against)
+        record(verdict, verdict_in_words(verdict).splitlines()[-1], plan, manifest, against)
     kept = ("views", "agreement", "candidate", "reference", "max_difference")
     settings = [{name: s[name] for name in kept} for s in found.to_json()["settings"]]
     return {"same": not verdict.why, "why": verdict.why, "tiles": found.tiles, "settings": settings}

@@ -1,34 +1,34 @@
-"""`dlink-check --layers`: which layer an engine computes differently."""
+"""`dlink-layers`: which layer an engine computes differently."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from dlink.cli import options
+from dlink.cli.step import Step
 from dlink.runtime.errors import BadInput, CheckFailed
 
-if TYPE_CHECKING:
-    from dlink.imagery.images import TileFile
 
+@click.command(cls=Step, short_help="Compare a model layer by layer with ONNX Runtime.")
+@options.model
+@options.tiles
+@options.as_json
+def layers(model: Path, tiles: Path, as_json: bool) -> None:
+    """Compare MODEL layer by layer with ONNX Runtime, on the first of TILES.
 
-def compare_layers(model: Path, tile: "TileFile", as_json: bool) -> None:
-    """Every layer of MODEL's file in the engine that would run it, beside ONNX Runtime, on one tile."""
+    MODEL is an ONNX file, which OpenVINO runs, or a plan beside the ONNX file that it was built from, whose layers run
+    in TensorRT. Each line has a tensor and how far it is off, as a share of its own size. Exits with 1 and names the
+    first layer where that is more than rounding explains.
+    """
     from dlink.engine import compare
     from dlink.engine.graph import read_graph
-    from dlink.imagery.images import read_image
-    from dlink.runtime.files import file_sha256
+    from dlink.imagery.images import find_tiles, read_image
     from dlink.runtime.windows import square
-    from dlink.trt_runtime.plan import fit, read_plan
 
-    source, target = model, None
-    if model.suffix == ".plan":
-        manifest = read_plan(model)[1]
-        fit(model, manifest)
-        source, target = model.parent / manifest.onnx.name, manifest.built.target
-        if not source.exists() or file_sha256(source) != manifest.onnx.sha256:
-            raise BadInput(f"{model}: its layers are compared in {source.name}, which it was built from; put it beside")
+    tile = find_tiles(tiles)[0]
+    source, target = source_of(model)
     graph = read_graph(source)
     spec = graph.spec
     image = square(read_image(tile.image)[: spec.tile, : spec.tile], spec.tile)
@@ -46,3 +46,18 @@ def compare_layers(model: Path, tile: "TileFile", as_json: bool) -> None:
         )
     if not as_json:
         click.echo(f"no layer differs by more than {tolerance:g} of its values")
+
+
+def source_of(model: Path) -> tuple[Path, str | None]:
+    """The ONNX file whose layers are compared, and the TensorRT that runs them; None for OpenVINO."""
+    if model.suffix != ".plan":
+        return model, None
+    from dlink.runtime.files import file_sha256
+    from dlink.trt_runtime.plan import fit, read_plan
+
+    manifest = read_plan(model)[1]
+    fit(model, manifest)
+    source = model.parent / manifest.onnx.name
+    if not source.exists() or file_sha256(source) != manifest.onnx.sha256:
+        raise BadInput(f"{model}: its layers are compared in {source.name}, which it was built from; put it beside")
+    return source, manifest.built.target

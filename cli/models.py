@@ -1,5 +1,6 @@
 """Which model file and which pictures a command works on, where the user leaves it open."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,40 +16,70 @@ if TYPE_CHECKING:
 HELD_OUT = 1_000_000  # seed of the first scene that is for testing; training uses those below
 CALIBRATION = 3_000_000  # seed of the first scene that is for calibration
 PROOF_PIXELS = 2 << 20  # how much is looked at to prove a file: two tiles of 1024 px, up to 16 of smaller ones
-
-
 CALIBRATED, HELD_BACK = 24, 4  # tiles that an INT8 file is made from here, and judged by
 
 
-def model_file(model: Path | None, tile: int, precision: str, tiles: Path | None = None) -> Path:
-    """An ONNX file or a plan as it is; one made (and kept in the cache) from a checkpoint, or from the embedded one.
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which file is made where the user gives none, and on what."""
 
-    An INT8 file is calibrated on `tiles`, or on generated scenes. Those say little of a network that was trained on
-    something else: its roads there are then held to no limits.
-    """
+    precision: str = "fp16"
+    tile: int = 1024  # px
+    tiles: Path | None = None  # a folder of pictures; None: generated scenes
+
+
+def model_file(model: Path | None, wanted: Wanted) -> Path:
+    """An ONNX file or a plan as it is; one made (and kept in the cache) from a checkpoint, or from the embedded one."""
     if model is not None and model.suffix in (".onnx", ".plan"):
         return model
-    from dlink.export.cache import cached_export
+    float_file = exported(model, wanted.tile, "fp16" if wanted.precision == "int8" else wanted.precision)
+    return calibrated(float_file, model, wanted) if wanted.precision == "int8" else float_file
+
+
+def exported(model: Path | None, tile: int, precision: str) -> Path:
+    """The ONNX file of a checkpoint, or of the embedded one: exported and proven unless it has been before."""
+    from dlink.bench.cache import export_path
     from dlink.nets.embedded import EMBEDDED, GSD_M
 
-    float_precision = "fp16" if precision == "int8" else precision
-    gsd_m = 0.5 if model else GSD_M
-    path = cached_export(model or EMBEDDED, tile, float_precision, lambda: announced(tile), gsd_m)
-    if precision != "int8":
-        return path
-    from dlink.calib.cache import cached_int8
+    checkpoint = model or EMBEDDED
+    path = export_path(checkpoint, tile, precision)
+    if not path.exists():
+        from dlink.export.export import export
+        from dlink.nets.checkpoint import read_checkpoint
+        from dlink.nets.zoo import spec_of
+
+        click.echo("Exporting the checkpoint and proving the file; it is kept for the next time.", err=True)
+        read = read_checkpoint(checkpoint)
+        spec = spec_of(
+            read.arch, width=read.width, tile=tile, precision=precision, gsd_m=0.5 if model else GSD_M,
+            checkpoint_sha256=read.sha256,
+        )  # fmt: skip
+        export(read, path, spec, pictures(None, tile))
+    return path
+
+
+def calibrated(float_file: Path, model: Path | None, wanted: Wanted) -> Path:
+    """The INT8 file of an ONNX file, calibrated unless it has been before: on tiles, or on generated scenes.
+
+    Those say little of a network that was trained on something else: its roads there are then held to no limits.
+    """
+    from dlink.bench.cache import int8_path
+    from dlink.calib.calibrate import CalibrationOptions, calibrate
     from dlink.calib.evaluator import HoldoutLimits
 
-    if tiles is not None:
-        sample = tiles_of(tiles, tile)
-        return cached_int8(path, sample.sha256[:16], lambda: sample, HoldoutLimits(), progress)
-    limits = HoldoutLimits()
-    if model:
+    limits, sample = HoldoutLimits(), None
+    if wanted.tiles is not None:
+        sample = tiles_of(wanted.tiles, wanted.tile)
+    elif model:
         limits = HoldoutLimits(max_iou_drop=1.0, min_agreement=0.0)
         click.echo(
             "note: INT8 is calibrated on generated scenes; --tiles are better, and hold its roads to limits", err=True
         )
-    return cached_int8(path, f"scenes{CALIBRATED}", lambda: tiles_of(None, tile), limits, progress)
+    path = int8_path(float_file, sample.sha256[:16] if sample else f"scenes{CALIBRATED}")
+    if not path.exists():
+        chosen = sample or tiles_of(None, wanted.tile)
+        calibrate(float_file, path, chosen, CalibrationOptions(limits=limits), None, progress)
+    return path
 
 
 def tiles_of(folder: Path | None, side: int) -> "Sample":
@@ -64,11 +95,6 @@ def tiles_of(folder: Path | None, side: int) -> "Sample":
     cut = [(square(s.image[:side, :side], side), square(s.mask[:side, :side, None], side)[..., 0] > 0) for s in made]
     tiles = tuple(Tile(f"scene {i}", image, label) for i, (image, label) in enumerate(cut))
     return Sample(tiles[:CALIBRATED], tiles[CALIBRATED:], (), digest(tiles[:CALIBRATED]))
-
-
-def announced(tile: int) -> list[NDArray[np.uint8]]:
-    click.echo("Exporting the checkpoint and proving the file; it is kept for the next time.", err=True)
-    return pictures(None, tile)
 
 
 def pictures(folder: Path | None, side: int) -> list[NDArray[np.uint8]]:

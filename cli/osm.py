@@ -5,18 +5,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dlink.cli.step import IN_FILE, IN_FOLDER, OUT_PATH, Step, progress
+from dlink.cli import options
+from dlink.cli.options import IN_FILE
+from dlink.cli.step import Step, progress
 from dlink.runtime.errors import BadInput
+from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
     from dlink.training.places import Place
     from dlink.training.streets import Street
 
 
-@click.command(cls=Step)
-@click.argument("tiles", type=IN_FOLDER)
+@click.command(cls=Step, short_help="Draw OpenStreetMap's roads as masks to train on.")
+@options.tiles
 @click.argument("extract", type=IN_FILE, required=False)
-@click.option("-o", "--output", "out", type=OUT_PATH, required=True, help="Folder for <id>_mask.png.")
+@options.output("Folder for <id>_mask.png.", required=True)
 @click.option("--bounds", type=IN_FILE, help="CSV with id, west, south, east, north: where the pictures are.")
 @click.option("--crs", metavar="EPSG:N", help="Of world files and --bounds.  [default of --bounds: EPSG:4326]")
 @click.option("--skip", multiple=True, metavar="TAG", help="Leave out tunnel, bridge, or a highway such as track.")
@@ -60,7 +63,7 @@ def osm(
         empty += not mask.any()
         write_image(path, mask)
         show(i + 1, len(chosen), path.name)
-    click.echo(f"{out}: {len(chosen)} masks" + (f", {empty} of them without a road" if empty else ""))
+    click.echo(f"{out}: {counted(len(chosen), 'mask')}" + (f", {empty} of them without a road" if empty else ""))
     if empty == len(chosen):
         click.echo(f"note: no tile has a road; {around(streets, places)}", err=True)
 

@@ -1,12 +1,12 @@
-"""What commands do with plans: open one, built again first where that is asked for, and keep what a check found."""
+"""How commands open models: a plan is built again first where that is asked for, and keeps what a check found."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlink.cli.step import IN_FILE, progress
+from dlink.cli.step import progress
 from dlink.runtime.errors import BadInput, BadPlan, Mismatch
 
 if TYPE_CHECKING:
@@ -14,34 +14,43 @@ if TYPE_CHECKING:
     from dlink.runtime import Segmenter
     from dlink.trt_runtime.manifest import Manifest
 
-F = TypeVar("F", bound=Callable[..., Any])
+
+@dataclass(frozen=True, kw_only=True)
+class OpenOptions:
+    """What is asked of an open model, and of a plan before it is opened."""
+
+    threads: int | None = None
+    threshold: float | None = None
+    halo: int | None = None  # px
+    keys: tuple[Path, ...] = ()  # one of which must have signed a plan
+    rebuild: bool = False  # a plan that does not fit this machine
+    require_verdict: bool = False
 
 
-def plan_options(command: F) -> F:
-    """--key and --rebuild, the same for every command that opens models."""
-    key = click.option("--key", "keys", type=IN_FILE, multiple=True, help="Take only a plan that this key has signed.")
-    rebuild = click.option("--rebuild", is_flag=True, help="Build a plan again that does not fit this machine.")
-    return key(rebuild(command))
-
-
-def open_here(model: Path, keys: tuple[Path, ...] = (), rebuild: bool = False, **how: Any) -> "Segmenter":
+def open_here(model: Path, how: OpenOptions = OpenOptions()) -> "Segmenter":
     """open_model, after building a plan again where it does not fit this machine and `rebuild` says so."""
     from dlink.runtime import open_model
 
-    if rebuild and model.suffix != ".plan":
+    if how.rebuild and model.suffix != ".plan":
         raise BadInput(f"{model}: --rebuild is for plans")
-    if rebuild and keys:
+    if how.rebuild and how.keys:
         raise BadInput("--rebuild makes a plan that nobody has signed: leave out --key, or sign it with dlink-sign")
+    given: dict[str, Any] = {
+        "threads": how.threads,
+        "threshold": how.threshold,
+        "halo": how.halo,
+        "require_verdict": how.require_verdict,
+    }
     try:
-        return open_model(model, keys=keys, **how)
+        return open_model(model, keys=how.keys, **given)
     except (BadPlan, Mismatch) as e:
-        if not rebuild:
+        if not how.rebuild:
             raise
         click.echo(f"{e}\nBuilding it again.", err=True)
     from dlink.engine.build import rebuild as build_again
 
     build_again(model, progress("build"))
-    return open_model(model, **how)
+    return open_model(model, **given)
 
 
 def manifest_of(model: "Segmenter") -> "Manifest | None":

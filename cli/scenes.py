@@ -5,15 +5,17 @@ from pathlib import Path
 
 import click
 
-from dlink.cli.step import OUT_PATH, Step, progress
+from dlink.cli import options
+from dlink.cli.options import OUT_PATH
+from dlink.cli.step import Step, progress
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Generate tiles with exact masks.")
 @click.argument("out", type=OUT_PATH)
 @click.option("--count", default=100, show_default=True, help="How many.")
 @click.option("--size", default=1024, show_default=True, help="Side, px.")
-@click.option("--seed", default=0, show_default=True, help="The first scene's; the others count on from it.")
-@click.option("--workers", default=2, show_default=True, help="Processes.")
+@options.seed("The first scene's; the others count on from it.")
+@options.workers("Processes.", 2)
 def scenes(out: Path, count: int, size: int, seed: int, workers: int) -> None:
     """Write generated road scenes to the folder OUT: <seed>_sat.jpg and <seed>_mask.png."""
     out.mkdir(parents=True, exist_ok=True)

@@ -3,37 +3,57 @@
 import csv
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dlink.cli.step import IN_PATH, OUT_PATH, Step, progress
+from dlink.cli import options
+from dlink.cli.options import FRACTION, IN_PATH, OUT_PATH, POSITIVE, together
+from dlink.cli.step import Step, progress
 from dlink.runtime.errors import CheckFailed
+from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
-    from dlink.accuracy.score import Scores
-
-POSITIVE = click.FloatRange(0, min_open=True)
+    from dlink.accuracy.score import ScoreOptions, Scores
 
 
-@click.command(cls=Step)
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Where figures go."""
+
+    table: Path | None = None
+    as_json: bool = False
+
+
+@click.command(cls=Step, short_help="Score masks or road graphs against their truths.")
 @click.argument("masks", type=IN_PATH)
 @click.argument("truth", type=IN_PATH)
-@click.option("--gsd", "gsd_m", type=POSITIVE, help="Metres a pixel, or a graph's unit.  [default: the file's, or 0.5]")
-@click.option("--buffer", "buffer_m", type=POSITIVE, default=3.0, show_default=True, help="Of relaxed figures, metres.")
-@click.option(
-    "--bridge", "gap_m", type=click.FloatRange(0), default=0.0, help="Join a graph's gaps up to this, metres."
+@together(
+    "how",
+    "accuracy.score:ScoreOptions",
+    options.gsd("Metres a pixel, or a graph's unit.  [default: the file's, or 0.5]"),
+    click.option(
+        "--buffer", "buffer_m", type=POSITIVE, default=3.0, show_default=True, help="Of relaxed figures, metres."
+    ),
+    click.option(
+        "--bridge", "gap_m", type=click.FloatRange(0), default=0.0, help="Join a graph's gaps up to this, metres."
+    ),
+    click.option("--threshold", type=FRACTION, default=0.5, show_default=True, help="Of probabilities."),
 )
-@click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of probabilities.")
 @click.option("--min", "least", metavar="LIMITS", help="Such as iou=0.6,apls=0.5: exit with 1 below.")
 @click.option("--common", is_flag=True, help="Score the ids that both folders have.")
-@click.option("--csv", "table", type=OUT_PATH, help="Write a row of counts for each tile to this file.")
-@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one a core]")
-@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
+@options.workers("Processes.  [default: one a core]")
+@together(
+    "results",
+    "cli.score:Results",
+    click.option("--csv", "table", type=OUT_PATH, help="Write a row of counts for each tile to this file."),
+    options.as_json,
+)
 def score(
-    masks: Path, truth: Path, gsd_m: float | None, buffer_m: float, gap_m: float, threshold: float, least: str | None,
-    common: bool, table: Path | None, workers: int | None, as_json: bool,
+    masks: Path, truth: Path, how: "ScoreOptions", least: str | None, common: bool, workers: int | None,
+    results: Results,
 ) -> None:  # fmt: skip
     """Score MASKS against TRUTH: pixels, boundaries, links and paths.
 
@@ -41,28 +61,27 @@ def score(
     and float32 pictures are probabilities. GeoJSON has line strings, in longitude and latitude unless --gsd says how
     long a unit is.
     """
-    from dlink.accuracy.score import ScoreOptions, Scores, csv_lines, least_of, score_pairs
+    from dlink.accuracy.score import Scores, csv_lines, least_of, score_pairs
     from dlink.accuracy.truth import find_pairs
     from dlink.runtime.files import replacing
 
     limits = least_of(least) if least else {}
     pairs = find_pairs(masks, truth, common)
-    how = ScoreOptions(gsd_m=gsd_m, buffer_m=buffer_m, gap_m=gap_m, threshold=threshold)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     rows = score_pairs(pairs, how, workers or cores, progress("score"))
     found = Scores.of(rows, pairs[0].graphs)
-    if table:
-        with replacing(table) as part, part.open("w", newline="") as file:
+    if results.table:
+        with replacing(results.table) as part, part.open("w", newline="") as file:
             csv.writer(file).writerows(csv_lines(rows))
-    click.echo(json.dumps(found.to_json(), indent=1) if as_json else say(found, how.buffer_m))
+    click.echo(json.dumps(found.to_json(), indent=1) if results.as_json else figures_in_words(found, how.buffer_m))
     if why := found.below(limits):
         raise CheckFailed(f"{masks}: {'; '.join(why)}")
 
 
-def say(found: "Scores", buffer_m: float) -> str:
+def figures_in_words(found: "Scores", buffer_m: float) -> str:
     rows = found.rows
     km = sum(row.truth_km for row in rows)
-    lines = [f"{len(rows)} tile{'s' if len(rows) > 1 else ''}, {km:.2f} km of road in the truth"]
+    lines = [f"{counted(len(rows), 'tile')}, {km:.2f} km of road in the truth"]
     lines.append(f"{'':<18} {'all':>8}  95 % interval over tiles")
     for name, e in found.figures.items():
         value = "-" if e.value is None else f"{e.value:.4f}"
@@ -72,7 +91,7 @@ def say(found: "Scores", buffer_m: float) -> str:
         own, true = (sum(getattr(row, n) for row in rows) for n in ("components", "truth_components"))
         pruned, gaps = (sum(getattr(row, n) for row in rows) for n in ("pruned", "gaps"))
         lines.append(
-            f"relaxed by {buffer_m:g} m; roads in {own} pieces, the truth's in {true}; of the traced graphs {pruned} "
-            f"spurs and loops were dropped, {gaps} gaps bridged"
+            f"relaxed by {buffer_m:g} m; roads in {counted(own, 'piece')}, the truth's in {true}; of the traced graphs "
+            f"{counted(pruned, 'spur or loop was', 'spurs and loops were')} dropped, {counted(gaps, 'gap')} bridged"
         )
     return "\n".join(lines)

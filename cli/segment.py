@@ -7,65 +7,60 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from dlink.cli.plans import open_here, plan_options
-from dlink.cli.step import IN_FILE, OUT_PATH, VIEWS, Step, one_line, progress
+from dlink.cli import options
+from dlink.cli.options import together
+from dlink.cli.plans import OpenOptions, open_here
+from dlink.cli.step import Step, one_line, progress
 from dlink.runtime.errors import BadInput, DlinkError, within
+from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
     from dlink.imagery.pictures import Doing, Job, OutputOptions, Tick
-    from dlink.runtime.segmenter import Segmenter, Views
+    from dlink.runtime.segmenter import Segmenter
 
     Work: TypeAlias = Callable[[Job, Segmenter, OutputOptions, Tick, Doing], None]
 
 
-@click.command(cls=Step)
-@click.argument("model", type=IN_FILE)
+@click.command(cls=Step, short_help="Draw the roads of images.")
+@options.model
 @click.argument("images", type=click.Path(readable=False, path_type=Path), nargs=-1, required=True)
-@click.option(
-    "-o", "--output", "out", type=OUT_PATH, required=True, help="A file (.png, .tif) for one image, or a folder."
+@options.output("A file (.png, .tif) for one image, or a folder.", required=True)
+@together(
+    "how",
+    "imagery.pictures:OutputOptions",
+    click.option("--probability", is_flag=True, help="Write probabilities: PNG 0..65535, GeoTIFF float32 0..1."),
+    click.option("--overlay", is_flag=True, help="Also write the image with its roads painted over it."),
+    options.any_views,
 )
-@click.option("--probability", is_flag=True, help="Write probabilities: PNG 0..65535, GeoTIFF float32 0..1.")
-@click.option("--overlay", is_flag=True, help="Also write the image with its roads painted over it.")
-@click.option("--views", type=VIEWS, help="Test-time augmentation: 8, 4, 1 or adaptive.  [default: the model's]")
-@click.option("--threshold", type=float, help="Road where the probability is greater.  [default: the model's]")
-@click.option(
-    "--halo", type=int, help="Context kept around every window's core, px.  [default: 64, or less by the tile]"
+@together(
+    "opening",
+    "cli.plans:OpenOptions",
+    options.threshold("Road where the probability is greater.  [default: the model's]"),
+    click.option(
+        "--halo", type=int, help="Context kept around every window's core, px.  [default: 64, or less by the tile]"
+    ),
+    options.threads,
+    options.require_verdict,
+    options.key,
+    options.rebuild,
 )
-@click.option("--threads", type=int, help="CPU threads.  [default: all]")
-@click.option("--require-verdict", is_flag=True, help="Take only a plan that dlink-check has passed.")
-@plan_options
-def segment(
-    model: Path,
-    images: tuple[Path, ...],
-    out: Path,
-    probability: bool,
-    overlay: bool,
-    views: "Views",
-    threshold: float | None,
-    halo: int | None,
-    threads: int | None,
-    require_verdict: bool,
-    keys: tuple[Path, ...],
-    rebuild: bool,
-) -> None:
+def segment(model: Path, images: tuple[Path, ...], out: Path, how: "OutputOptions", opening: OpenOptions) -> None:
     """Write the roads that MODEL finds in IMAGES to OUT.
 
     IMAGES are PNG, JPEG and TIFF files of any size, or folders of them. 104_sat.jpg becomes 104_mask.png, 255 where
     there is road. A GeoTIFF becomes a GeoTIFF on the same grid. Existing outputs are replaced, inputs never.
     """
-    from dlink.imagery.pictures import OutputOptions, find_jobs
+    from dlink.imagery.pictures import find_jobs
     from dlink.runtime.segmenter import views_of
 
-    how = OutputOptions(views=views, probability=probability, overlay=overlay)
-    if views != "adaptive":
-        views_of(views)
+    if how.views != "adaptive":
+        views_of(how.views)
     jobs = find_jobs(images, out, how)
     work = workers(jobs)
-    how_opened = {"halo": halo, "threshold": threshold, "threads": threads, "require_verdict": require_verdict}
-    with open_here(model, keys, rebuild, **how_opened) as segmenter:
+    with open_here(model, opening) as segmenter:
         failed = run(jobs, work, segmenter, how)
     if failed:
-        raise click.ClickException(f"{failed} of {len(jobs)} images failed; the others are done")
+        raise click.ClickException(f"{failed} of {counted(len(jobs), 'image')} failed; the others are done")
 
 
 def workers(jobs: "list[Job]") -> "dict[bool, Work]":
@@ -108,15 +103,15 @@ def run(jobs: "list[Job]", work: "dict[bool, Work]", model: "Segmenter", how: "O
             if alone:
                 raise
             failed += 1
-            say(f"Error: {one_line(e)}", err=True)
+            over_progress(f"Error: {one_line(e)}", err=True)
         else:
-            say(str(job.out))
+            over_progress(str(job.out))
         if not alone:
             show(i + 1, len(jobs), "images")
     return failed
 
 
-def say(line: str, err: bool = False) -> None:
+def over_progress(line: str, err: bool = False) -> None:
     """Print a line, over the progress line where there is one on a terminal."""
     if sys.stderr.isatty():
         click.echo("\r\033[K", nl=False, err=True)

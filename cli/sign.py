@@ -5,13 +5,14 @@ from pathlib import Path
 
 import click
 
-from dlink.cli.step import IN_FILE, OUT_PATH, Step
+from dlink.cli.options import IN_FILE, OUT_PATH
+from dlink.cli.step import Step
 from dlink.runtime.errors import BadInput
 
 PASSWORD = "DLINK_KEY_PASSWORD"
 
 
-@click.command(cls=Step)
+@click.command(cls=Step, short_help="Sign a plan.")
 @click.argument("key", type=OUT_PATH)
 @click.argument("plan", type=IN_FILE, required=False)
 @click.option("--new", is_flag=True, help="Make a pair of keys first: KEY, to be kept secret, and KEY.pub.")

@@ -1,44 +1,110 @@
-"""What every command shares: errors become one line, progress goes to stderr."""
+"""What every command shares: errors become one line, what has moved is found, progress goes to stderr."""
 
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Protocol
 
 import click
 
-from dlink.runtime.errors import CheckFailed, DlinkError
+from dlink.runtime.errors import DlinkError
 
 QUIET_FOR = 2.0  # seconds before a progress line appears
 
-IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-IN_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-IN_PATH = click.Path(exists=True, path_type=Path)
-OUT_PATH = click.Path(path_type=Path)
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """What a step used to do and another one does now. The old spelling goes on working, and is not in --help.
+
+    It was asked for by an option, or by what `when` sees in a step's values.
+    """
+
+    to: str  # the step
+    option: str = ""
+    now: str = ""  # what the option is called there; empty: it is a flag, and left out
+    when: Callable[[Mapping[str, Any]], bool] | None = None
+    words: str = ""  # what `when` sees
+
+    def arguments(self, args: Sequence[str]) -> list[str] | None:
+        """The arguments for the new step; None where the option is not among them."""
+        options = args[: args.index("--")] if "--" in args else args
+        for at, arg in enumerate(options):
+            name, equals, value = arg.partition("=")
+            if self.option and name == self.option and (self.now or not equals):
+                return [*args[:at], *([self.now + equals + value] if self.now else []), *args[at + 1 :]]
+        return None
 
 
-class Views(click.ParamType):  # type: ignore[type-arg]
-    """A number of views, or adaptive."""
+class Misuse(click.UsageError):
+    """A usage error in one line: click's takes three, of which the first two say nothing of what is wrong."""
 
-    name = "views"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "adaptive" or isinstance(value, int):
-            return value
-        return int(value) if value.isdecimal() else self.fail(f"{value!r} is not 8, 4, 1 or adaptive", param, ctx)
+    def show(self, file: Any = None) -> None:
+        click.ClickException.show(self, file)
 
 
-VIEWS = Views()
+def misuse(e: click.UsageError) -> click.UsageError:
+    """The same in one line: what is wrong, and where to look."""
+    if type(e).show is not click.UsageError.show or e.ctx is None:  # such as click's "no arguments", which is the help
+        return e
+    param, ctx = getattr(e, "param", None), e.ctx
+    where = f"{ctx.command_path} --help says what it takes"
+    if isinstance(e, click.MissingParameter) and param:
+        usage = " ".join(ctx.get_usage().split()[1:])
+        words = f" ({param.help.rstrip('.')})" if isinstance(param, click.Option) and param.help else ""
+        return Misuse(f"{shown(param)} is missing{words}; usage: {usage}", ctx)
+    if isinstance(e, click.BadParameter) and param:
+        return Misuse(f"{shown(param)}: {' '.join(e.message.split()).rstrip('.')}; {where}", ctx)
+    said = " ".join(e.format_message().split()).rstrip(".").replace(". Did", "; did")
+    return Misuse(f"{said} {where}" if said.endswith("?") else f"{said}; {where}", ctx)
+
+
+def shown(param: click.Parameter) -> str:
+    """A parameter as --help has it."""
+    return max(param.opts, key=len) if isinstance(param, click.Option) else param.human_readable_name
 
 
 class Step(click.Command):
     """A command whose user errors are one line and exit 1; whatever else escapes is a bug and keeps its traceback."""
 
+    def __init__(self, *args: Any, moved: Sequence[Moved] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.moved = moved
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Its own context, or that of the step which does now what is asked for."""
+        given = list(args)
+        try:
+            for moved in self.moved:
+                if (rest := moved.arguments(given)) is not None:
+                    return self.handed_over(moved, info_name, rest, parent, **extra)
+            ctx = super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as e:
+            raise misuse(e) from e
+        for moved in self.moved:
+            if moved.when and not ctx.resilient_parsing and moved.when(ctx.params):
+                return self.handed_over(moved, info_name, given, parent, **extra)
+        return ctx
+
+    def handed_over(
+        self, moved: Moved, info_name: str | None, args: list[str], parent: click.Context | None, **extra: Any
+    ) -> click.Context:
+        own = str(self.name)
+        old, new = f"dlink-{own} {moved.option or moved.words}", f"dlink-{moved.to}"
+        renamed = f", and {moved.option} is {moved.now} there" if moved.now else ""
+        click.echo(f"deprecated: {old} has become {new}{renamed}; that runs now", err=True)
+        step = step_of(moved.to)
+        called = moved.to if parent else (info_name or own).removesuffix(own) + moved.to
+        return step.make_context(called, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
+        if ctx.command is not self:  # what has been asked for has moved there
+            return ctx.command.invoke(ctx)
         try:
             return super().invoke(ctx)
-        except CheckFailed as e:
-            raise click.ClickException(one_line(e)) from e
         except (DlinkError, OSError) as e:
             raise click.ClickException(one_line(e)) from e
         except MemoryError as e:
@@ -50,6 +116,12 @@ class Step(click.Command):
             if not (line := how_to_get(package, self.name or "")):
                 raise
             raise click.ClickException(f"this needs {package}: {line}") from e
+
+
+def step_of(name: str) -> click.Command:
+    """A step, imported only when it is asked for."""
+    command: click.Command = getattr(import_module(f"dlink.cli.{name}"), name)
+    return command
 
 
 def one_line(e: BaseException) -> str:

@@ -1,52 +1,65 @@
-"""`dlink-check --tune`: the threshold of the highest IoU, and a copy of the model that has it."""
+"""`dlink-tune`: the threshold of the highest IoU, and a copy of the model that has it."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dlink.cli.step import progress
+from dlink.cli import options
+from dlink.cli.plans import OpenOptions, open_here
+from dlink.cli.step import Step, progress
 from dlink.runtime.errors import BadInput
+from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
     from dlink.accuracy.bootstrap import Estimate
     from dlink.accuracy.tune import TunedThreshold
-    from dlink.imagery.images import TileFile
 
 ELSEWHERE = "a threshold tuned on these tiles must be checked on others"
 
 
-def find_threshold(
-    model: Path, tiles: "Sequence[TileFile]", out: Path | None, views: int | None, threads: int | None, as_json: bool
-) -> None:
-    """Tune, say what was found, and write the copy where one is asked for."""
-    from dlink.accuracy.tune import tune
-    from dlink.runtime import open_model
+@click.command(cls=Step, short_help="Find the best threshold for your tiles.")
+@options.model
+@options.tiles
+@options.output("Write MODEL with that threshold here (.onnx).")
+@options.views("Of each tile.  [default: the model's]")
+@options.limit
+@options.opening
+@options.as_json
+def tune(
+    model: Path, tiles: Path, out: Path | None, views: int | None, limit: int | None, opening: OpenOptions,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Find the threshold at which MODEL's roads have the highest pooled IoU with the labels of TILES.
+
+    TILES is a folder of <id>_sat.jpg with <id>_mask.png. The tiles that a threshold was chosen on flatter it: check the
+    copy that -o writes on others.
+    """
+    from dlink.accuracy.tune import tune as find_threshold
+    from dlink.imagery.images import find_tiles
 
     if out:
         check_out(out, model)
-    with open_model(model, threads=threads) as opened:
+    chosen = find_tiles(tiles)[:limit]
+    with open_here(model, opening) as opened:
         spec = opened.spec
-        found = tune(opened, tiles, views, progress("tune"))
+        found = find_threshold(opened, chosen, views, progress("tune"))
     if out:
         from dlink.onnx_graph.retuned import write_retuned
 
         write_retuned(model, out, spec, found.best)
     if as_json:
-        click.echo(
-            json.dumps(
-                {"model": str(model), "output": str(out) if out else None, **found.to_json(), "note": ELSEWHERE},
-                indent=2,
-            )
-        )
+        said = {"model": str(model), "output": str(out) if out else None, **found.to_json(), "note": ELSEWHERE}
+        click.echo(json.dumps(said, indent=2))
     else:
-        click.echo(say(model, out, found))
+        click.echo(threshold_in_words(model, out, found))
 
 
 def check_out(out: Path, model: Path) -> None:
     """Refuse what can't be the copy's name, before minutes of work."""
+    if model.suffix != ".onnx":
+        raise BadInput(f"--output {out}: a copy is made of an ONNX file; tune the file that {model} was built from")
     if out.suffix != ".onnx":
         raise BadInput(f"--output {out}: the name must end in .onnx")
     if out.is_dir():
@@ -57,10 +70,9 @@ def check_out(out: Path, model: Path) -> None:
         raise BadInput(f"--output {out}: the model itself; name another file")
 
 
-def say(model: Path, out: Path | None, found: "TunedThreshold") -> str:
-    views = "1 view" if found.views == 1 else f"{found.views} views"
+def threshold_in_words(model: Path, out: Path | None, found: "TunedThreshold") -> str:
     lines = [
-        f"{model.name} on {found.tiles} labelled tiles with {views}:",
+        f"{model.name} on {counted(found.tiles, 'labelled tile')} with {counted(found.views, 'view')}:",
         f"best threshold {found.best:g}{between(found.threshold, 3)}",
         f"pooled IoU {found.iou.value:.4f}{between(found.iou, 4)}",
         f"at {found.before:g} it is {found.iou_before:.4f}: a gain of {found.gain.value:.4f}{between(found.gain, 4)}",

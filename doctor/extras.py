@@ -130,7 +130,7 @@ EXTRAS = {  # in the order of docs/install.md
     "cpu": Extra(
         can="run on the CPU",
         needs=("OpenVINO", "OpenCV"),
-        commands=("segment", "check", "bench", "scenes"),
+        commands=("segment", "check", "bench", "scenes", "layers"),
         modules=("openvino_runtime.openvino_backend", "imagery.pictures", "scenes"),
     ),
     "export": Extra(
@@ -143,13 +143,13 @@ EXTRAS = {  # in the order of docs/install.md
         can="make INT8 files",
         needs=("ONNX", "ONNX Runtime", "OpenVINO", "OpenCV", "scipy", "scikit-image", "shapely"),
         includes=("accuracy",),
-        commands=("calibrate", "train"),  # train --int8
-        modules=("calib.calibrate", "calib.cache"),
+        commands=("calibrate", "finetune"),
+        modules=("calib.calibrate",),
     ),
     "accuracy": Extra(
         can="score roads",
         needs=("scipy", "scikit-image", "shapely", "OpenCV"),
-        commands=("score",),
+        commands=("score", "tune"),
         modules=("accuracy.score", "accuracy.road_graphs.connectivity", "accuracy.report.page", "accuracy.tune"),
     ),
     "geo": Extra(
@@ -162,7 +162,7 @@ EXTRAS = {  # in the order of docs/install.md
     "train": Extra(
         can="train a network",
         needs=("PyTorch", "safetensors", "OpenCV"),
-        commands=("train",),
+        commands=("train", "distil", "finetune"),
         modules=("training.loop", "nets.embedded"),
     ),
     "osm": Extra(
@@ -175,7 +175,7 @@ EXTRAS = {  # in the order of docs/install.md
     "build": Extra(
         can="build TensorRT plans",
         needs=("Polygraphy", "ONNX"),
-        commands=("build",),
+        commands=("build", "layers", "inspect"),
         modules=("engine.build", "engine.triton"),
     ),
     "trt": Extra(

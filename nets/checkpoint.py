@@ -38,6 +38,7 @@ ALIKE = 0.4  # share of keys in common from which on a checkpoint is compared ke
 CONV = 4  # dimensions of a convolution's weight
 SHOWN = 4  # keys named in a message before it says how many more
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+NO_PICKLE = (pickle.UnpicklingError, LookupError, EOFError, UnicodeDecodeError)  # of bytes that are none
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def load(path: Path) -> Any:
                 f"{path}: refused, its pickle holds more than tensors and could run code; "
                 f"save `net.state_dict()` alone, or as safetensors"
             ) from e
-        said = "its pickle can't be read" if isinstance(e, pickle.UnpicklingError) else first_line(e)
+        said = "it can't be read as what torch.save writes" if isinstance(e, NO_PICKLE) else first_line(e)
         raise BadModel(f"{path}: not a checkpoint, or a damaged one; {said}") from e
 
 

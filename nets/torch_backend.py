@@ -1,5 +1,6 @@
 """PyTorch as a Backend: the reference that files are checked against."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 
 from dlink.nets.checkpoint import read_checkpoint
 from dlink.runtime.backend import HostBackend, Net, Probs
+from dlink.runtime.segmenter import Segmenter
 from dlink.runtime.spec import Spec
 
 
@@ -18,6 +20,13 @@ def open(path: Path, spec: Spec) -> HostBackend:
     return HostBackend(
         network(net), spec, engine=f"PyTorch {torch.__version__}, f32, {torch.get_num_threads()} threads"
     )
+
+
+def open_reference(path: Path, spec: Spec, threads: int | None = None) -> Segmenter:
+    """A checkpoint as the reference for a model of that spec: in float32, prepared and thresholded as it says."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return Segmenter(open(path, replace(spec, precision="fp32")))
 
 
 def network(net: nn.Module) -> Net:

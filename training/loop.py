@@ -110,7 +110,7 @@ def train(
     Started by torchrun, its processes train one network.
     """
     if distil and init is None:
-        raise BadInput("--distil: name the trained network to teach with --init")
+        raise BadInput("--init is missing: name the trained network to teach")
     chosen = tiles if distil else labelled(tiles)
     checked = labelled(valid) if valid else []
     if recipe.patience and not checked:

@@ -33,6 +33,19 @@ from dlink.training.loop import poly, set_rate
 GRADIENT = 1.0  # the largest norm of a step's
 
 
+@dataclass(frozen=True, kw_only=True)
+class FineTuneOptions:
+    """What is asked of a fine-tuning."""
+
+    everything: bool = False  # all layers in int8, also those that calibration leaves FP16
+    method: str = "mse"  # by which the ranges are cut
+    stretch: float = 1.0  # times the ranges, for an artificially hard setting
+    epochs: int = 8
+    batch: int = 4
+    rate: float = 5e-5
+    seed: int = 0
+
+
 @dataclass(frozen=True)
 class FineTuned:
     """What fine-tuning came to."""
@@ -138,34 +151,24 @@ def finetune(
     ranges: Path,
     out: Path,
     sample: Sample,
-    *,
-    everything: bool = False,
-    method: str = "mse",
-    stretch: float = 1.0,
-    epochs: int = 8,
-    batch: int = 4,
-    rate: float = 5e-5,
-    seed: int = 0,
+    how: FineTuneOptions,
     progress: Callable[[str], Callable[[int, int, str], None]],
 ) -> FineTuned:
     """Write `out`, an INT8 file of the float ONNX file `source`, fine-tuned on a sample's tiles, judged on the others.
-
-    everything: put all layers in int8, also those that calibration leaves FP16.
-    stretch: times the ranges, for an artificially hard setting.
 
     Nothing is written where it does not come nearer to the float network than calibration does.
     """
     graph = read_network(source)
     found = Ranges.read(ranges, graph)
-    limits = {name: limit * stretch for name, limit in found.limits(method).items()}
+    limits = {name: limit * how.stretch for name, limit in found.limits(how.method).items()}
     with TemporaryDirectory() as folder:
-        work = Work(graph, found, CalibrationOptions(method=method), Path(folder))
-        units = [replace(u, precision=INT8, why="") if everything else u for u in work.units]
+        work = Work(graph, found, CalibrationOptions(method=how.method), Path(folder))
+        units = [replace(u, precision=INT8, why="") if how.everything else u for u in work.units]
         evaluator = Evaluator(work.write_float(), sample.holdout, progress("judge"))
         before = evaluator.score(work.save(write_qdq(work.graph, units, limits, work.means, work.how.base)))
         net = Quantised(work.graph, units, limits)
         teacher = Quantised(work.graph, [], {})
-        losses = list(learn(net, teacher, sample, epochs, batch, rate, seed, progress("fine-tune")))
+        losses = list(learn(net, teacher, sample, how, progress("fine-tune")))
         model = write_qdq(net.network(), units, limits, {}, work.how.base)
         scores = evaluator.score(work.save(model))
     if not scores[0].agreement > before[0].agreement:
@@ -174,7 +177,7 @@ def finetune(
             f"calibration alone {before[0].agreement:.4f}; it may be as near as it gets, or want more tiles"
         )
     result = CalibrationResult(
-        f"{method}, fine-tuned", tuple(units), tuple(scores), len(sample.holdout), evaluator.labelled, found
+        f"{how.method}, fine-tuned", tuple(units), tuple(scores), len(sample.holdout), evaluator.labelled, found
     )
     stamp(model, graph, result)
     with replacing(out) as part:
@@ -183,18 +186,17 @@ def finetune(
 
 
 def learn(
-    net: Quantised, teacher: Quantised, sample: Sample, epochs: int, batch: int, rate: float, seed: int,
-    tick: Callable[[int, int, str], None],
-) -> Iterator[float]:  # fmt: skip
+    net: Quantised, teacher: Quantised, sample: Sample, how: FineTuneOptions, tick: Callable[[int, int, str], None]
+) -> Iterator[float]:
     """Adam at a low rate, falling as PP-LinkNet's poly; each tile through a random one of the eight views. Losses."""
-    rng = np.random.default_rng(seed)
-    optimiser = torch.optim.Adam(net.parameters(), rate)
+    rng = np.random.default_rng(how.seed)
+    optimiser = torch.optim.Adam(net.parameters(), how.rate)
     images, spec = [tile.image for tile in sample.tiles], net.graph.spec
-    batch = min(batch, len(images))
-    steps = epochs * (len(images) // batch)
-    order = [i for _ in range(epochs) for i in rng.permutation(len(images))[: len(images) // batch * batch]]
+    batch = min(how.batch, len(images))
+    steps = how.epochs * (len(images) // batch)
+    order = [i for _ in range(how.epochs) for i in rng.permutation(len(images))[: len(images) // batch * batch]]
     for done in range(steps):
-        set_rate(optimiser, rate * poly(done / steps))
+        set_rate(optimiser, how.rate * poly(done / steps))
         chosen = order[done * batch : (done + 1) * batch]
         views = [apply_view(spec.prepare(images[i][None])[0], int(rng.choice(ALL))) for i in chosen]
         x = torch.from_numpy(np.stack(views))

@@ -1,6 +1,7 @@
 """What a training depends on besides its tiles, and where it stands."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dlink.runtime.errors import BadInput
 from dlink.training.augment import COLOURS
@@ -32,6 +33,15 @@ class Recipe:
                 raise BadInput(f"--{name} {getattr(self, name)}: must be one of {', '.join(known)}")
         if min(self.batch, self.epochs) < 1 or not self.rate > 0 or self.patience < 0:
             raise BadInput(f"batch, epochs and rate must be positive, got {self.batch}, {self.epochs}, {self.rate}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a training begins; with fresh weights where nothing is given."""
+
+    init: Path | None = None  # a checkpoint of the same network
+    encoder: Path | None = None  # a classifier's weights, with torchvision's names
+    resume: bool = False  # from the .state file that a stopped training left
 
 
 @dataclass

@@ -9,6 +9,7 @@ from dlink.accuracy.agreement import Each
 from dlink.accuracy.curves import BINS, THRESHOLDS, Calibration, Curve
 from dlink.accuracy.gates import Outcome
 from dlink.accuracy.report.charts import HEIGHT, LEFT, RIGHT, WIDTH, Axis, Chart, around, few, plain, svg
+from dlink.runtime.words import counted
 
 STRIP = 46  # height of an interval's strip
 BARS = 34  # height of the bars under the calibration
@@ -60,7 +61,8 @@ def tiles_by_label(each: Sequence[Each]) -> str:
         chart.word(high, low, "reference better", "quiet", "end", dx=-8, dy=-8),
     ]
     worse = sum(y < x for x, y, _ in points)
-    said = f"IoU of {len(points)} tiles with their labels: the candidate's is lower than the reference's on {worse}."
+    tiles = counted(len(points), "tile")
+    said = f"IoU of {tiles} with their labels: the candidate's is lower than the reference's on {worse}."
     return chart.svg(said, marks)
 
 
@@ -75,7 +77,7 @@ def tiles_by_agreement(each: Sequence[Each]) -> str:
         for i in chosen
     ]
     middle = ordered[len(ordered) // 2].agreement
-    said = f"Agreement of {len(each)} tiles: lowest {ordered[0].agreement:.4f}, in the middle {middle:.4f}."
+    said = f"Agreement of {counted(len(each), 'tile')}: lowest {ordered[0].agreement:.4f}, in the middle {middle:.4f}."
     return chart.svg(said, marks)
 
 

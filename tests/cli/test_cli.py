@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from dlink.cli.export import export
-from dlink.cli.main import STEPS, dlink
+from dlink.cli.main import FLOW, STEPS, dlink
 from dlink.cli.scenes import scenes
 from dlink.cli.step import Step, progress
 from dlink.cli.train import train
@@ -27,10 +27,36 @@ def test_every_step_is_also_a_command_of_its_own():
         assert "Usage" in result.stdout
 
 
-def test_dlink_lists_the_steps_in_the_order_of_the_work():
-    lines = CliRunner().invoke(dlink, ["--help"]).output.splitlines()
-    listed = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :]]
-    assert listed == list(STEPS)
+def test_dlink_lists_the_steps_in_the_order_of_the_work_in_groups():
+    said = CliRunner().invoke(dlink, ["--help"]).output
+    after = said.partition("Options:")[2].splitlines()
+    assert [line.split()[0] for line in after if line[:2] == "  " and line.split()[0] in STEPS] == list(STEPS)
+    assert [line for line in after if line.endswith(":")] == [f"{title}:" for title in FLOW]
+    assert "..." not in said.partition("Options:")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["check"], "MODEL is missing; usage: dlink check [OPTIONS] MODEL TILES"),
+        (["train", "."], "--output is missing (The checkpoint to write (.th)); usage: dlink train [OPTIONS] TILES"),
+        (["check", "no.onnx", "."], "MODEL: File 'no.onnx' does not exist; dlink check --help says what it takes"),
+        (["score", "--workers", "0"], "--workers: 0 is not in the range x>=1; dlink score --help says what it takes"),
+        (["chek"], "No such command 'chek'; dlink --help says what it takes"),
+        (["--foo"], "No such option '--foo'; dlink --help says what it takes"),
+        (["doctor", "--foo"], "No such option '--foo'; dlink doctor --help says what it takes"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_exit_2(arguments, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(dlink, arguments)
+    said = result.stderr.replace(": --foo", " '--foo'")  # click's words before 8.4
+    assert (result.exit_code, result.stdout, said) == (2, "", f"Error: {line}\n")
+
+
+def test_a_command_of_its_own_speaks_of_itself():
+    result = CliRunner().invoke(train, [])
+    assert (result.exit_code, result.stderr) == (2, "Error: TILES is missing; usage: train [OPTIONS] TILES\n")
 
 
 def command(body):
@@ -111,7 +137,12 @@ def test_export_writes_a_file_that_opens(tmp_path):
         (["{ckpt}", "{tmp}/roads.onnx", "--arch", "vnet"], "--arch vnet: not a network of dlink"),
         (["{ckpt}", "{tmp}/roads.onnx", "--arch", "linknet34"], "unexpected: dblock.dilate1.weight"),
         (["{ckpt}", "{tmp}/roads.onnx", "--tile", "64", "--tiles", "{tmp}"], "no tiles; expected"),
-        (["{tmp}/junk.th", "{tmp}/roads.onnx"], "junk.th: not a checkpoint, or a damaged one"),
+        (
+            ["{tmp}/junk.th", "{tmp}/roads.onnx"],
+            "junk.th: not a checkpoint, or a damaged one; it can't be read as what",
+        ),
+        (["{tmp}/junk.th"], "junk.th: the file to write is missing after it: dlink-export {tmp}/junk.th junk.onnx"),
+        (["{tmp}/new.th"], "new.th: the name must end in .onnx"),
         (["{ckpt}", "/dev/null/roads.onnx", "--tile", "64"], "/dev/null"),
     ],
 )
@@ -120,7 +151,7 @@ def test_export_refuses_in_one_line_and_leaves_nothing(tmp_path, arguments, mess
     filled = [a.format(ckpt=EMBEDDED, tmp=tmp_path) for a in arguments]
     result = CliRunner().invoke(export, filled)
     assert result.exit_code == 1
-    assert message in result.stderr
+    assert message.replace("{tmp}", str(tmp_path)) in result.stderr
     assert len([line for line in result.stderr.splitlines() if line.startswith("Error: ")]) == 1
     assert "Traceback" not in result.output
     assert [p.name for p in tmp_path.iterdir()] == ["junk.th"]
@@ -150,7 +181,7 @@ def test_scenes_and_training_go_together(tmp_path):
     options = ["--width", "0.125", "--crop", "64", "--batch", "1", "--epochs", "1", "--half"]
     result = CliRunner().invoke(train, [str(tmp_path / "s"), "-o", str(tmp_path / "net.th"), *options])
     assert result.exit_code == 0, result.output
-    assert "1 epochs, loss" in result.stdout
+    assert "1 epoch, loss" in result.stdout
     assert (tmp_path / "net.th").stat().st_size < 1.5e6
 
 

@@ -83,13 +83,13 @@ def test_tiles_without_labels_are_left_out(model, tmp_path):
 
 def test_no_labels_are_refused(model, tmp_path):
     write(tmp_path, "a", [100, 200], None)
-    with pytest.raises(BadInput, match=r"none of the 1 tiles has a label; tuning needs <id>_mask\.png"):
+    with pytest.raises(BadInput, match=r"no label among 1 tile; tuning needs <id>_mask\.png"):
         tuned(model, tmp_path)
 
 
 def test_labels_without_road_are_refused(model, tmp_path):
     write(tmp_path, "a", [100, 200], [False, False])
-    with pytest.raises(BadInput, match="no road in any of the 1 labels"):
+    with pytest.raises(BadInput, match="no road in 1 label,"):
         tuned(model, tmp_path)
 
 

@@ -16,7 +16,16 @@ from tests.support.trials import TRIALS, write_files
 
 OPTIONAL = PROJECT["project"]["optional-dependencies"]
 WITHOUT_GPU = [name for name, trial in TRIALS.items() if not trial.gpu]
-MORE = ("scenes new --count 1", "check roads.onnx tiles --against roads.onnx", "bench roads.onnx")  # in no trial
+MORE = (  # in no trial
+    "scenes new --count 1",
+    "check roads.onnx tiles --against roads.onnx",
+    "layers roads.onnx tiles",
+    "tune roads.onnx tiles",
+    "bench roads.onnx",
+    "distil tiles -o new.th --init roads.th",
+    "finetune tiles -o new.onnx --init roads.onnx --ranges roads.plan.json",
+)
+ALONE = {"doctor", "inspect"}  # what the core can do
 LINES = [*(trial.commands[-1] for trial in TRIALS.values() if not trial.gpu), *MORE]
 COMMANDS = {line.partition(" ")[0]: line for line in LINES}
 
@@ -57,7 +66,9 @@ def test_an_extra_is_tried_by_its_own_command():
         ("shapely", "", "pip install 'dlink[accuracy]'"),
         ("shapely", "calibrate", "pip install 'dlink[calib]'"),
         ("torch", "train", "pip install 'dlink[train]'"),
-        ("onnx", "train", "pip install 'dlink[calib]'"),
+        ("onnx", "finetune", "pip install 'dlink[calib]'"),
+        ("torch", "finetune", "pip install 'dlink[train]'"),
+        ("onnx", "layers", "pip install 'dlink[build]'"),
         ("pycuda", "", "pip install 'dlink[trt]' (compiled there: needs a C++ compiler and the CUDA toolkit)"),
         ("tensorrt", "build", "pip install tensorrt (from NVIDIA's own package index, see its installation guide)"),
         ("ours", "", ""),
@@ -155,7 +166,14 @@ def test_the_core_alone_names_the_extra_of_every_other_command(step, python_of, 
 
 
 def test_every_command_is_run_without_its_extra():
-    assert set(COMMANDS) == set(STEPS) - {"doctor"}
+    assert set(COMMANDS) == set(STEPS) - ALONE
+
+
+def test_the_core_alone_says_what_a_file_is(python_of, folder):
+    for file, words in (("roads.onnx", "dlinknet34 width 0.25, fp32"), ("roads.plan", "TensorRT 10.3.0")):
+        done = run(python_of(""), folder, f"inspect {file}")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert words in done.stdout
 
 
 def test_the_compiler_of_plans_is_asked_for_where_it_is_missing(python_of, folder):

@@ -70,17 +70,16 @@ def test_nothing_is_as_large_as_the_least_size_that_counts():
     assert relative(nothing, nothing + 1) == pytest.approx(1000)
 
 
-def test_dlink_check_lists_layers_and_fails_with_the_first(tmp_path, monkeypatch):
+def test_dlink_layers_lists_layers_and_fails_with_the_first(tmp_path, monkeypatch):
     path = small("linknet34", tmp_path / "net.onnx")
     tiles = folder_of(tmp_path / "tiles", 1, 128)
-    said = call("check", path, tiles, "--layers").stdout
+    said = call("layers", path, tiles).stdout
     assert "no layer differs by more than 0.001" in said
     assert "/firstconv/Conv_output_0" in said
-    values = json.loads(call("check", path, tiles, "--layers", "--json").stdout)
+    values = json.loads(call("layers", path, tiles, "--json").stdout)
     assert values["layers"][0]["op"] == "Conv"
     monkeypatch.setitem(compare.TOLERANCE, "fp32", -1.0)
-    assert "the first layer that differs" in call("check", path, tiles, "--layers", code=1).stderr
-    assert "leave out --against" in call("check", path, tiles, "--layers", "--against", path, code=1).stderr
+    assert "the first layer that differs" in call("layers", path, tiles, code=1).stderr
 
 
 def test_a_plans_layers_need_its_own_onnx_file(tmp_path, monkeypatch):
@@ -88,11 +87,9 @@ def test_a_plans_layers_need_its_own_onnx_file(tmp_path, monkeypatch):
     onnx_file = small("linknet34", tmp_path / "roads.onnx")
     plan = write(tmp_path, onnx=mark("roads.onnx", b"another"))
     tiles = folder_of(tmp_path / "tiles", 1, 128)
-    assert (
-        "in roads.onnx, which it was built from; put it beside" in call("check", plan, tiles, "--layers", code=1).stderr
-    )
+    assert "in roads.onnx, which it was built from; put it beside" in call("layers", plan, tiles, code=1).stderr
     asked = []
     monkeypatch.setattr(compare, "compare_layers", lambda *args: asked.append(args[2]) or [])
     write(tmp_path, onnx=mark("roads.onnx", onnx_file.read_bytes()))
-    call("check", plan, tiles, "--layers")
+    call("layers", plan, tiles)
     assert asked == [MANIFEST.built.target]

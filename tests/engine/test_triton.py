@@ -45,7 +45,7 @@ def test_a_plan_that_reads_half_is_fed_with_half(tmp_path):
     types = [end.data_type for end in (*found.input, *found.output)]
     assert types == [config_of.TYPE_FP16, config_of.TYPE_FP32]
     plan = write(tmp_path, ends=Ends(reads="float16", gives="float16"))
-    result = CliRunner().invoke(dlink, ["build", str(plan), "--triton", str(tmp_path / "other")])
+    result = CliRunner().invoke(dlink, ["inspect", str(plan), "--triton", str(tmp_path / "other")])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "other" / "roads" / "config.pbtxt").read_text().count("TYPE_FP16") == 2
 
@@ -66,11 +66,11 @@ def test_a_plan_and_an_onnx_file_do_not_share_a_model(tmp_path):
         write_repository(tmp_path / "models", tmp_path / "roads.plan", 64, 8)
 
 
-def test_dlink_build_lays_out_an_onnx_file_or_a_plan(tmp_path):
+def test_dlink_inspect_lays_out_an_onnx_file_or_a_plan(tmp_path):
     path = write_pointwise(tmp_path / "red.onnx", Spec(tile=64))
     plan = write(tmp_path)
     for source, batch in ((path, 8), (plan, 16)):
-        result = CliRunner().invoke(dlink, ["build", str(source), "--triton", str(tmp_path / "models")])
+        result = CliRunner().invoke(dlink, ["inspect", str(source), "--triton", str(tmp_path / "models")])
         assert result.exit_code == 0, result.output
         assert f"tritonserver --model-repository={tmp_path}/models" in result.stdout
         assert parsed(tmp_path / "models" / source.stem / "config.pbtxt").max_batch_size == batch

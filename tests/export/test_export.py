@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 from dlink.export import proof
-from dlink.export.cache import cached_export
 from dlink.export.export import export
 from dlink.export.onnx_file import fold_norms
-from dlink.nets.checkpoint import Checkpoint, write_checkpoint
+from dlink.nets.checkpoint import Checkpoint
 from dlink.nets.torch_backend import network
 from dlink.nets.zoo import ARCHS, build, spec_of
 from dlink.runtime import BadModel, CheckFailed, Spec, open_model
@@ -183,25 +182,6 @@ def test_a_network_that_finds_no_roads_is_held_by_its_probabilities(tmp_path):
 
 def test_the_limits_are_those_that_were_promised():
     assert (proof.MAX_DIFFERENCE, proof.MIN_AGREEMENT) == (1e-4, 0.995)
-
-
-def test_an_export_is_kept_by_content(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setenv("DLINK_CACHE", str(tmp_path / "cache"))
-    write_checkpoint(checkpoint.net, tmp_path / "a.th")
-    asked = []
-
-    def pictures():
-        asked.append(1)
-        return [t[:64, :64] for t in tiles()]
-
-    first = cached_export(tmp_path / "a.th", 64, "fp32", pictures)
-    assert cached_export(tmp_path / "a.th", 64, "fp32", pictures) == first
-    assert (len(asked), first.parent) == (1, tmp_path / "cache")
-    other = trained("dlinknet34")
-    torch.manual_seed(1)
-    nn.init.normal_(other.net.firstconv.weight, std=0.1)
-    write_checkpoint(other.net, tmp_path / "a.th")
-    assert cached_export(tmp_path / "a.th", 64, "fp32", pictures) != first
 
 
 def test_an_export_of_weights_in_another_file_does_not_open(exported, tmp_path):

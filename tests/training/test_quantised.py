@@ -19,7 +19,7 @@ from dlink.nets.zoo import ARCHS, spec_of
 from dlink.openvino_runtime.saturation import saturates
 from dlink.runtime import BadInput, CheckFailed, Spec, open_model
 from dlink.scenes import with_roads
-from dlink.training.quantised import FineTuned, Quantised, finetune, weight_as_int8
+from dlink.training.quantised import FineTuned, FineTuneOptions, Quantised, finetune, weight_as_int8
 from tests.support.calibrated import QUIET, folder_of, ranges_of, run, small
 from tests.support.command import call
 
@@ -73,7 +73,7 @@ def test_a_hard_setting_is_won_back_in_part(home, tmp_path):
     folder, sample = home
     out = tmp_path / "int8.onnx"
     given = {"everything": True, "method": "max", "stretch": 6.0, "epochs": 6, "rate": 1e-5}
-    tuned = finetune(folder / "net.onnx", folder / "ranges.json", out, sample, **given, progress=quiet)
+    tuned = finetune(folder / "net.onnx", folder / "ranges.json", out, sample, FineTuneOptions(**given), quiet)
     assert tuned.result.share == pytest.approx(1.0)
     assert tuned.before[0].drop > 0.01
     assert tuned.result.scores[0].error < 0.95 * tuned.before[0].error
@@ -87,9 +87,9 @@ def test_a_hard_setting_is_won_back_in_part(home, tmp_path):
 
 def test_nothing_is_written_where_it_came_no_nearer(home, tmp_path):
     folder, sample = home
-    given = {"epochs": 1, "rate": 1e-2}
+    how = FineTuneOptions(epochs=1, rate=1e-2)
     with pytest.raises(CheckFailed, match=r"came no nearer to the float network|the loss is nan"):
-        finetune(folder / "net.onnx", folder / "ranges.json", tmp_path / "x.onnx", sample, **given, progress=quiet)
+        finetune(folder / "net.onnx", folder / "ranges.json", tmp_path / "x.onnx", sample, how, quiet)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -101,13 +101,13 @@ def test_an_operator_of_others_is_named():
         run_node(node, [torch.zeros(1)])
 
 
-def test_dlink_train_fine_tunes_from_the_command_line(home, tmp_path, monkeypatch):
+def test_dlink_finetune_fine_tunes_from_the_command_line(home, tmp_path, monkeypatch):
     folder, _ = home
     tiles = folder_of(tmp_path / "tiles", 10, SIDE)
     args = [
-        "train",
+        "finetune",
         tiles,
-        "--int8",
+        "--ranges",
         folder / "ranges.json",
         "--init",
         folder / "net.onnx",
@@ -119,21 +119,17 @@ def test_dlink_train_fine_tunes_from_the_command_line(home, tmp_path, monkeypatc
     asked = {}
     found = FineTuned(CalibrationResult("max", (), (), 4, 0, None), (), (0.1,))
 
-    def instead(*positional, **named):
-        asked.update(named, out=positional[2], tiles=len(positional[3].tiles))
+    def instead(source, ranges, out, sample, how, progress):
+        asked.update(how=how, tiles=len(sample.tiles))
         return found
 
     monkeypatch.setattr("dlink.training.quantised.finetune", instead)
     said = call(*args, "-o", tmp_path / "out.onnx", "--everything").stdout
     assert f"fine-tuned on {asked['tiles']} tiles" in said
     assert "calibration alone: " in said
-    assert (asked["epochs"], asked["seed"], asked["everything"]) == (2, 2, True)
-    assert "batch" not in asked  # the default is fine-tuning's own
+    assert asked["how"] == FineTuneOptions(epochs=2, seed=2, everything=True)
     for wrong, message in (
-        (["-o", tmp_path / "out.th"], "--int8: --init names the float ONNX file"),
+        (["-o", tmp_path / "out.th"], "the float ONNX file and the INT8 one to write; both end in .onnx"),
         (["-o", folder / "net.onnx"], "would be replaced; choose another output"),
     ):
         assert message in call(*args, *wrong, code=1).stderr
-    assert (
-        "--everything: goes with --int8" in call("train", tiles, "-o", tmp_path / "x.th", "--everything", code=1).stderr
-    )

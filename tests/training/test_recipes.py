@@ -314,7 +314,7 @@ def test_a_resumed_distillation_ends_as_one_that_never_stopped(bare, tmp_path):
 
 
 def test_distillation_without_a_teacher_or_of_tiles_below_the_crop_leaves_nothing(bare, tmp_path):
-    with pytest.raises(BadInput, match=r"--distil: name the trained network to teach with --init"):
+    with pytest.raises(BadInput, match=r"--init is missing: name the trained network to teach"):
         train(bare, tmp_path / "net.th", Recipe(**SMALL), distil=True)
     recipe = Recipe(width=0.25, crop=256, batch=2)
     with pytest.raises(BadInput, match=r"0_sat.jpg: smaller than the crop of 256 px; lower --crop"):
@@ -322,9 +322,9 @@ def test_distillation_without_a_teacher_or_of_tiles_below_the_crop_leaves_nothin
     assert [p.name for p in tmp_path.iterdir()] == ["bare"]
 
 
-def torchrun(count, folder, out, *more):
+def torchrun(step, count, folder, out, *more):
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", "--standalone"]
-    train_it = ["-m", "dlink.cli.train", folder, "-o", out, "--width", "0.125", "--crop", "64", "--batch", "2"]
+    train_it = ["-m", f"dlink.cli.{step}", folder, "-o", out, "--width", "0.125", "--crop", "64", "--batch", "2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, *train_it, *more], capture_output=True, text=True, env=env, cwd=Path.cwd(), timeout=120
@@ -334,7 +334,7 @@ def torchrun(count, folder, out, *more):
 
 
 def test_several_processes_train_one_network(folder, tmp_path):
-    done = torchrun(2, folder, tmp_path / "net.th", "--epochs", "2", "--valid", folder)
+    done = torchrun("train", 2, folder, tmp_path / "net.th", "--epochs", "2", "--valid", folder)
     assert read_checkpoint(tmp_path / "net.th").width == 0.125
     rows = list(csv.DictReader((tmp_path / "net.csv").read_text().splitlines()))
     assert len(rows) == 2
@@ -344,8 +344,8 @@ def test_several_processes_train_one_network(folder, tmp_path):
 
 def test_several_processes_draw_what_they_are_taught_together(folder, tmp_path):
     write_checkpoint(build("dlinknet34", 0.125), tmp_path / "init.th")
-    more = ["--epochs", "1", "--distil", "--init", tmp_path / "init.th"]
-    torchrun(2, folder, tmp_path / "net.th", *more)
+    more = ["--epochs", "1", "--init", tmp_path / "init.th"]
+    torchrun("distil", 2, folder, tmp_path / "net.th", *more)
     assert read_checkpoint(tmp_path / "net.th").width == 0.125
     assert not (tmp_path / "net.views").exists()
 

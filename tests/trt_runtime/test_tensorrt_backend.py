@@ -720,7 +720,7 @@ def test_layers_are_timed_by_tensorrts_profiler(gpu):
 def test_a_plan_is_explained_with_its_layers_times(gpu, monkeypatch):
     monkeypatch.setattr("dlink.engine.versions.look_for_gpus", lambda: HERE.gpus)
     monkeypatch.setattr("dlink.engine.versions.choose_for_polygraphy", lambda target: None)  # one for a process
-    said = call("build", gpu.plan, "--explain").stdout
+    said = call("inspect", gpu.plan, "--explain").stdout
     assert "CaskConvolution" in said
 
 

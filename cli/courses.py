@@ -1,0 +1,83 @@
+"""What dlink-train and dlink-distil share: the options of a recipe, and a training with its progress."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dlink.cli import options
+from dlink.cli.options import IN_FILE, IN_FOLDER, Option, Together, together
+from dlink.cli.step import Show, progress
+
+if TYPE_CHECKING:
+    from dlink.training.recipe import Recipe, Start, TrainingStep
+
+init = click.option("--init", type=IN_FILE, help="Begin from this checkpoint, for a second stage.")
+resume = click.option("--resume", is_flag=True, help="Go on where a stopped training left its .state file.")
+output = options.output("The checkpoint to write (.th).", required=True)
+valid = click.option("--valid", type=IN_FOLDER, help="Labelled tiles: their IoU after each epoch; the best is kept.")
+workers = options.workers("Processes that load tiles.", 0, least=0)
+half = click.option("--half", is_flag=True, help="Store the checkpoint in float16.")
+
+
+def recipe(crop: str, *more: Option) -> Together:
+    """The options of a recipe: those of every training, and more."""
+    return together(
+        "recipe",
+        "training.recipe:Recipe",
+        click.option("--arch", default="dlinknet34", show_default=True, help="The network."),
+        click.option("--width", default=1.0, show_default=True, help="Multiplies the channels of every layer."),
+        click.option("--crop", default=1024, show_default=True, help=crop),
+        click.option("--batch", default=4, show_default=True, help="Crops a step."),
+        click.option("--epochs", default=300, show_default=True, help="Passes over the tiles, at most."),
+        click.option("--rate", default=2e-4, show_default=True, help="Adam's rate at the start."),
+        click.option(
+            "--schedule", default="plateau", show_default=True, help="plateau (the authors') or poly (PP-LinkNet's)."
+        ),
+        *more,
+        click.option("--patience", default=0, help="Stop after so many epochs without a better IoU.  [default: never]"),
+        options.seed("Of the weights, the order and the crops."),
+        click.option("--amp/--no-amp", default=False, help="Mixed precision: bfloat16 (float16 on GPUs without it)."),
+    )
+
+
+def run(tiles: Path, out: Path, recipe: "Recipe", start: "Start", valid: Path | None, **how: Any) -> None:
+    """Train, show how far it is, and say how it ended. `how` is training.loop.train's."""
+    from dlink.imagery.images import find_tiles
+    from dlink.runtime.words import counted
+    from dlink.training.loop import train
+    from dlink.training.world import speaks
+
+    begun: dict[str, Any] = {"init": start.init, "encoder": start.encoder, "resume": start.resume}
+    checked = find_tiles(valid) if valid else None
+    shown = Shown()
+    course = train(
+        find_tiles(tiles), out, recipe, **begun, valid=checked, **how,
+        report=shown.step, drawing=shown.drawing, say=shown.note,
+    )  # fmt: skip
+    if not speaks():
+        return
+    said = f"loss {course.losses[-1]:.4f} at the end, {course.best:.4f} at best"
+    click.echo(f"{out}: {counted(course.done, 'epoch')}, {said}")
+    if course.ious:
+        one, eight = max(course.ious)
+        click.echo(f"IoU on {valid}: {one:.4f} with one view, {eight:.4f} with eight, in the epoch that was kept")
+
+
+class Shown:
+    """The progress of a training on stderr: the eight views that are drawn first, and the steps."""
+
+    def __init__(self) -> None:
+        self.drawn: Show = progress("eight views")
+        self.trained: Show = progress("train")
+
+    def step(self, s: "TrainingStep") -> None:
+        done = (s.epoch - 1) * s.steps + s.step
+        self.trained(done, s.epochs * s.steps, f"epoch {s.epoch}/{s.epochs} loss {s.loss:.4f} rate {s.rate:.2g}")
+
+    def drawing(self, done: int, total: int) -> None:
+        self.drawn(done, total, "tiles")
+        self.trained = progress("train")  # its clock starts when the last is drawn
+
+    def note(self, words: str) -> None:
+        click.echo(words, err=True)

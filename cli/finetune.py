@@ -1,0 +1,58 @@
+"""`dlink-finetune`: float ONNX + ranges + tiles -> INT8 ONNX that has learnt to live with int8."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dlink.cli import options
+from dlink.cli.options import IN_FILE, together
+from dlink.cli.step import Step, progress
+from dlink.runtime.errors import BadInput
+from dlink.runtime.words import counted
+
+if TYPE_CHECKING:
+    from dlink.training.quantised import FineTuneOptions
+
+TUNED_ON, HELD_BACK = 240, 24  # tiles, where there are as many
+
+
+@click.command(cls=Step, short_help="Train an INT8 file where calibration does not hold.")
+@options.tiles
+@options.output("The INT8 file to write (.onnx).", required=True)
+@click.option("--init", type=IN_FILE, required=True, help="The float ONNX file that the ranges are of.")
+@click.option("--ranges", type=IN_FILE, required=True, help="What dlink-calibrate --ranges wrote.")
+@together(
+    "how",
+    "training.quantised:FineTuneOptions",
+    click.option("--epochs", default=8, show_default=True, help="Passes over the tiles."),
+    click.option("--batch", default=4, show_default=True, help="Tiles a step."),
+    click.option("--rate", default=5e-5, show_default=True, help="Adam's rate at the start."),
+    options.seed("Of the choice of tiles, their order and views."),
+    click.option("--everything", is_flag=True, help="All layers in int8, none left in FP16."),
+)
+def finetune(tiles: Path, out: Path, init: Path, ranges: Path, how: "FineTuneOptions") -> None:
+    """Train the INT8 file of --init to draw the float network's roads on TILES; labels are not needed.
+
+    For where calibration alone does not hold. Some tiles are kept back: there the file must come nearer to the float
+    network than calibration does, or nothing is written and the exit is 1.
+    """
+    if init.suffix != ".onnx" or out.suffix != ".onnx":
+        raise BadInput(f"--init {init}, -o {out}: the float ONNX file and the INT8 one to write; both end in .onnx")
+    if init.resolve() == out.resolve():
+        raise BadInput(f"{out}: is the file to fine-tune, and would be replaced; choose another output")
+    from dlink.calib.evaluator import scores_in_words
+    from dlink.calib.network import read_network
+    from dlink.calib.sample import sample
+    from dlink.training.quantised import finetune as write_tuned
+
+    chosen = sample(tiles, read_network(init).spec.tile, TUNED_ON, HELD_BACK, how.seed)
+    tuned = write_tuned(init, ranges, out, chosen, how, progress)
+    result, count = tuned.result, counted(len(chosen.tiles), "tile")
+    click.echo(f"{out}: {result.share:.1%} of the multiply-adds in int8, fine-tuned on {count}")
+    click.echo(f"calibration alone: {scores_in_words(tuned.before)}")
+    click.echo(f"fine-tuned:        {result.verdict}")
+
+
+if __name__ == "__main__":
+    finetune()

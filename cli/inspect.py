@@ -1,0 +1,192 @@
+"""`dlink-inspect`: what an ONNX file or a plan is."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dlink.cli import options
+from dlink.cli.options import IN_FILE, OUT_PATH, together
+from dlink.cli.step import Step
+from dlink.runtime.errors import BadInput
+from dlink.runtime.precision import shares_in_words
+from dlink.runtime.words import counted
+
+if TYPE_CHECKING:
+    from dlink.engine.graph import Graph
+    from dlink.engine.layers import Layer
+    from dlink.runtime import Spec
+    from dlink.runtime.onnx_bytes import OnnxFile
+    from dlink.trt_runtime.manifest import Ends, Manifest
+
+RUNS = 10  # that layers are timed in
+COLUMNS = ("layer", "type", "precision", "time")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looks:
+    """What is to be seen of a file, beside what it is."""
+
+    explain: bool = False
+    triton: Path | None = None  # the model repository to lay the file out in
+    as_json: bool = False
+
+
+looks = together(
+    "show",
+    "cli.inspect:Looks",
+    click.option("--explain", is_flag=True, help="List every layer and its precision; of a plan, its time as well."),
+    click.option("--triton", type=OUT_PATH, metavar="DIR", help="Lay the model out for tritonserver in DIR/<name>."),
+    options.as_json,
+)
+
+
+@click.command(cls=Step, short_help="Say what an ONNX file or a plan is.")
+@click.argument("file", type=IN_FILE)
+@looks
+@options.max_tiles
+@options.views("Of each tile at once.  [default: the file's]")
+def inspect(file: Path, show: Looks, max_tiles: int, views: int | None) -> None:
+    """Say what FILE is: an ONNX file of dlink-export or dlink-calibrate, or a plan of dlink-build.
+
+    --explain lists what each convolution of an ONNX file asks for. Of a plan it lists the engine's own layers and times
+    them, on a GPU that runs the plan.
+
+    --max-tiles and --views are for --triton of an ONNX file: how much tritonserver may give it at once. A plan says so
+    itself.
+    """
+    if file.suffix == ".plan":
+        look_at_plan(file, show)
+    elif file.suffix == ".onnx":
+        look_at_onnx(file, show, max_tiles, views)
+    else:
+        raise BadInput(f"{file}: expected an ONNX file (.onnx), or a plan (.plan)")
+
+
+def look_at_onnx(path: Path, show: Looks, max_tiles: int, views: int | None) -> None:
+    from dlink.runtime.onnx_bytes import read_onnx
+
+    file = read_onnx(path)
+    said = facts_of(file)
+    if show.as_json:
+        click.echo(json.dumps(said, indent=1))
+    elif not show.explain and not show.triton:
+        click.echo(onnx_in_words(path, file.spec, said))
+    if show.explain:
+        from dlink.engine.graph import read_graph
+
+        click.echo("\n".join(asked_table(read_graph(path))))
+    if show.triton:
+        lay_out(show.triton, path, file.spec.tile, max_tiles * (views or views_of(file.spec)))
+
+
+def facts_of(file: "OnnxFile") -> dict[str, Any]:
+    """What an ONNX file says of itself, as plain values."""
+    import hashlib
+
+    from dlink.runtime.spec import INT8_KEY
+
+    int8 = json.loads(file.metadata[INT8_KEY]) if INT8_KEY in file.metadata else None
+    return {
+        "file": {
+            "name": file.path.name,
+            "sha256": hashlib.sha256(file.data).hexdigest(),
+            "bytes": len(file.data),
+        },
+        "spec": asdict(file.spec),
+        "int8": int8,
+    }
+
+
+def onnx_in_words(path: Path, spec: "Spec", facts: Mapping[str, Any]) -> str:
+    """What an ONNX file is, in two or three lines."""
+    lines = [
+        f"{path}: {spec.arch} width {spec.width:g}, {spec.precision}, {facts['file']['bytes'] / 1e6:.1f} MB",
+        f"tiles of {spec.tile} px, {spec.channels}, {spec.gsd_m:g} m a pixel; road where the probability exceeds "
+        f"{spec.threshold:g}, the mean of {counted(len(spec.views), 'view')}",
+    ]
+    if spec.checkpoint_sha256:
+        lines.append(f"exported from a checkpoint of SHA-256 {spec.checkpoint_sha256}")
+    if facts["int8"]:
+        share = facts["int8"]["int8_share"]
+        lines.append(f"{share:.1%} of the multiply-adds in int8, ranges by {spec.int8_method}; {spec.int8_verdict}")
+    return "\n".join(lines)
+
+
+def look_at_plan(plan: Path, show: Looks) -> None:
+    """What a plan is, from its manifest and the GPU."""
+    from dlink.trt_runtime.plan import fit, read_plan
+
+    data, manifest = read_plan(plan)
+    gpu = fit(plan, manifest) if show.explain else None
+    if show.as_json:
+        click.echo(manifest.to_bytes().decode(), nl=False)
+    elif not show.explain and not show.triton:
+        click.echo(plan_in_words(plan, manifest))
+        v = manifest.verdict
+        checked = v and f"{v.words}, checked on {counted(v.tiles, 'tile')} against {v.reference.name}"
+        click.echo(checked or "not checked yet")
+    if gpu:
+        from dlink.bench.network import fill
+        from dlink.engine.layers import inspect
+        from dlink.engine.versions import find_compiler
+        from dlink.trt_runtime.tensorrt_backend import TensorRTBackend
+
+        layers = inspect(find_compiler(manifest.built.target), data, gpu)
+        backend = TensorRTBackend(plan, data, manifest, gpu)
+        try:
+            fill(backend)
+            times = backend.layer_times(RUNS)
+        finally:
+            backend.close()
+        click.echo("\n".join(layer_table(layers, times)))
+    if show.triton:
+        lay_out(show.triton, plan, manifest.spec.tile, manifest.options.batch, manifest.ends)
+
+
+def plan_in_words(plan: Path, manifest: "Manifest") -> str:
+    """What a plan is, in two or three lines."""
+    where = manifest.runs_on.words()
+    how = "as its layers report" if manifest.precision.proven_by == "inspector" else "as its graph is typed"
+    most = counted(manifest.options.batch, "view")
+    return (
+        f"{plan}: {manifest.title}, up to {most} of {manifest.spec.tile} px at once, "
+        f"{manifest.plan.bytes / 1e6:.1f} MB, built in {manifest.built.seconds:.0f} s\n"
+        f"computes in {shares_in_words(dict(manifest.precision.shares))}, {how}; runs on compute capability {where}; "
+        f"reads {manifest.ends.reads} and gives {manifest.ends.gives}"
+    )
+
+
+def lay_out(folder: Path, model: Path, side: int, batch: int, ends: "Ends | None" = None) -> None:
+    from dlink.engine.triton import WIDE, write_repository
+
+    config = write_repository(folder, model, side, batch, ends or WIDE)
+    click.echo(f"{config}: for tritonserver --model-repository={folder}")
+
+
+def views_of(spec: "Spec") -> int:
+    """The least of 1, 4 and 8 that holds a file's views."""
+    return min(n for n in (1, 4, 8) if n >= len(spec.views))
+
+
+def layer_table(layers: "Sequence[Layer]", times: Mapping[str, float]) -> list[str]:
+    """A line for each layer of an engine, with its time where there is one."""
+    rows = [COLUMNS] + [
+        (x.name, x.kind, x.precision or "?", f"{times[x.name]:.3f} ms" if x.name in times else "") for x in layers
+    ]
+    return columns(rows)
+
+
+def asked_table(graph: "Graph") -> list[str]:
+    """A line for each convolution of the file, and what it asks for."""
+    rows = [("node", "type", "share", "asked for")]
+    rows += [(a.node, a.op, f"{a.share:.2%}", a.precision) for a in graph.asked]
+    return columns(rows)
+
+
+def columns(rows: "Sequence[tuple[str, ...]]") -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

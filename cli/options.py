@@ -1,0 +1,172 @@
+"""The options that several commands have, each defined once, and options that belong together as one argument."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, cast
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+Option: TypeAlias = Callable[[Any], Any]  # what click.option gives
+
+IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+IN_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+IN_PATH = click.Path(exists=True, path_type=Path)
+OUT_PATH = click.Path(path_type=Path)
+AT_LEAST_1 = click.IntRange(1)
+FRACTION = click.FloatRange(0, 1)
+POSITIVE = click.FloatRange(0, min_open=True)
+
+
+class Views(click.ParamType):  # type: ignore[type-arg]
+    """A number of views, or adaptive."""
+
+    name = "views"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "adaptive" or isinstance(value, int):
+            return value
+        return int(value) if value.isdecimal() else self.fail(f"{value!r} is not 8, 4, 1 or adaptive", param, ctx)
+
+
+class Count(click.Choice):  # type: ignore[type-arg]
+    """One of a few numbers."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return int(super().convert(str(value), param, ctx))
+
+
+@dataclass(frozen=True)
+class Together:
+    """Options that a command takes as one argument: a frozen dataclass, whose fields have the options' names.
+
+    `kind` is the dataclass as "module:Name" within dlink. It is imported when the command runs and not before, since
+    it stands beside a library that --help must not load. A member may be a `Together` itself. What was not given and
+    has no default on the command line is left to the dataclass.
+    """
+
+    name: str  # of the argument
+    kind: str
+    members: "tuple[Option | Together, ...]"
+
+    def __call__(self, command: F) -> F:
+        @wraps(command)
+        def gathered(**given: Any) -> Any:
+            made = self.made_of(given)
+            return command(**given, **{self.name: made})
+
+        vars(gathered)["together"] = (self, *vars(command).get("together", ()))
+        for option in reversed(self.options):
+            option(gathered)
+        return cast(F, gathered)
+
+    @property
+    def options(self) -> list[Option]:
+        """Its own and those of its members, in the order of --help."""
+        return [o for m in self.members for o in (m.options if isinstance(m, Together) else [m])]
+
+    @property
+    def fields(self) -> list[str]:
+        return [m.name if isinstance(m, Together) else name_of(m) for m in self.members]
+
+    @property
+    def dataclass(self) -> type:
+        module, _, name = self.kind.partition(":")
+        return cast(type, getattr(import_module(f"dlink.{module}"), name))
+
+    def made_of(self, given: dict[str, Any]) -> Any:
+        """The dataclass; what it is made of is taken out of `given`."""
+        values = {
+            name: m.made_of(given) if isinstance(m, Together) else given.pop(name)
+            for name, m in zip(self.fields, self.members, strict=True)
+        }
+        return self.dataclass(**{name: value for name, value in values.items() if value is not None})
+
+
+def together(name: str, kind: str, *members: "Option | Together") -> Together:
+    return Together(name, kind, members)
+
+
+def name_of(option: Option) -> str:
+    """What click calls an option's value."""
+    probe = click.Command(None)
+    option(probe)
+    return str(probe.params[0].name)
+
+
+model = click.argument("model", type=IN_FILE)
+tiles = click.argument("tiles", type=IN_FOLDER)
+
+
+def output(words: str, required: bool = False) -> Option:
+    return click.option("-o", "--output", "out", type=OUT_PATH, required=required, help=words)
+
+
+def pictures(words: str) -> Option:
+    return click.option("--tiles", type=IN_FOLDER, help=words)
+
+
+def tile(words: str) -> Option:
+    return click.option("--tile", default=1024, show_default=True, help=words)
+
+
+def precision(*known: str, default: str, words: str | None = None) -> Option:
+    return click.option("--precision", type=click.Choice(known), default=default, show_default=True, help=words)
+
+
+def seed(words: str, default: int = 0) -> Option:
+    return click.option("--seed", default=default, show_default=True, help=words)
+
+
+def gsd(words: str, default: float | None = None) -> Option:
+    return click.option("--gsd", "gsd_m", type=POSITIVE, default=default, show_default=bool(default), help=words)
+
+
+def threshold(words: str) -> Option:
+    return click.option("--threshold", type=float, help=words)
+
+
+def views(words: str, default: str | None = None) -> Option:
+    """A number of views: what a plan is built for, and what a threshold is tuned with."""
+    shown = default is not None
+    return click.option("--views", type=Count(["8", "4", "1"]), default=default, show_default=shown, help=words)
+
+
+def target(default: Callable[[], str] | None = None) -> Option:
+    return click.option(
+        "--target",
+        type=click.Choice(["tensorrt", "tensorrt-rtx"]),
+        default=default,
+        help="[default: tensorrt where it is installed, else tensorrt-rtx]",
+    )
+
+
+def workers(words: str, default: int | None = None, least: int = 1) -> Option:
+    shown = default is not None
+    return click.option("--workers", type=click.IntRange(least), default=default, show_default=shown, help=words)
+
+
+def max_iou_drop(words: str, default: float | None = None) -> Option:
+    return click.option("--max-iou-drop", type=FRACTION, default=default, show_default=bool(default), help=words)
+
+
+def min_agreement(words: str, default: float | None = None) -> Option:
+    return click.option("--min-agreement", type=FRACTION, default=default, show_default=bool(default), help=words)
+
+
+any_views = click.option(
+    "--views", type=Views(), help="Test-time augmentation: 8, 4, 1 or adaptive.  [default: the model's]"
+)
+threads = click.option("--threads", type=int, help="CPU threads.  [default: all]")
+limit = click.option("--limit", type=AT_LEAST_1, help="Take only so many tiles, the first by name.")
+max_tiles = click.option("--max-tiles", type=AT_LEAST_1, default=1, show_default=True, help="The most tiles at once.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
+append = click.option("--append", type=OUT_PATH, help="Append a line for each result to this file (.jsonl).")
+
+key = click.option("--key", "keys", type=IN_FILE, multiple=True, help="Take only a plan that this key has signed.")
+rebuild = click.option("--rebuild", is_flag=True, help="Build a plan again that does not fit this machine.")
+require_verdict = click.option("--require-verdict", is_flag=True, help="Take only a plan that dlink-check has passed.")
+opening = together("opening", "cli.plans:OpenOptions", threads, key, rebuild)
