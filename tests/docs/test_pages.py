@@ -43,6 +43,7 @@ def test_every_command_line_is_one_that_its_command_takes(line):
         ("nothing", "there is no dlink-nothing"),
         ("export a.th b.onnx --precison fp16", "precison"),
         ("export a.th b.onnx --precision fp8", "fp8"),
+        ("check roads.onnx tiles --tune", "tune"),  # an old spelling
         ("segment roads.onnx picture.jpg", "lacks out"),
         ("check roads.onnx", "lacks tiles"),
         ("check roads.onnx tiles more", "takes no"),

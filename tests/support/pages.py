@@ -96,8 +96,9 @@ def command_of(step: str) -> click.Command:
 
 
 def options_of(command: click.Command) -> set[str]:
-    """Every spelling of its options, and those that click adds."""
-    return {name for param in command.params for name in (*param.opts, *param.secondary_opts)} | {"--help"}
+    """Every spelling of its options but the old ones, and those that click adds."""
+    shown = [param for param in command.params if not getattr(param, "hidden", False)]
+    return {name for param in shown for name in (*param.opts, *param.secondary_opts)} | {"--help"}
 
 
 def check_line(words: list[str]) -> None:
@@ -105,6 +106,8 @@ def check_line(words: list[str]) -> None:
     command = command_of(words[0])
     context = click.Context(command, info_name=words[0])
     given, rest, _ = command.make_parser(context).parse_args(list(words[1:]))
+    if old := {word for word in words if re.match("--?[a-z]", word)} - options_of(command):
+        raise click.NoSuchOption(old.pop(), ctx=context)
     assert not rest, f"dlink-{words[0]} takes no {rest}"
     for param in command.params:
         value = given.get(param.name)
