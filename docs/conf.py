@@ -19,7 +19,6 @@ project, author, release = "dlink", "the authors of dlink", __version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
     "sphinx_click",
 ]

@@ -1,18 +1,15 @@
-"""The Python in README and docs/ runs, in the order of its page, and so do the examples in the package's docstrings."""
+"""The Python in README and docs/ runs, block after block of a page, but for what needs a GPU."""
 
-import doctest
 import shutil
 from collections import Counter
-from importlib import import_module
 
 import cv2
-import numpy as np
 import pytest
 
 from dlink.nets.embedded import EMBEDDED
 from dlink.scenes.scene import scene
 from tests.support.command import call
-from tests.support.environments import FOLDERS, ROOT
+from tests.support.environments import ROOT
 from tests.support.pages import PAGES, blocks_of, name_of
 
 pytestmark = pytest.mark.slow
@@ -20,15 +17,7 @@ pytestmark = pytest.mark.slow
 PYTHON = {name_of(page): [b for b in blocks_of(page) if b.language == "python"] for page in PAGES}
 ELSEWHERE = {"docs/jetson.md"}  # tests/test_jetson.py runs its block
 NOT_RUN = {"docs/guides/embedding.md": 3}  # blocks for a GPU; nothing else may go without a run
-TILE, HEIGHT, WIDTH = 128, 100, 150  # px
-MODULES = sorted(
-    f"{package}.{path.relative_to(ROOT / folder).with_suffix('').as_posix().replace('/', '.')}".removesuffix(
-        ".__init__"
-    )
-    for package, folder in FOLDERS.items()
-    for path in (ROOT / folder).rglob("*.py")
-    if ">>> " in path.read_text()
-)
+TILE = 128  # px
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +49,3 @@ def test_no_more_python_goes_without_a_run_than_needs_a_gpu():
     counted = Counter(page for page, blocks in PYTHON.items() for block in blocks if block.not_run)
     assert counted == NOT_RUN
     assert all("GPU" in b.not_run for blocks in PYTHON.values() for b in blocks if b.not_run)
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_the_examples_in_a_modules_docstrings_run(name, here):
-    image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    done = doctest.testmod(import_module(name), extraglobs={"image": image}, optionflags=doctest.ELLIPSIS)
-    assert done.attempted
-    assert not done.failed
