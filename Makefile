@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := $(filter-out package,$(patsubst %/py.typed,%,$(wildcard */py.typed)))  # as in setup.py
 
-.PHONY: demo test check lint types installs dist weights gpu-bundle clean
+.PHONY: demo test check lint types docs installs dist weights gpu-bundle clean
 
 demo: .venv/demo
 	$(BIN)/dlink-demo
@@ -27,11 +27,15 @@ types: .venv/test
 	$(BIN)/mypy
 	$(BIN)/mypy examples
 
-# Each extra of README's table, in an environment of its own: some minutes, and a package index.
+# The site of docs/, in build/docs. A warning is an error, and so is a reference that leads nowhere.
+docs: .venv/test
+	$(BIN)/python -m sphinx -q -n -W --keep-going docs build/docs
+
+# Each extra of docs/install.md, in an environment of its own: some minutes, and a package index.
 installs: .venv/test
 	$(BIN)/python -m tests.support.installs
 
-# A release of what is committed, its contents checked, its wheel installed and run. A minute, without a network.
+# A release of what is committed, its contents checked, its wheel installed and run. Two minutes, without a network.
 dist: .venv/test
 	$(BIN)/python -m tests.support.dist
 

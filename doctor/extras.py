@@ -1,7 +1,7 @@
 """What dlink can use, and which of its extras brings it for what: the one table of installs.
 
-pyproject.toml's extras and README's table are held to it by tests; dlink-doctor's rows and abilities and the commands'
-"this needs ..." are made of it. A need is a library, an extra is what `pip install 'dlink[name]'` adds.
+pyproject.toml's extras and the table of docs/install.md are held to it by tests; dlink-doctor's rows and abilities and
+the commands' "this needs ..." are made of it. A need is a library, an extra is what `pip install 'dlink[name]'` adds.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Extra:
     also: tuple[str, ...] = ()  # brought for more than that
     includes: tuple[str, ...] = ()  # extras that come with it
     beside: tuple[str, ...] = ()  # extras that it adds to: it does nothing without
-    commands: tuple[str, ...] = ()  # that are to be had by installing it, README's first
+    commands: tuple[str, ...] = ()  # that are to be had by installing it; the first is what a test tries
     modules: tuple[str, ...] = ()  # of ours that a program imports for it
 
 
@@ -126,7 +126,7 @@ NEEDS = (
 )
 BY_NAME = {need.name: need for need in NEEDS}
 
-EXTRAS = {  # in README's order
+EXTRAS = {  # in the order of docs/install.md
     "cpu": Extra(
         can="run on the CPU",
         needs=("OpenVINO", "OpenCV"),

@@ -38,6 +38,7 @@ SLOW = {  # modules that take over five seconds on one core: `make check` leaves
     "test_life",
     "test_manifest",
     "test_onnx_bytes",
+    "test_page_examples",
     "test_plan",
     "test_plans",
     "test_processors",
@@ -48,8 +49,10 @@ SLOW = {  # modules that take over five seconds on one core: `make check` leaves
     "test_recipes",
     "test_report",
     "test_scenes",
+    "test_site",
     "test_tensorrt_backend",
     "test_training",
+    "test_tutorial",
     "test_versions",
 }
 

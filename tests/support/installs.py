@@ -1,4 +1,4 @@
-"""Install each extra from a wheel into an environment of its own, and run what README promises for it first.
+"""Install each extra from a wheel into an environment of its own, and run its first command.
 
 python -m tests.support.installs [EXTRA ...]      all where none is named; `make installs` and .ci/run run it
 

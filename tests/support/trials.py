@@ -1,4 +1,4 @@
-"""What each extra is tried by: the first command that README promises for it, and the files that the command takes.
+"""What each extra is tried by: its first command, and the files that the command takes.
 
 tests/doctor/test_extras.py runs it among links to what is installed here, installs.py in an environment that pip makes.
 """
