@@ -78,10 +78,10 @@ class Ranges:
             if isinstance(e, BadInput):
                 raise
             raise BadInput(f"{path}: not a file of ranges, or a damaged one: {e}; {again}") from e
-        if ranges.onnx_sha256 != graph.sha256:
+        if ranges.onnx_sha256 != graph.mark.sha256:
             raise BadInput(
                 f"{path}: ranges of another ONNX file (SHA-256 {ranges.onnx_sha256[:12]}, this one is "
-                f"{graph.sha256[:12]}); {again}"
+                f"{graph.mark.sha256[:12]}); {again}"
             )
         return ranges
 
@@ -104,7 +104,7 @@ def gather(graph: Network, sample: Sample, views: bool, tick: Tick) -> Ranges:
         )
         for name, s in seen.items()
     }
-    return Ranges(graph.sha256, len(sample.tiles), sample.sha256, views, tensors)
+    return Ranges(graph.mark.sha256, len(sample.tiles), sample.sha256, views, tensors)
 
 
 def limit_of(counts: Counts, method: str) -> float:

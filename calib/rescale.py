@@ -15,7 +15,8 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.calib.network import CONVOLUTIONS, Network, Weights
+from dlink.calib.network import Network, Weights
+from dlink.onnx_graph.model import CONVOLUTIONS
 
 EVEN = 0.5  # 0 leaves the channels as they are, 1 gives them all one peak; measured, see DESIGN.md
 MOST = 8.0  # times a channel is enlarged at most

@@ -12,8 +12,8 @@ from dlink.runtime.precision import shares_in_words
 
 if TYPE_CHECKING:
     from dlink.engine.build import BuildResult
-    from dlink.engine.graph import Graph
     from dlink.engine.layers import Layer
+    from dlink.onnx_graph.model import OnnxModel
     from dlink.trt_runtime.manifest import Ends, Manifest
 
 AT_LEAST_1 = click.IntRange(1)
@@ -72,13 +72,13 @@ def build(
         look_at(source, explain, triton, as_json)
         return
     from dlink.engine import build as builder
-    from dlink.engine.graph import read_graph
+    from dlink.onnx_graph.model import read_model
 
     if rebuild:
         result = builder.rebuild(source, progress("build"))
         finish(result, source, explain, triton, as_json)
         return
-    graph = read_graph(source)
+    graph = read_model(source)
     batch_views = int(views or views_of(graph))
     if not out:
         if explain:
@@ -134,7 +134,7 @@ def default_target() -> str:
     return next((target for target in TARGETS if installed(target)), "tensorrt")
 
 
-def views_of(graph: "Graph") -> int:
+def views_of(graph: "OnnxModel") -> int:
     """The least of 1, 4 and 8 that holds the views of the file."""
     return min(n for n in (1, 4, 8) if n >= len(graph.spec.views))
 
@@ -225,7 +225,7 @@ def table(layers: "Sequence[Layer]", times: "Mapping[str, float]") -> list[str]:
     return columns(rows)
 
 
-def asked_table(graph: "Graph") -> list[str]:
+def asked_table(graph: "OnnxModel") -> list[str]:
     """A line for each convolution of the file, and what it asks for."""
     rows = [("node", "type", "share", "asked for")]
     rows += [(a.node, a.op, f"{a.share:.2%}", a.precision) for a in graph.asked]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def compare_layers(model: Path, tile: "TileFile", as_json: bool) -> None:
     """Every layer of MODEL's file in the engine that would run it, beside ONNX Runtime, on one tile."""
     from dlink.engine import compare
-    from dlink.engine.graph import read_graph
     from dlink.imagery.images import read_image
+    from dlink.onnx_graph.model import read_model
     from dlink.runtime.files import file_sha256
     from dlink.runtime.windows import square
     from dlink.trt_runtime.plan import fit, read_plan
@@ -29,7 +29,7 @@ def compare_layers(model: Path, tile: "TileFile", as_json: bool) -> None:
         source, target = model.parent / manifest.onnx.name, manifest.built.target
         if not source.exists() or file_sha256(source) != manifest.onnx.sha256:
             raise BadInput(f"{model}: its layers are compared in {source.name}, which it was built from; put it beside")
-    graph = read_graph(source)
+    graph = read_model(source)
     spec = graph.spec
     image = square(read_image(tile.image)[: spec.tile, : spec.tile], spec.tile)
     found = compare.compare_layers(graph, image, target)

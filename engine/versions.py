@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from dlink.engine.graph import Graph
+from dlink.onnx_graph.model import OnnxModel
 from dlink.runtime.errors import BadInput, NoEngine
 from dlink.trt_runtime.manifest import TARGETS, Options, RunsOn
 from dlink.trt_runtime.nvidia_driver import look_for_gpus
@@ -130,7 +130,7 @@ def refuse_options(compiler: Compiler, options: Options) -> None:
         raise BadInput("--hardware-compatible: name GPUs with --compute-capability for TensorRT-RTX, or none")
 
 
-def refuse_graph(compiler: Compiler, graph: Graph) -> None:
+def refuse_graph(compiler: Compiler, graph: OnnxModel) -> None:
     """BadInput where this TensorRT would build something else than the graph says, without a word."""
     int8 = [a for a in graph.asked if a.precision == "int8"]
     if compiler.rtx:
@@ -144,7 +144,7 @@ def refuse_graph(compiler: Compiler, graph: Graph) -> None:
         )
 
 
-def graph_for(compiler: Compiler, graph: Graph) -> bytes:
+def graph_for(compiler: Compiler, graph: OnnxModel) -> bytes:
     """The ONNX file's bytes as this TensorRT's parser takes them."""
     model = graph.model
     if not compiler.rtx and compiler.number < (10,):
@@ -175,7 +175,7 @@ def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def precision_flags(compiler: Compiler, graph: Graph) -> dict[str, Any]:
+def precision_flags(compiler: Compiler, graph: OnnxModel) -> dict[str, Any]:
     """Polygraphy's CreateConfig arguments for the graph's precisions: none where the graph's types are obeyed.
 
     8.x takes float16 and int8 only where a flag allows them, and whatever is faster only where nothing forbids it; 11
@@ -188,7 +188,7 @@ def precision_flags(compiler: Compiler, graph: Graph) -> dict[str, Any]:
     return {**flags, "precision_constraints": "obey"}
 
 
-def constrain(compiler: Compiler, graph: Graph, network: Any) -> None:
+def constrain(compiler: Compiler, graph: OnnxModel, network: Any) -> None:
     """Give 8.x's network the graph's types layer by layer, which OBEY_PRECISION_CONSTRAINTS then holds.
 
     Layers between Q/DQ pairs are left alone: the pairs say what they compute in, and a constraint would forbid it.
@@ -205,7 +205,7 @@ def constrain(compiler: Compiler, graph: Graph, network: Any) -> None:
             layer.set_output_type(0, types[precision])
 
 
-def config_for(compiler: Compiler, options: Options, graph: Graph, monitor: Any, timing_cache: str | None) -> Any:
+def config_for(compiler: Compiler, options: Options, graph: OnnxModel, monitor: Any, timing_cache: str | None) -> Any:
     """What makes the builder's configuration, as Polygraphy's functor."""
     from polygraphy.backend.trt import CreateConfig, Profile
 

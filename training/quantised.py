@@ -19,11 +19,12 @@ from torch.nn import functional
 from dlink.calib.calibrate import CalibrationOptions, CalibrationResult, Work, stamp
 from dlink.calib.evaluator import Evaluator, Score
 from dlink.calib.limits import STEPS
-from dlink.calib.network import CONVOLUTIONS, Network, read_network
+from dlink.calib.network import Network, read_network
 from dlink.calib.placement import INT8, Unit, skip_of
 from dlink.calib.qdq import weight_scales, write_qdq
 from dlink.calib.ranges import Ranges
 from dlink.calib.sample import Sample
+from dlink.onnx_graph.model import CONVOLUTIONS
 from dlink.runtime.errors import BadInput, CheckFailed
 from dlink.runtime.files import replacing
 from dlink.runtime.onnx_bytes import write_sealed

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from dlink.runtime.errors import BadModel, BadPlan
-from dlink.runtime.files import replacing
+from dlink.runtime.files import FileMark, replacing
 from dlink.runtime.spec import Spec
 from dlink.runtime.values import load_json, take
 
@@ -19,15 +19,6 @@ MOST_BYTES = 1 << 20  # a manifest has a few thousand
 TARGETS = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 PROVEN_BY = ("inspector", "graph")
 TYPES = ("float32", "float16")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileMark:
-    """A file as it was: its name without a folder, SHA-256 in hexadecimal and size in bytes."""
-
-    name: str
-    sha256: str
-    bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
