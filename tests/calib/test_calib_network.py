@@ -6,8 +6,9 @@ from onnx import TensorProto, helper, numpy_helper
 from dlink.calib.deconv import phases, rewritable, without_transposed
 from dlink.calib.network import layer_name, read_network
 from dlink.calib.observe import runner
-from dlink.calib.rescale import COMFORT, factors, rescale
+from dlink.calib.rescale import factors, rescale
 from dlink.nets.zoo import ARCHS
+from dlink.onnx_graph.stretches import COMFORT
 from dlink.runtime import BadInput, BadModel, Spec
 from tests.export.test_export import SIDE
 from tests.support.calibrated import quantise, ranges_of, run, scenes, small
