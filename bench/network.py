@@ -68,6 +68,7 @@ def picture(side: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.clip(total * 40 + 110, 0, 255).astype(np.uint8)
 
 
-def summary(times: list[float]) -> dict[str, float]:
-    """Median, least and most."""
+def network_ms(backend: TensorRTBackend, batch: int, calls: int) -> dict[str, float]:
+    """Median, least and most of the network's times for a batch of views."""
+    times = network_times(backend, batch, calls)
     return {"p50": median(times), "least": min(times), "most": max(times), "runs": float(len(times))}
