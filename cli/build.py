@@ -129,9 +129,9 @@ def refuse(source: Path, out: Path | None, is_plan: bool, rebuild: bool, looks: 
 def default_target() -> str:
     """What is installed, TensorRT first."""
     from dlink.trt_runtime.manifest import TARGETS
-    from dlink.trt_runtime.plan import installed
+    from dlink.trt_runtime.plan import installed_tensorrt
 
-    return next((target for target in TARGETS if installed(target)), "tensorrt")
+    return next((target for target in TARGETS if installed_tensorrt(target)), "tensorrt")
 
 
 def views_of(graph: "OnnxModel") -> int:

@@ -6,7 +6,7 @@ pyproject.toml's extras and README's table are held to it by tests; dlink-doctor
 
 from dataclasses import dataclass
 
-from dlink.trt_runtime.plan import DISTRIBUTIONS
+from dlink.runtime.versions import TENSORRT_DISTRIBUTIONS
 
 NVIDIA_INDEX = "pip install tensorrt (from NVIDIA's own package index, see its installation guide)"
 
@@ -102,7 +102,7 @@ NEEDS = (
     Need(
         name="TensorRT",
         package="tensorrt",
-        distributions=DISTRIBUTIONS["tensorrt"],
+        distributions=TENSORRT_DISTRIBUTIONS["tensorrt"],
         least="8.5",
         use="plans for NVIDIA GPUs",
         get=NVIDIA_INDEX,
@@ -110,7 +110,7 @@ NEEDS = (
     Need(
         name="TensorRT-RTX",
         package="tensorrt_rtx",
-        distributions=DISTRIBUTIONS["tensorrt-rtx"],
+        distributions=TENSORRT_DISTRIBUTIONS["tensorrt-rtx"],
         least="1.7",
         use="plans for GeForce RTX",
     ),

@@ -16,9 +16,10 @@ from onnx import helper, numpy_helper
 
 from dlink.onnx_graph.model import OnnxModel
 from dlink.runtime.errors import BadInput, NoEngine
+from dlink.runtime.versions import version_numbers
 from dlink.trt_runtime.manifest import TARGETS, Options, RunsOn
 from dlink.trt_runtime.nvidia_driver import look_for_gpus
-from dlink.trt_runtime.plan import AMPERE, MODULES, numbers
+from dlink.trt_runtime.plan import AMPERE, MODULES
 
 OLDEST = {"tensorrt": (8, 5), "tensorrt-rtx": (1, 7)}
 SINCE = {  # the version of TensorRT that an option came with; TensorRT-RTX has all of them
@@ -43,7 +44,7 @@ class Compiler:
 
     @property
     def number(self) -> tuple[int, ...]:
-        return numbers(self.version)
+        return version_numbers(self.version)
 
     @property
     def title(self) -> str:
@@ -238,7 +239,7 @@ def config_for(compiler: Compiler, options: Options, graph: OnnxModel, monitor: 
     from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
 
     current = options.compute_capability == CURRENT
-    pairs = [] if current else [numbers(capability) for capability in options.compute_capability]
+    pairs = [] if current else [version_numbers(capability) for capability in options.compute_capability]
     return CreateConfigRTX(use_gpu=current, compute_capabilities=pairs or None, **arguments)
 
 
@@ -292,7 +293,7 @@ def listed(compiler: Compiler, options: Options) -> RunsOn:
     if asked:
         return RunsOn(capabilities=asked, newer_versions=newer)
     # Named none, TensorRT-RTX builds for Ampere and newer: "8.0, 8.6, 8.9, 12.0, and later" (its page on CPU-only AOT).
-    ampere = tuple(c for c in known if numbers(c) >= numbers(AMPERE))
+    ampere = tuple(c for c in known if version_numbers(c) >= version_numbers(AMPERE))
     return RunsOn(capabilities=ampere, newer_gpus=True, newer_versions=newer, unlisted_gpus=options.unlisted_gpu)
 
 
