@@ -12,7 +12,8 @@ from dlink.cli.step import IN_FILE, OUT_PATH, VIEWS, Step, one_line, progress
 from dlink.runtime.errors import BadInput, DlinkError, within
 
 if TYPE_CHECKING:
-    from dlink.imagery.pictures import Doing, Job, OutputOptions, Tick
+    from dlink.imagery.jobs import Job, OutputOptions
+    from dlink.imagery.pictures import Doing, Tick
     from dlink.runtime.segmenter import Segmenter, Views
 
     Work: TypeAlias = Callable[[Job, Segmenter, OutputOptions, Tick, Doing], None]
@@ -53,7 +54,7 @@ def segment(
     IMAGES are PNG, JPEG and TIFF files of any size, or folders of them. 104_sat.jpg becomes 104_mask.png, 255 where
     there is road. A GeoTIFF becomes a GeoTIFF on the same grid. Existing outputs are replaced, inputs never.
     """
-    from dlink.imagery.pictures import OutputOptions, find_jobs
+    from dlink.imagery.jobs import OutputOptions, find_jobs
     from dlink.runtime.segmenter import views_of
 
     how = OutputOptions(views=views, probability=probability, overlay=overlay)

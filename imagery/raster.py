@@ -32,7 +32,8 @@ from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, Raster
 from rasterio.windows import Window as Box
 
 from dlink.imagery.images import Image
-from dlink.imagery.pictures import Doing, Job, OutputOptions, Tick, begin, mask_of, paint, pieces
+from dlink.imagery.jobs import Job, OutputOptions
+from dlink.imagery.pictures import Doing, Tick, begin, mask_of, paint, pieces
 from dlink.imagery.tiff import Checker
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
