@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dlink.calib.evaluator import HoldoutLimits
-from dlink.calib.observe import Tick
 from dlink.calib.sample import Sample
 from dlink.runtime.files import cache_folder, file_sha256
+from dlink.runtime.progress import Tick
 
 VERSION = 2  # of what calibration writes; raise it when the same tiles give another file
 

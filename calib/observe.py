@@ -14,6 +14,7 @@ from dlink.calib.sample import Sample
 from dlink.onnx_graph.model import CONVOLUTIONS
 from dlink.onnx_graph.session import session
 from dlink.runtime.errors import BadInput
+from dlink.runtime.progress import Tick
 from dlink.runtime.spec import Spec
 from dlink.runtime.views import ALL, apply_view
 
@@ -22,7 +23,6 @@ COUNTED = 1 << 19  # pixels of a tensor that are counted of a tile; its peak is 
 
 Channels = NDArray[np.float64]  # (C,)
 Tensor = NDArray[np.float32]  # (C, H, W)
-Tick = Callable[[int, int, str], None]
 
 
 class Inputs:

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from dlink.calib.limits import METHODS
 from dlink.calib.network import Network
-from dlink.calib.observe import Channels, Counts, Inputs, Tick, count, see
+from dlink.calib.observe import Channels, Counts, Inputs, count, see
 from dlink.calib.rescale import factors
 from dlink.calib.sample import Sample
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
+from dlink.runtime.progress import Tick
 
 FORMAT = 1
 DIGITS = 7  # significant: more than a float32 has

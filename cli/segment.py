@@ -13,10 +13,11 @@ from dlink.runtime.errors import BadInput, DlinkError, within
 
 if TYPE_CHECKING:
     from dlink.imagery.jobs import Job, OutputOptions
-    from dlink.imagery.pictures import Doing, Tick
+    from dlink.imagery.pictures import Doing
+    from dlink.runtime.progress import Count
     from dlink.runtime.segmenter import Segmenter, Views
 
-    Work: TypeAlias = Callable[[Job, Segmenter, OutputOptions, Tick, Doing], None]
+    Work: TypeAlias = Callable[[Job, Segmenter, OutputOptions, Count, Doing], None]
 
 
 @click.command(cls=Step)

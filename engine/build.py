@@ -4,11 +4,11 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from dlink.engine.ends import ends_of, with_half_input
 from dlink.engine.layers import Layer, inspect, prove
@@ -27,11 +27,10 @@ from dlink.engine.versions import (
 from dlink.onnx_graph.model import OnnxModel, read_model
 from dlink.runtime.errors import BadInput, BadModel, BadPlan, NoEngine
 from dlink.runtime.files import mark_of, replacing
+from dlink.runtime.progress import Tick
 from dlink.trt_runtime.manifest import Built, Manifest, Options, manifest_of, parse, read_bytes, signature_of
 from dlink.trt_runtime.nvidia_driver import look_for_gpus
 from dlink.trt_runtime.plan import runs_on as runs_here
-
-Tick: TypeAlias = Callable[[int, int, str], None]  # done, all (0 where nobody knows), more words
 
 EVERY = 0.2  # seconds between two looks at how far a build is
 

@@ -18,6 +18,7 @@ from dlink.imagery.images import Image, read_image, write_image
 from dlink.imagery.jobs import Job, OutputOptions
 from dlink.runtime.backend import Roads
 from dlink.runtime.errors import BadInput
+from dlink.runtime.progress import Count
 from dlink.runtime.segmenter import Mask, Segmenter, as_mask
 from dlink.runtime.windows import Span, Window, cover, spans
 
@@ -27,7 +28,6 @@ TINT = ((np.arange(256)[:, None, None] * 6 + np.array(COLOUR) * 4) // 10).astype
 LARGE = 50_000_000  # pixels from which on reading, writing and painting take seconds each
 STRIPE = 1024  # rows
 
-Tick: TypeAlias = Callable[[int, int], None]  # called with (windows done, all windows)
 Doing: TypeAlias = Callable[[str], None]  # called with what begins now and takes seconds
 
 
@@ -37,7 +37,7 @@ def begin(doing: Doing, what: str, height: int, width: int) -> None:
         doing(f"{what} {width} x {height} px")
 
 
-def segment_picture(job: Job, model: Segmenter, how: OutputOptions, tick: Tick, doing: Doing) -> None:
+def segment_picture(job: Job, model: Segmenter, how: OutputOptions, tick: Count, doing: Doing) -> None:
     """Write the mask of a picture, and its overlay if the job has one."""
     try:
         image = read_image(job.image, partial(begin, doing, "reading"))
@@ -72,7 +72,7 @@ def stripes(height: int) -> list[Span]:
 
 
 def pieces(
-    model: Segmenter, read: Callable[[Window], Image], shape: tuple[int, ...], how: OutputOptions, tick: Tick
+    model: Segmenter, read: Callable[[Window], Image], shape: tuple[int, ...], how: OutputOptions, tick: Count
 ) -> Iterator[tuple[Window, Roads]]:
     """Segmenter.pieces of an image (H, W), in the form that is asked for, with a tick after each."""
     height, width = shape

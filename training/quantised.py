@@ -28,6 +28,7 @@ from dlink.onnx_graph.model import CONVOLUTIONS
 from dlink.runtime.errors import BadInput, CheckFailed
 from dlink.runtime.files import replacing
 from dlink.runtime.onnx_bytes import write_sealed
+from dlink.runtime.progress import Tick
 from dlink.runtime.views import ALL, apply_view
 from dlink.training.loop import poly, set_rate
 
@@ -147,7 +148,7 @@ def finetune(
     batch: int = 4,
     rate: float = 5e-5,
     seed: int = 0,
-    progress: Callable[[str], Callable[[int, int, str], None]],
+    progress: Callable[[str], Tick],
 ) -> FineTuned:
     """Write `out`, an INT8 file of the float ONNX file `source`, fine-tuned on a sample's tiles, judged on the others.
 
@@ -185,7 +186,7 @@ def finetune(
 
 def learn(
     net: Quantised, teacher: Quantised, sample: Sample, epochs: int, batch: int, rate: float, seed: int,
-    tick: Callable[[int, int, str], None],
+    tick: Tick,
 ) -> Iterator[float]:  # fmt: skip
     """Adam at a low rate, falling as PP-LinkNet's poly; each tile through a random one of the eight views. Losses."""
     rng = np.random.default_rng(seed)

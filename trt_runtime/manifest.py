@@ -18,7 +18,7 @@ FORMAT = 1
 MOST_BYTES = 1 << 20  # a manifest has a few thousand
 TARGETS = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 PROVEN_BY = ("inspector", "graph")
-TYPES = ("float32", "float16")
+END_TYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class Precision:
 
 @dataclass(frozen=True, kw_only=True)
 class Ends:
-    """The types of what the plan reads, the prepared image, and of the probabilities that it gives; of TYPES."""
+    """The types of what the plan reads, the prepared image, and of the probabilities that it gives; of END_TYPES."""
 
     reads: str = "float32"
     gives: str = "float32"
@@ -202,7 +202,7 @@ def refuse_nonsense(manifest: Manifest) -> None:
         raise ValueError("an unknown target")
     if manifest.precision.proven_by not in PROVEN_BY:
         raise ValueError("precisions from nowhere")
-    if not {manifest.ends.reads, manifest.ends.gives} <= set(TYPES):
+    if not {manifest.ends.reads, manifest.ends.gives} <= set(END_TYPES):
         raise ValueError("ends of an unknown type")
     for capability in manifest.runs_on.capabilities:
         capability_of(capability)
