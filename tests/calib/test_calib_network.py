@@ -10,22 +10,10 @@ from dlink.calib.rescale import factors, rescale
 from dlink.nets.zoo import ARCHS
 from dlink.onnx_graph.stretches import COMFORT
 from dlink.runtime import BadInput, BadModel, Spec
-from tests.export.test_export import SIDE
-from tests.support.calibrated import quantise, ranges_of, run, scenes, small
+from tests.support.calibrated import quantise, ranges_of, run, small
 from tests.support.models import save, write_pointwise
 
 TRANSPOSED = [(3, 1, 1), (4, 1, 0), (2, 0, 0), (5, 2, 1), (6, 2, 0)]  # kernel, padding, output padding; stride 2
-
-
-@pytest.fixture(scope="module")
-def fp32(tmp_path_factory):
-    return small("dlinknet34", tmp_path_factory.mktemp("net") / "fp32.onnx")
-
-
-@pytest.fixture(scope="module")
-def x():
-    tile = scenes(2).tiles[0]
-    return Spec(tile=SIDE).prepare(tile.image[None])
 
 
 def test_an_fp16_file_is_lifted_to_its_own_numbers(tmp_path, fp32, x):

@@ -9,23 +9,13 @@ from dlink.calib.qdq import quantised, weight_scales
 from dlink.nets.zoo import ARCHS
 from dlink.runtime import BadInput, Spec
 from tests.export.test_export import SIDE
-from tests.support.calibrated import quantise, run, scenes, small
+from tests.support.calibrated import quantise, run, small
 from tests.support.models import save
-
-
-@pytest.fixture(scope="module")
-def fp32(tmp_path_factory):
-    return small("dlinknet34", tmp_path_factory.mktemp("net") / "fp32.onnx")
 
 
 @pytest.fixture(scope="module")
 def int8(fp32):
     return quantise(fp32)
-
-
-@pytest.fixture(scope="module")
-def x():
-    return Spec(tile=SIDE).prepare(scenes(2).tiles[0].image[None])
 
 
 def weights(model):
