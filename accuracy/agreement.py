@@ -33,6 +33,7 @@ from dlink.accuracy.roads import Connectivity, Roads, RoadTally, apls_drop, brok
 from dlink.imagery.images import Image, TileFile, read_tile
 from dlink.runtime.backend import Probs
 from dlink.runtime.errors import BadInput, within
+from dlink.runtime.progress import Tick
 from dlink.runtime.rounding import Near, Pair, settle
 from dlink.runtime.segmenter import Views
 
@@ -199,7 +200,7 @@ def compare(
     reference: Model,
     tiles: Sequence[TileFile],
     views: Sequence[int] = BOTH,
-    report: Callable[[int, int, str], None] = lambda done, total, words: None,
+    report: Tick = lambda done, total, words: None,
     *,
     connectivity: Callable[[Mask], Connectivity] | None = None,
     evidence: EvidenceSink | None = None,

@@ -20,6 +20,7 @@ from dlink.accuracy.road_graphs.graph import from_mask
 from dlink.accuracy.road_graphs.links import links_of
 from dlink.accuracy.truth import Pair, metres_a_pixel, read_graphs, read_mask
 from dlink.runtime.errors import BadInput
+from dlink.runtime.progress import Tick
 
 FEW = 4  # pairs that are scored without starting processes
 
@@ -109,9 +110,7 @@ def score_pair(pair: Pair, how: ScoreOptions) -> TileScores:
     )
 
 
-def score_pairs(
-    pairs: Sequence[Pair], how: ScoreOptions, workers: int, report: Callable[[int, int, str], None]
-) -> list[TileScores]:
+def score_pairs(pairs: Sequence[Pair], how: ScoreOptions, workers: int, report: Tick) -> list[TileScores]:
     """Every pair's counts, in the order of the pairs, by some processes at once."""
     rows = []
     for done, row in enumerate(in_order(pairs, how, workers), 1):

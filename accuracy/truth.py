@@ -22,7 +22,7 @@ import numpy as np
 from dlink.accuracy.pixels import Mask
 from dlink.accuracy.road_graphs.graph import RoadGraph
 from dlink.imagery.images import ROAD, SUFFIXES, decode
-from dlink.imagery.pictures import georeferenced
+from dlink.imagery.tiff import georeferenced
 from dlink.runtime.errors import BadInput
 
 GEOJSON = (".geojson", ".json")

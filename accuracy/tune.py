@@ -3,7 +3,7 @@
 The tiles that a threshold was chosen on flatter it: what it is worth must be checked on others.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from dlink.accuracy.curves import STEPS, THRESHOLDS, Histograms, best, hits_and_
 from dlink.accuracy.iou import Overlap
 from dlink.imagery.images import ROAD, TileFile, read_tile
 from dlink.runtime.errors import BadInput, within
+from dlink.runtime.progress import Tick
 from dlink.runtime.segmenter import Segmenter, as_mask
 from dlink.runtime.words import counted
 
@@ -49,7 +50,7 @@ def tune(
     model: Segmenter,
     tiles: Sequence[TileFile],
     views: int | None = None,
-    report: Callable[[int, int, str], None] = lambda done, total, words: None,
+    report: Tick = lambda done, total, words: None,
 ) -> TunedThreshold:
     """Look for the best threshold on the tiles that have labels, with the model's own views where None.
 

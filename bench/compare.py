@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from dlink.calib.evaluator import Evaluator, Score
-from dlink.calib.observe import Tick
 from dlink.calib.sample import Tile
 from dlink.runtime import open_model
+from dlink.runtime.progress import Tick
 
 FASTER = 1.05  # INT8 is called faster from this ratio on: below, machines' noise is as large
 

@@ -5,14 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from dlink.accuracy.agreement import compare
 from dlink.accuracy.gates import GateLimits, Verdict
 from dlink.accuracy.iou import Overlap
-from dlink.accuracy.report.evidence import Evidence
+from dlink.accuracy.report.evidence import Evidence, difference
 from dlink.accuracy.report.page import About, write_report
 from dlink.accuracy.road_graphs.connectivity import connectivity_with
 from dlink.bench.authors import eight_view_sum
@@ -28,7 +24,7 @@ from dlink.runtime import CheckFailed, Segmenter, Spec, open_model
 from dlink.scenes import scene, with_roads
 
 CHECKED = 4  # generated tiles of 512 px
-HITS, EXTRAS, MISSES = (0, 158, 115), (230, 159, 0), (213, 94, 0)  # Okabe and Ito's green, orange, vermilion
+COLOURS = ((0, 158, 115), (230, 159, 0), (213, 94, 0))  # Okabe and Ito's green, orange, vermilion
 
 
 @dataclass
@@ -74,7 +70,7 @@ class Demo:
             "label.png": made.mask,
             "mask.png": mask,
             "overlay.png": paint(made.image, mask),
-            "agreement.png": agreement(made.image, made.mask > 0, mask > 0),
+            "agreement.png": difference(made.image, made.mask > 0, mask > 0, COLOURS),
         }
         for name, picture in pictures.items():
             write_image(self.out / name, picture)
@@ -135,12 +131,3 @@ class Demo:
         self.say("   dlink-check roads.onnx tiles/ --against roads.th")
         self.say("   dlink-segment roads.onnx pictures/ -o masks/ --overlay")
         self.say(f"Or try this network: dlink-segment {model} YOUR_PICTURE.jpg -o mask.png")
-
-
-def agreement(image: NDArray[np.uint8], label: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The picture in grey, and over it where label and mask agree and where they do not."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2 + 64
-    out = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
-    for where, colour in ((label & mask, HITS), (mask & ~label, EXTRAS), (label & ~mask, MISSES)):
-        out[where] = colour
-    return out

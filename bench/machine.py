@@ -2,8 +2,9 @@
 
 import os
 import platform
-from importlib import metadata
 from pathlib import Path
+
+from dlink.runtime.versions import installed_version
 
 PACKAGES = ("dlink", "numpy", "openvino", "torch")
 
@@ -15,7 +16,7 @@ def machine() -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: version for name in PACKAGES if (version := installed(name))},
+        "versions": {name: version for name in PACKAGES if (version := installed_version(name))},
     }
 
 
@@ -24,13 +25,6 @@ def cpu_name() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def installed(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def peak_bytes() -> int | None:

@@ -1,5 +1,6 @@
 """How long the network alone takes on the GPU: a batch between two events, without copies, as trtexec has it."""
 
+from collections.abc import Callable
 from statistics import median
 
 import numpy as np
@@ -15,36 +16,34 @@ OCTAVES = 6
 def network_times(backend: TensorRTBackend, batch: int, calls: int) -> list[float]:
     """The network on a batch of views of a picture, in ms."""
     fill(backend)
-    times = []
     with backend.lock, backend.free_slot() as slot:
-        before, after = cuda.Event(), cuda.Event()
-        for call in range(-WARMUP, calls):
-            before.record(slot.stream)
-            slot.context(batch).run(batch, slot.stream.handle)
-            after.record(slot.stream)
-            after.synchronize()
-            if call >= 0:
-                times.append(before.time_till(after))
-    return times
+        return stream_times(slot.stream, lambda: slot.context(batch).run(batch, slot.stream.handle), calls)
 
 
 def copy_times(backend: TensorRTBackend, tiles: int, calls: int) -> list[float]:
     """Pixels of some tiles to the GPU and their masks back, in ms; nothing where the memory is one."""
     if backend.shared_memory:
         return [0.0] * calls
-    times = []
     with backend.lock, backend.free_slot() as slot:
-        before, after = cuda.Event(), cuda.Event()
         masks = slot.roads[: tiles * backend.spec.tile**2]
-        for call in range(-WARMUP, calls):
-            before.record(slot.stream)
+
+        def both_ways() -> None:
             cuda.memcpy_htod_async(slot.tiles_at, slot.tiles[:tiles], slot.stream)
             cuda.memcpy_dtoh_async(masks, slot.roads_at, slot.stream)
-            after.record(slot.stream)
-            after.synchronize()
-            if call >= 0:
-                times.append(before.time_till(after))
-    return times
+
+        return stream_times(slot.stream, both_ways, calls)
+
+
+def stream_times(stream: cuda.Stream, work: Callable[[], object], calls: int) -> list[float]:
+    """Work on a stream between two events, in ms, once it is warm."""
+    times, before, after = [], cuda.Event(), cuda.Event()
+    for _ in range(WARMUP + calls):
+        before.record(stream)
+        work()
+        after.record(stream)
+        after.synchronize()
+        times.append(before.time_till(after))
+    return times[WARMUP:]
 
 
 def fill(backend: TensorRTBackend) -> None:
@@ -68,6 +67,7 @@ def picture(side: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.clip(total * 40 + 110, 0, 255).astype(np.uint8)
 
 
-def summary(times: list[float]) -> dict[str, float]:
-    """Median, least and most."""
+def network_ms(backend: TensorRTBackend, batch: int, calls: int) -> dict[str, float]:
+    """Median, least and most of the network's times for a batch of views."""
+    times = network_times(backend, batch, calls)
     return {"p50": median(times), "least": min(times), "most": max(times), "runs": float(len(times))}

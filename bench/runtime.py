@@ -21,9 +21,9 @@ import numpy as np
 import pycuda.driver as cuda
 from numpy.typing import NDArray
 
-from dlink.bench.network import copy_times, network_times, picture
+from dlink.bench.network import copy_times, network_ms, network_times, picture
 from dlink.bench.rows import append_row
-from dlink.runtime import BadInput, open_model
+from dlink.runtime import BadInput, Spec, open_model
 from dlink.runtime.backend import Running
 from dlink.runtime.views import BY_COUNT, FLIP_H, FLIP_V, TURN
 from dlink.trt_runtime.tensorrt_backend import TensorRTBackend
@@ -62,7 +62,7 @@ def main(plan: Path, against: Path | None, calls: int, soak: int, append: Path |
         plain.share.captures = False
         side = model.spec.tile
         images = np.stack([picture(side, seed) for seed in range(max(TILES))])
-        ways = {"graph": run_of(backend), "plain": run_of(plain), **torch_ways(against)}
+        ways = {"graph": run_of(backend), "plain": run_of(plain), **torch_ways(against, model.spec)}
         rows = []
         for tiles in TILES:
             for views in sorted(BY_COUNT):
@@ -114,7 +114,7 @@ def soaked(backend: TensorRTBackend, image: NDArray[np.uint8], tiles: int, calls
     """Tiles one after the other through all slots: throughput, and whether memory or times grow."""
     views = len(backend.spec.views)
     parts = -(-views // backend.max_tiles)
-    network_ms = parts * float(np.median(network_times(backend, views // parts, calls)))
+    alone_ms = parts * network_ms(backend, views // parts, calls)["p50"]
     times, free = [], [memory_free(backend)]
     running: deque[Running] = deque()
     resident = [resident_bytes()]
@@ -135,7 +135,7 @@ def soaked(backend: TensorRTBackend, image: NDArray[np.uint8], tiles: int, calls
     return {
         "tiles": tiles,
         "tiles_per_s": tiles / took,
-        "of_network_alone": tiles * network_ms / 1e3 / took,
+        "of_network_alone": tiles * alone_ms / 1e3 / took,
         "p99_ms_at_start": float(np.percentile(times[:most], 99)),
         "p99_ms_at_end": float(np.percentile(times[-most:], 99)),
         "gpu_bytes_lost": free[0] - free[1],
@@ -154,8 +154,8 @@ def resident_bytes() -> int:
     return int(statm.read_text().split()[1]) * 4096 if statm.exists() else 0
 
 
-def torch_ways(checkpoint: Path | None) -> dict[str, Way]:
-    """PyTorch's, where there is a checkpoint, and a PyTorch that has a GPU."""
+def torch_ways(checkpoint: Path | None, spec: Spec | None = None) -> dict[str, Way]:
+    """PyTorch's, where there are a checkpoint and a PyTorch with a GPU. Without a Spec the network's published one."""
     if checkpoint is None:
         return {}
     try:
@@ -166,29 +166,37 @@ def torch_ways(checkpoint: Path | None) -> dict[str, Way]:
         return {}
     from dlink.bench.authors import eight_view_sum
     from dlink.nets.checkpoint import read_checkpoint
+    from dlink.nets.zoo import spec_of
 
-    eager = read_checkpoint(checkpoint).net.cuda().eval()
+    read = read_checkpoint(checkpoint)
+    spec = spec or spec_of(read.arch, width=read.width)
+    eager = read.net.cuda().eval()
     half = read_checkpoint(checkpoint).net.cuda().eval().half().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    compiled = torch.compile(half)
     return {
         "torch authors": lambda images, views: eight_view_sum(eager, images[0]) > 4,
-        "torch fp16": lambda images, views: torch_masks(half, images, views),
-        "torch compiled": lambda images, views: torch_masks(compiled, images, views),
+        "torch fp16": torch_way(half, spec),
+        "torch compiled": torch_way(torch.compile(half), spec),
     }
 
 
-def torch_masks(net: Any, images: NDArray[np.uint8], views: int) -> NDArray[np.uint8]:
+def torch_way(net: Any, spec: Spec) -> Way:
     """All views of all images in one batch on the GPU, float16, channels last."""
     import torch
 
-    with torch.inference_mode():
-        x = torch.from_numpy(images).cuda().flip(-1).permute(0, 3, 1, 2).half() / 255 * 3.2 - 1.6
-        chosen = BY_COUNT[views]
-        batch = torch.cat([torch_look(x, view) for view in chosen]).contiguous(memory_format=torch.channels_last)
-        prob = net(batch)[:, 0].float().chunk(len(chosen))
-        mean = torch.stack([torch_unlook(p, view) for p, view in zip(prob, chosen, strict=True)]).mean(0)
-        mask: NDArray[np.uint8] = ((mean > 0.5) * 255).to(torch.uint8).cpu().numpy()
-    return mask
+    scale, shift = (torch.tensor(v).half().cuda()[:, None, None] for v in (spec.scale, spec.shift))
+
+    def masks(images: NDArray[np.uint8], views: int) -> NDArray[np.uint8]:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(images).cuda().permute(0, 3, 1, 2)
+            x = (pixels if spec.channels == "RGB" else pixels.flip(1)).half() * scale + shift
+            chosen = BY_COUNT[views]
+            batch = torch.cat([torch_look(x, view) for view in chosen]).contiguous(memory_format=torch.channels_last)
+            prob = net(batch)[:, 0].float().chunk(len(chosen))
+            mean = torch.stack([torch_unlook(p, view) for p, view in zip(prob, chosen, strict=True)]).mean(0)
+            mask: NDArray[np.uint8] = ((mean > spec.threshold) * 255).to(torch.uint8).cpu().numpy()
+        return mask
+
+    return masks
 
 
 def torch_look(x: "torch.Tensor", view: int) -> "torch.Tensor":

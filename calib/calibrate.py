@@ -12,7 +12,6 @@ from dlink.calib.deconv import without_transposed
 from dlink.calib.evaluator import Evaluator, HoldoutLimits, Score, scores_in_words, to_json
 from dlink.calib.limits import METHODS
 from dlink.calib.network import Network, read_network
-from dlink.calib.observe import Tick
 from dlink.calib.placement import INT8, Unit, place, share_of
 from dlink.calib.qdq import write_qdq
 from dlink.calib.ranges import Ranges, gather
@@ -21,6 +20,7 @@ from dlink.calib.sample import Sample
 from dlink.runtime.errors import CheckFailed
 from dlink.runtime.files import replacing
 from dlink.runtime.onnx_bytes import write_sealed
+from dlink.runtime.progress import Tick
 from dlink.runtime.spec import INT8_KEY, ONNX_KEY
 from dlink.runtime.words import counted
 

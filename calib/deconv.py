@@ -6,6 +6,7 @@ taps zero, and DepthToSpace interleaves them. INT8 transposed convolutions are r
 (NVIDIA/TensorRT#1293, #4366); convolutions are not.
 """
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -81,7 +82,7 @@ def without_transposed(graph: Network) -> Network:
         weights[node.input[1]] = weight
         if bias is not None:
             weights[node.input[2]] = bias
-    changed = graph.with_weights(weights)
-    del changed.model.graph.node[:]
-    changed.model.graph.node.extend(nodes)
-    return changed
+    model = graph.with_weights(weights).model
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return replace(graph, model=model)

@@ -16,11 +16,11 @@ from dlink.accuracy.bootstrap import Figure, estimate, loss
 from dlink.accuracy.iou import Overlap
 from dlink.accuracy.road_graphs.connectivity import connectivity_with
 from dlink.accuracy.roads import apls_drop, broken_rise
-from dlink.calib.observe import Tick
 from dlink.calib.sample import Tile
 from dlink.openvino_runtime import openvino_backend
 from dlink.runtime.backend import Probs
 from dlink.runtime.errors import BadInput
+from dlink.runtime.progress import Tick
 from dlink.runtime.rounding import Near, Sides, settle
 from dlink.runtime.views import BY_COUNT
 from dlink.runtime.words import counted

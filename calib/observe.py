@@ -3,18 +3,18 @@
 Memory does not grow with the number of tiles: a tile's tensors are looked at and dropped.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from dlink.calib.network import CONVOLUTIONS, Network, layer_name
+from dlink.calib.network import Network, layer_name
 from dlink.calib.sample import Sample
-from dlink.onnx_graph.quiet_onnxruntime import onnxruntime
+from dlink.onnx_graph.model import CONVOLUTIONS
+from dlink.onnx_graph.session import session
 from dlink.runtime.errors import BadInput
+from dlink.runtime.progress import Tick
 from dlink.runtime.spec import Spec
 from dlink.runtime.views import ALL, apply_view
 
@@ -23,7 +23,6 @@ COUNTED = 1 << 19  # pixels of a tensor that are counted of a tile; its peak is 
 
 Channels = NDArray[np.float64]  # (C,)
 Tensor = NDArray[np.float32]  # (C, H, W)
-Tick = Callable[[int, int, str], None]
 
 
 class Inputs:
@@ -115,16 +114,11 @@ def runner(graph: Network, names: Iterable[str]) -> Callable[[NDArray[np.float32
     """Some tensors of the network for an input, each (C, H, W); the input itself may be one."""
     names = list(names)
     inner = [name for name in names if name != graph.input]
-    model = copy.deepcopy(graph.model)
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # an arena would hold the peak of every step at once
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    # An arena would hold the peak of every step at once.
+    opened = session(graph.giving(inner).SerializeToString(), arena=False)
 
     def run(x: NDArray[np.float32]) -> list[Tensor]:
-        found = dict(zip(inner, session.run(inner, {graph.input: x}), strict=True))
+        found = dict(zip(inner, opened.run(inner, {graph.input: x}), strict=True))
         return [found.get(name, x)[0] for name in names]
 
     return run

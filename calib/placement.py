@@ -20,7 +20,8 @@ from fnmatch import fnmatchcase
 
 import onnx
 
-from dlink.calib.network import CONVOLUTIONS, Network, layer_name
+from dlink.calib.network import Network, layer_name
+from dlink.onnx_graph.model import CONVOLUTIONS
 from dlink.runtime.errors import BadInput
 
 INT8, FP16 = "int8", "fp16"

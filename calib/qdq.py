@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from dlink.calib.limits import STEPS
-from dlink.calib.network import CONVOLUTIONS, Network
+from dlink.calib.network import Network
 from dlink.calib.placement import INT8, Unit, skip_of
 from dlink.calib.rescale import along
+from dlink.onnx_graph.model import CONVOLUTIONS
 
 BASES = ("fp16", "fp32")
 LEAST = 2.0**-16  # of a layer's largest scale: a channel of next to no weight gets this

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from dlink.calib.limits import METHODS
 from dlink.calib.network import Network
-from dlink.calib.observe import Channels, Counts, Inputs, Tick, count, see
+from dlink.calib.observe import Channels, Counts, Inputs, count, see
 from dlink.calib.rescale import factors
 from dlink.calib.sample import Sample
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
+from dlink.runtime.progress import Tick
 
 FORMAT = 1
 DIGITS = 7  # significant: more than a float32 has
@@ -78,10 +79,10 @@ class Ranges:
             if isinstance(e, BadInput):
                 raise
             raise BadInput(f"{path}: not a file of ranges, or a damaged one: {e}; {again}") from e
-        if ranges.onnx_sha256 != graph.sha256:
+        if ranges.onnx_sha256 != graph.mark.sha256:
             raise BadInput(
                 f"{path}: ranges of another ONNX file (SHA-256 {ranges.onnx_sha256[:12]}, this one is "
-                f"{graph.sha256[:12]}); {again}"
+                f"{graph.mark.sha256[:12]}); {again}"
             )
         return ranges
 
@@ -104,7 +105,7 @@ def gather(graph: Network, sample: Sample, views: bool, tick: Tick) -> Ranges:
         )
         for name, s in seen.items()
     }
-    return Ranges(graph.sha256, len(sample.tiles), sample.sha256, views, tensors)
+    return Ranges(graph.mark.sha256, len(sample.tiles), sample.sha256, views, tensors)
 
 
 def limit_of(counts: Counts, method: str) -> float:

@@ -1,8 +1,7 @@
 """Scale channels so that int8 and float16 hold them, without changing the network.
 
-ReLU, max pooling and sums keep a positive factor of each channel, so a stretch of the graph between convolutions may
-run at a factor per channel: the convolutions that lead into it take the factors into their weights and biases, those
-that lead out divide by them. The network stays the same function.
+A stretch of the graph between convolutions (onnx_graph/stretches.py) may run at a factor per channel: the convolutions
+that lead into it take the factors into their weights and biases, those that lead out divide by them.
 
 Two things are gained. A tensor has one scale in int8, so a channel whose values stay small has few steps left: factors
 bring the channels' peaks together (cross-layer equalisation; Nagel et al., Data-Free Quantization Through Weight
@@ -11,24 +10,25 @@ stretch is kept within float16, which D-LinkNet's dilated centre otherwise leave
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.calib.network import CONVOLUTIONS, Network, Weights
+from dlink.calib.network import Network, Weights
+from dlink.onnx_graph.model import CONVOLUTIONS
+from dlink.onnx_graph.stretches import COMFORT, ENDS, Kind, Step, stretches
 
 EVEN = 0.5  # 0 leaves the channels as they are, 1 gives them all one peak; measured, see DESIGN.md
 MOST = 8.0  # times a channel is enlarged at most
-COMFORT = 2048.0  # peaks are brought to at most this, 32 times below float16's end
 HOMOGENEOUS = ("Relu", "MaxPool", "Add", "Identity")  # f(c x) = c f(x) for c > 0, channel by channel
-ENDS = ""  # stands for whatever must keep its scale
 
 Channels = NDArray[np.float64]  # (C,)
 
 
 def factors(graph: Network, peaks: dict[str, Channels]) -> dict[str, Channels]:
     """What each tensor's channels are multiplied by, for every tensor that may be; `peaks` are of |value|."""
-    stretch = stretches(graph)
+    stretch = stretches(steps(graph))
     together: dict[str, list[Channels]] = defaultdict(list)
     for tensor, peak in peaks.items():
         together[stretch[tensor]].append(peak)
@@ -67,27 +67,10 @@ def along(values: NDArray[np.float64], axis: int, ndim: int) -> NDArray[np.float
     return values.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
-def stretches(graph: Network) -> dict[str, str]:
-    """Which tensors must share their factors: each one's name -> the name that stands for its stretch, or ENDS."""
-    parent: dict[str, str] = {ENDS: ENDS}
-
-    def root(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            name = parent[name]
-        return name
-
-    def join(a: str, b: str) -> None:
-        x, y = root(a), root(b)
-        parent[x if y == ENDS else y] = y if y == ENDS else x
-
-    join(graph.input, ENDS)
+def steps(graph: Network) -> Iterator[Step]:
+    """The network's nodes by what they make of scales."""
+    yield Step(graph.input, (), Kind.FIXED)
     for node in graph.model.graph.node:
-        if node.op_type in CONVOLUTIONS:
-            root(node.output[0])
-            continue
-        if node.op_type not in HOMOGENEOUS:
-            join(node.output[0], ENDS)
-        for name in node.input:
-            if name not in graph.weights:
-                join(node.output[0], name)
-    return {name: root(name) for name in list(parent) if name != ENDS}
+        keeps = node.op_type in HOMOGENEOUS
+        kind = Kind.BEGINS if node.op_type in CONVOLUTIONS else Kind.KEEPS if keeps else Kind.FIXED
+        yield Step(node.output[0], [name for name in node.input if name not in graph.weights], kind)

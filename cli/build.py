@@ -36,9 +36,9 @@ def only_looks(given: Mapping[str, Any]) -> bool:
 def default_target() -> str:
     """What is installed, TensorRT first."""
     from dlink.trt_runtime.manifest import TARGETS
-    from dlink.trt_runtime.plan import installed
+    from dlink.trt_runtime.plan import installed_tensorrt
 
-    return next((target for target in TARGETS if installed(target)), "tensorrt")
+    return next((target for target in TARGETS if installed_tensorrt(target)), "tensorrt")
 
 
 @click.command(
@@ -93,12 +93,12 @@ def build(
     refuse(source, out, rebuild)
     check_capabilities(how.compute_capability)
     from dlink.engine import build as builder
-    from dlink.engine.graph import read_graph
+    from dlink.onnx_graph.model import read_model
 
     if out is None:
         tell(builder.rebuild(source, progress("build")), source, show)
         return
-    graph = read_graph(source)
+    graph = read_model(source)
     how = replace(how, views=views or views_of(graph.spec))
     tell(builder.build(graph, out, how, timing_cache, progress("build")), out, show)
 

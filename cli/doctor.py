@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @options.as_json
 def doctor(as_json: bool) -> None:
     """Say what is installed, what is missing and how to get it, and what can be done here. Always exits with 0."""
-    from dlink.doctor.report import examine, look_around
+    from dlink.doctor.machine import look_around
+    from dlink.doctor.report import examine
 
     report = examine(look_around())
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else report_in_words(report))

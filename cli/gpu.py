@@ -114,13 +114,13 @@ def measured(
 
 def network_ms(plan: Path, manifest: Manifest, runs: int) -> dict[str, float]:
     """A full batch on the GPU alone: median, least and most of some runs."""
-    from dlink.bench.network import network_times, summary
+    from dlink.bench import network
     from dlink.trt_runtime.plan import fit, read_plan
     from dlink.trt_runtime.tensorrt_backend import TensorRTBackend
 
     backend = TensorRTBackend(plan, read_plan(plan)[0], manifest, fit(plan, manifest))
     try:
-        return summary(network_times(backend, manifest.options.batch, runs))
+        return network.network_ms(backend, manifest.options.batch, runs)
     finally:
         backend.close()
 

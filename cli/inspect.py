@@ -16,8 +16,8 @@ from dlink.runtime.precision import shares_in_words
 from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
-    from dlink.engine.graph import Graph
     from dlink.engine.layers import Layer
+    from dlink.onnx_graph.model import OnnxModel
     from dlink.runtime import Spec
     from dlink.runtime.onnx_bytes import OnnxFile
     from dlink.trt_runtime.manifest import Ends, Manifest
@@ -76,9 +76,9 @@ def look_at_onnx(path: Path, show: Looks, max_tiles: int, views: int | None) -> 
     elif not show.explain and not show.triton:
         click.echo(onnx_in_words(path, file.spec, said))
     if show.explain:
-        from dlink.engine.graph import read_graph
+        from dlink.onnx_graph.model import read_model
 
-        click.echo("\n".join(asked_table(read_graph(path))))
+        click.echo("\n".join(asked_table(read_model(path))))
     if show.triton:
         lay_out(show.triton, path, file.spec.tile, max_tiles * (views or views_of(file.spec)))
 
@@ -180,7 +180,7 @@ def layer_table(layers: "Sequence[Layer]", times: Mapping[str, float]) -> list[s
     return columns(rows)
 
 
-def asked_table(graph: "Graph") -> list[str]:
+def asked_table(graph: "OnnxModel") -> list[str]:
     """A line for each convolution of the file, and what it asks for."""
     rows = [("node", "type", "share", "asked for")]
     rows += [(a.node, a.op, f"{a.share:.2%}", a.precision) for a in graph.asked]

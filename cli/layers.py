@@ -23,13 +23,13 @@ def layers(model: Path, tiles: Path, as_json: bool) -> None:
     first layer where that is more than rounding explains.
     """
     from dlink.engine import compare
-    from dlink.engine.graph import read_graph
     from dlink.imagery.images import find_tiles, read_image
+    from dlink.onnx_graph.model import read_model
     from dlink.runtime.windows import square
 
     tile = find_tiles(tiles)[0]
     source, target = source_of(model)
-    graph = read_graph(source)
+    graph = read_model(source)
     spec = graph.spec
     image = square(read_image(tile.image)[: spec.tile, : spec.tile], spec.tile)
     found = compare.compare_layers(graph, image, target)

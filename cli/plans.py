@@ -62,8 +62,8 @@ def record(verdict: "Verdict", words: str, plan: Path, manifest: "Manifest", aga
     """Write what a check found into the plan's manifest, bound to the plan that was open."""
     from dataclasses import replace
 
-    from dlink.runtime.files import file_sha256
-    from dlink.trt_runtime.manifest import Checked, FileMark, signature_of
+    from dlink.runtime.files import FileMark, file_sha256
+    from dlink.trt_runtime.manifest import Checked, signature_of
     from dlink.trt_runtime.nvidia_driver import look_for_gpus
 
     checked = Checked(

@@ -15,10 +15,12 @@ from dlink.runtime.errors import BadInput, DlinkError, within
 from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
-    from dlink.imagery.pictures import Doing, Job, OutputOptions, Tick
+    from dlink.imagery.jobs import Job, OutputOptions
+    from dlink.imagery.pictures import Doing
+    from dlink.runtime.progress import Count
     from dlink.runtime.segmenter import Segmenter
 
-    Work: TypeAlias = Callable[[Job, Segmenter, OutputOptions, Tick, Doing], None]
+    Work: TypeAlias = Callable[[Job, Segmenter, OutputOptions, Count, Doing], None]
 
 
 @click.command(cls=Step, short_help="Draw the roads of images.")
@@ -50,7 +52,7 @@ def segment(model: Path, images: tuple[Path, ...], out: Path, how: "OutputOption
     IMAGES are PNG, JPEG and TIFF files of any size, or folders of them. 104_sat.jpg becomes 104_mask.png, 255 where
     there is road. A GeoTIFF becomes a GeoTIFF on the same grid. Existing outputs are replaced, inputs never.
     """
-    from dlink.imagery.pictures import find_jobs
+    from dlink.imagery.jobs import find_jobs
     from dlink.runtime.segmenter import views_of
 
     if how.views != "adaptive":

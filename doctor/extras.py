@@ -6,7 +6,7 @@ the commands' "this needs ..." are made of it. A need is a library, an extra is 
 
 from dataclasses import dataclass
 
-from dlink.trt_runtime.plan import DISTRIBUTIONS
+from dlink.runtime.versions import TENSORRT_DISTRIBUTIONS
 
 NVIDIA_INDEX = "pip install tensorrt (from NVIDIA's own package index, see its installation guide)"
 
@@ -40,12 +40,7 @@ class Extra:
 
 NEEDS = (
     Need(
-        name="numpy",
-        package="numpy",
-        distributions=("numpy",),
-        least="1.24",
-        use="everything",
-        get="pip install numpy",
+        name="numpy", package="numpy", distributions=("numpy",), least="1.24", use="everything", get="pip install numpy"
     ),
     Need(
         name="OpenVINO",
@@ -78,13 +73,7 @@ NEEDS = (
         least="1.20",
         use="export, INT8",
     ),
-    Need(
-        name="safetensors",
-        package="safetensors",
-        distributions=("safetensors",),
-        least="0.5",
-        use="export, train",
-    ),
+    Need(name="safetensors", package="safetensors", distributions=("safetensors",), least="0.5", use="export, train"),
     Need(name="scipy", package="scipy", distributions=("scipy",), least="1.11", use="scores, INT8"),
     Need(name="scikit-image", package="skimage", distributions=("scikit-image",), least="0.22", use="scores, INT8"),
     Need(name="shapely", package="shapely", distributions=("shapely",), least="2.0", use="scores, INT8"),
@@ -102,7 +91,7 @@ NEEDS = (
     Need(
         name="TensorRT",
         package="tensorrt",
-        distributions=DISTRIBUTIONS["tensorrt"],
+        distributions=TENSORRT_DISTRIBUTIONS["tensorrt"],
         least="8.5",
         use="plans for NVIDIA GPUs",
         get=NVIDIA_INDEX,
@@ -110,7 +99,7 @@ NEEDS = (
     Need(
         name="TensorRT-RTX",
         package="tensorrt_rtx",
-        distributions=DISTRIBUTIONS["tensorrt-rtx"],
+        distributions=TENSORRT_DISTRIBUTIONS["tensorrt-rtx"],
         least="1.7",
         use="plans for GeForce RTX",
     ),
@@ -153,11 +142,7 @@ EXTRAS = {  # in the order of docs/install.md
         modules=("accuracy.score", "accuracy.road_graphs.connectivity", "accuracy.report.page", "accuracy.tune"),
     ),
     "geo": Extra(
-        can="read GeoTIFF",
-        needs=("rasterio",),
-        beside=("cpu",),
-        commands=("segment",),
-        modules=("imagery.raster",),
+        can="read GeoTIFF", needs=("rasterio",), beside=("cpu",), commands=("segment",), modules=("imagery.raster",)
     ),
     "train": Extra(
         can="train a network",
@@ -192,16 +177,9 @@ EXTRAS = {  # in the order of docs/install.md
         commands=("segment",),
         modules=("trt_runtime.tensorrt_backend",),
     ),
-    "sign": Extra(
-        can="sign plans",
-        needs=("cryptography",),
-        commands=("sign",),
-        modules=("trt_runtime.signing",),
-    ),
+    "sign": Extra(can="sign plans", needs=("cryptography",), commands=("sign",), modules=("trt_runtime.signing",)),
     "all": Extra(
-        includes=("cpu", "export", "calib", "accuracy", "geo", "train"),
-        commands=("demo",),
-        modules=("bench.demo",),
+        includes=("cpu", "export", "calib", "accuracy", "geo", "train"), commands=("demo",), modules=("bench.demo",)
     ),
 }
 

@@ -1,18 +1,16 @@
 """ONNX -> TensorRT plan and manifest, by Polygraphy's loaders."""
 
-import hashlib
 import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from dlink.engine.ends import ends_of, with_half_input
-from dlink.engine.graph import Graph, read_graph
 from dlink.engine.layers import Layer, inspect, prove
 from dlink.engine.versions import (
     Compiler,
@@ -26,13 +24,13 @@ from dlink.engine.versions import (
     refuse_target,
     runs_on,
 )
+from dlink.onnx_graph.model import OnnxModel, read_model
 from dlink.runtime.errors import BadInput, BadModel, BadPlan, NoEngine
-from dlink.runtime.files import replacing
-from dlink.trt_runtime.manifest import Built, FileMark, Manifest, Options, manifest_of, parse, read_bytes, signature_of
+from dlink.runtime.files import mark_of, replacing
+from dlink.runtime.progress import Tick
+from dlink.trt_runtime.manifest import Built, Manifest, Options, manifest_of, parse, read_bytes, signature_of
 from dlink.trt_runtime.nvidia_driver import look_for_gpus
 from dlink.trt_runtime.plan import runs_on as runs_here
-
-Tick: TypeAlias = Callable[[int, int, str], None]  # done, all (0 where nobody knows), more words
 
 EVERY = 0.2  # seconds between two looks at how far a build is
 
@@ -43,10 +41,10 @@ class BuildResult:
 
     manifest: Manifest
     layers: list[Layer] | None  # the engine's report; None where no GPU could load the plan
-    graph: Graph
+    graph: OnnxModel
 
 
-def build(graph: Graph, out: Path, options: Options, timing_cache: Path | None, tick: Tick) -> BuildResult:
+def build(graph: OnnxModel, out: Path, options: Options, timing_cache: Path | None, tick: Tick) -> BuildResult:
     """Write the plan of an ONNX file of ours, and its manifest beside it. Nothing is left where it fails or is stopped.
 
     timing_cache: a file of TensorRT's measurements, read if it is there and written with what is new.
@@ -67,7 +65,7 @@ def build(graph: Graph, out: Path, options: Options, timing_cache: Path | None, 
     layers = inspect(compiler, data, gpu) if gpu and runs_here(where, gpu) else None
     manifest = Manifest(
         spec=graph.spec,
-        plan=FileMark(name=out.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)),
+        plan=mark_of(out.name, data),
         onnx=graph.mark,
         built=Built(
             target=options.target,
@@ -96,13 +94,13 @@ def rebuild(plan: Path, tick: Tick) -> BuildResult:
     onnx = plan.parent / manifest.onnx.name
     if not onnx.exists():
         raise BadPlan(f"{plan}: was built from {manifest.onnx.name}, which is not beside it; put it there")
-    graph = read_graph(onnx)
+    graph = read_model(onnx)
     if graph.mark != manifest.onnx:
         raise BadPlan(f"{plan}: was built from another {manifest.onnx.name} than the one beside it; {onnx} has changed")
     return build(graph, plan, manifest.options, None, tick)
 
 
-def refuse_batch(graph: Graph, options: Options) -> None:
+def refuse_batch(graph: OnnxModel, options: Options) -> None:
     """BadInput where the file's batch is fixed and another is asked for."""
     fixed = graph.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     if fixed and options.batch != fixed:
@@ -120,7 +118,7 @@ def seconds_before(out: Path) -> float | None:
 
 
 def compile(
-    compiler: Compiler, graph: Graph, options: Options, timing_cache: Path | None, tick: Tick, before: float | None
+    compiler: Compiler, graph: OnnxModel, options: Options, timing_cache: Path | None, tick: Tick, before: float | None
 ) -> bytes:
     """The plan's bytes. The builder works in a thread of its own, so that ctrl-C is heard while it does."""
     done: list[bytes | BaseException] = []
@@ -156,7 +154,7 @@ def compile(
     return done[0]
 
 
-def run(compiler: Compiler, graph: Graph, options: Options, timing_cache: Path | None, monitor: Any) -> bytes:
+def run(compiler: Compiler, graph: OnnxModel, options: Options, timing_cache: Path | None, monitor: Any) -> bytes:
     from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxBytes, PostprocessConfig
     from polygraphy.exception import PolygraphyException
 

@@ -16,14 +16,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from polygraphy.backend.base import BaseRunner
-from polygraphy.backend.onnx import ModifyOutputs
 from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 from polygraphy.common import TensorMetadata
 from polygraphy.comparator import Comparator
 
 import dlink.onnx_graph.quiet_onnxruntime  # noqa: F401  # before Polygraphy imports ONNX Runtime
-from dlink.engine.graph import Graph
 from dlink.engine.versions import config_for, find_compiler, graph_for
+from dlink.onnx_graph.model import OnnxModel
 from dlink.runtime.rounding import SMALL
 from dlink.trt_runtime.manifest import Options
 
@@ -40,13 +39,13 @@ class Difference:
     relative: float
 
 
-def compare_layers(graph: Graph, image: NDArray[np.uint8], target: str | None) -> list[Difference]:
+def compare_layers(graph: OnnxModel, image: NDArray[np.uint8], target: str | None) -> list[Difference]:
     """The tensors of a file's network in the order in which they are made, for one RGB tile (S, S, 3).
 
     target: tensorrt or tensorrt-rtx, which need a GPU; OpenVINO where None.
     """
-    made_by = {name: node for node in graph.model.graph.node for name in node.output if node.op_type not in BETWEEN}
-    marked = ModifyOutputs(graph.model, outputs=[*made_by], copy=True)()
+    made_by = {name: node for name, node in graph.made_by.items() if node.op_type not in BETWEEN}
+    marked = graph.giving(made_by)
     data = marked.SerializeToString()
     candidate = in_openvino(graph, data) if target is None else in_tensorrt(graph, marked, target)
     x = graph.spec.prepare(image[None])
@@ -78,7 +77,7 @@ def first_off(found: Sequence[Difference], tolerance: float) -> Difference | Non
     return next((d for d in found if not d.relative <= tolerance), None)
 
 
-def in_tensorrt(graph: Graph, marked: onnx.ModelProto, target: str) -> BaseRunner:
+def in_tensorrt(graph: OnnxModel, marked: onnx.ModelProto, target: str) -> BaseRunner:
     compiler = find_compiler(target)
     from dataclasses import replace
 
@@ -89,7 +88,7 @@ def in_tensorrt(graph: Graph, marked: onnx.ModelProto, target: str) -> BaseRunne
     return TrtRunner(EngineFromNetwork(network, config_for(compiler, options, graph, None, None)), name=compiler.title)
 
 
-def in_openvino(graph: Graph, data: bytes) -> BaseRunner:
+def in_openvino(graph: OnnxModel, data: bytes) -> BaseRunner:
     from dlink.openvino_runtime.openvino_backend import compile
     from dlink.openvino_runtime.quiet_openvino import core
 

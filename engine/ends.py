@@ -10,7 +10,7 @@ from dataclasses import replace
 import onnx
 from onnx import TensorProto, helper
 
-from dlink.engine.graph import Graph
+from dlink.onnx_graph.model import OnnxModel
 from dlink.trt_runtime.manifest import Ends
 
 
@@ -25,7 +25,7 @@ def first_casts(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [] if any(node.output[0] in given for node in half) else half
 
 
-def with_half_input(graph: Graph) -> Graph:
+def with_half_input(graph: OnnxModel) -> OnnxModel:
     """The graph without those casts, reading float16; the same one where there are none."""
     if not first_casts(graph.model):
         return graph
@@ -46,7 +46,7 @@ def with_half_input(graph: Graph) -> Graph:
     return replace(graph, model=model)
 
 
-def ends_of(graph: Graph) -> Ends:
+def ends_of(graph: OnnxModel) -> Ends:
     """The types at a graph's ends."""
     types = [value.type.tensor_type.elem_type for value in (graph.model.graph.input[0], graph.model.graph.output[0])]
     reads, gives = (helper.tensor_dtype_to_np_dtype(t).name for t in types)

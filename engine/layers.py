@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlink.engine.graph import Graph, sum_up
 from dlink.engine.versions import Compiler
+from dlink.onnx_graph.model import OnnxModel, sum_up
 from dlink.runtime.errors import CheckFailed, NoEngine
 from dlink.trt_runtime.manifest import Precision
 from dlink.trt_runtime.nvidia_driver import Gpu
@@ -93,7 +93,7 @@ def type_in(words: str) -> str:
     return next((name for name, pattern in WORDS if re.search(pattern, words, re.IGNORECASE)), "")
 
 
-def prove(graph: Graph, layers: Sequence[Layer] | None) -> Precision:
+def prove(graph: OnnxModel, layers: Sequence[Layer] | None) -> Precision:
     """The precisions found, held against those asked; CheckFailed where float32 or FP16 was built in their stead.
 
     `layers` is None where there was no GPU to ask: then a strongly typed graph is all that is known.

@@ -9,7 +9,7 @@ from dlink.trt_runtime.manifest import Ends
 
 INPUT, OUTPUT = "image", "road"
 WIDE = Ends()  # an ONNX file's
-TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16"}
+TRITON_TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16"}
 KINDS = {".plan": ("tensorrt", "model.plan"), ".onnx": ("onnxruntime", "model.onnx")}
 
 # Names and fields of model_config.proto (triton-inference-server/common). Preparation, views and their mean are the
@@ -36,5 +36,5 @@ def write_repository(folder: Path, model: Path, side: int, batch: int, ends: End
     config = home / "config.pbtxt"
     words = {"name": model.stem, "backend": backend, "batch": batch, "input": INPUT, "output": OUTPUT, "side": side}
     with replacing(config) as part:
-        part.write_text(CONFIG.format(**words, reads=TYPES[ends.reads], gives=TYPES[ends.gives]))
+        part.write_text(CONFIG.format(**words, reads=TRITON_TYPES[ends.reads], gives=TRITON_TYPES[ends.gives]))
     return config

@@ -14,11 +14,12 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from dlink.engine.graph import Graph
+from dlink.onnx_graph.model import OnnxModel
 from dlink.runtime.errors import BadInput, NoEngine
+from dlink.runtime.versions import version_numbers
 from dlink.trt_runtime.manifest import TARGETS, Options, RunsOn
 from dlink.trt_runtime.nvidia_driver import look_for_gpus
-from dlink.trt_runtime.plan import AMPERE, MODULES, numbers
+from dlink.trt_runtime.plan import AMPERE, MODULES
 
 OLDEST = {"tensorrt": (8, 5), "tensorrt-rtx": (1, 7)}
 SINCE = {  # the version of TensorRT that an option came with; TensorRT-RTX has all of them
@@ -43,7 +44,7 @@ class Compiler:
 
     @property
     def number(self) -> tuple[int, ...]:
-        return numbers(self.version)
+        return version_numbers(self.version)
 
     @property
     def title(self) -> str:
@@ -130,7 +131,7 @@ def refuse_options(compiler: Compiler, options: Options) -> None:
         raise BadInput("--hardware-compatible: name GPUs with --compute-capability for TensorRT-RTX, or none")
 
 
-def refuse_graph(compiler: Compiler, graph: Graph) -> None:
+def refuse_graph(compiler: Compiler, graph: OnnxModel) -> None:
     """BadInput where this TensorRT would build something else than the graph says, without a word."""
     int8 = [a for a in graph.asked if a.precision == "int8"]
     if compiler.rtx:
@@ -144,7 +145,7 @@ def refuse_graph(compiler: Compiler, graph: Graph) -> None:
         )
 
 
-def graph_for(compiler: Compiler, graph: Graph) -> bytes:
+def graph_for(compiler: Compiler, graph: OnnxModel) -> bytes:
     """The ONNX file's bytes as this TensorRT's parser takes them."""
     model = graph.model
     if not compiler.rtx and compiler.number < (10,):
@@ -175,7 +176,7 @@ def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def precision_flags(compiler: Compiler, graph: Graph) -> dict[str, Any]:
+def precision_flags(compiler: Compiler, graph: OnnxModel) -> dict[str, Any]:
     """Polygraphy's CreateConfig arguments for the graph's precisions: none where the graph's types are obeyed.
 
     8.x takes float16 and int8 only where a flag allows them, and whatever is faster only where nothing forbids it; 11
@@ -188,7 +189,7 @@ def precision_flags(compiler: Compiler, graph: Graph) -> dict[str, Any]:
     return {**flags, "precision_constraints": "obey"}
 
 
-def constrain(compiler: Compiler, graph: Graph, network: Any) -> None:
+def constrain(compiler: Compiler, graph: OnnxModel, network: Any) -> None:
     """Give 8.x's network the graph's types layer by layer, which OBEY_PRECISION_CONSTRAINTS then holds.
 
     Layers between Q/DQ pairs are left alone: the pairs say what they compute in, and a constraint would forbid it.
@@ -205,7 +206,7 @@ def constrain(compiler: Compiler, graph: Graph, network: Any) -> None:
             layer.set_output_type(0, types[precision])
 
 
-def config_for(compiler: Compiler, options: Options, graph: Graph, monitor: Any, timing_cache: str | None) -> Any:
+def config_for(compiler: Compiler, options: Options, graph: OnnxModel, monitor: Any, timing_cache: str | None) -> Any:
     """What makes the builder's configuration, as Polygraphy's functor."""
     from polygraphy.backend.trt import CreateConfig, Profile
 
@@ -238,7 +239,7 @@ def config_for(compiler: Compiler, options: Options, graph: Graph, monitor: Any,
     from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
 
     current = options.compute_capability == CURRENT
-    pairs = [] if current else [numbers(capability) for capability in options.compute_capability]
+    pairs = [] if current else [version_numbers(capability) for capability in options.compute_capability]
     return CreateConfigRTX(use_gpu=current, compute_capabilities=pairs or None, **arguments)
 
 
@@ -292,7 +293,7 @@ def listed(compiler: Compiler, options: Options) -> RunsOn:
     if asked:
         return RunsOn(capabilities=asked, newer_versions=newer)
     # Named none, TensorRT-RTX builds for Ampere and newer: "8.0, 8.6, 8.9, 12.0, and later" (its page on CPU-only AOT).
-    ampere = tuple(c for c in known if numbers(c) >= numbers(AMPERE))
+    ampere = tuple(c for c in known if version_numbers(c) >= version_numbers(AMPERE))
     return RunsOn(capabilities=ampere, newer_gpus=True, newer_versions=newer, unlisted_gpus=options.unlisted_gpu)
 
 

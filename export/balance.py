@@ -1,17 +1,16 @@
 """Keep a network's values within float16, exactly.
 
 D-LinkNets overflow float16: nothing normalises the dilated centre, and in trained ones its sums pass 65504, where a
-float16 graph goes on with infinity. (Engines that compute in bfloat16 or float32 hide it, GPUs do not.) But ReLU, max
-pooling and sums keep a common factor, so a stretch of the graph between convolutions can run at 1/2^k of its values:
-the convolutions that lead into it take the factor into their weights and biases, those that lead out take it back.
-Powers of two change no digit of a float32, so the network stays the same function.
+float16 graph goes on with infinity. (Engines that compute in bfloat16 or float32 hide it, GPUs do not.) But a stretch
+of the graph between convolutions (onnx_graph/stretches.py) can run at 1/2^k of its values. Powers of two change no
+digit of a float32, so the network stays the same function.
 """
 
 import copy
 import math
 import operator
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,9 @@ from torch import fx, nn
 
 from dlink.nets.network import RoadNet
 from dlink.nets.pyramid import pooled, resized
+from dlink.onnx_graph.stretches import COMFORT, ENDS, Kind, Step, stretches
 
 HALF_MAX = 65504.0  # the largest float16
-COMFORT = 2048.0  # values seen are brought to at most this, so that others may be 32 times as large
-FIXED = "the ends"  # the stretch of what must keep its scale
 
 HOMOGENEOUS = (nn.MaxPool2d, nn.ReLU, nn.Identity)  # f(c x) = c f(x) for c > 0
 HOMOGENEOUS_FUNCTIONS = (torch.relu, operator.add, torch.cat, pooled, resized)
@@ -74,14 +72,14 @@ def balance(net: RoadNet, inputs: Iterable[NDArray[np.float32]]) -> RoadNet:
     """
     traced = fx.symbolic_trace(net)
     found = peaks(traced, inputs)
-    stretch = stretches(traced)
+    stretch = stretches(steps(traced))
     largest: dict[str, float] = defaultdict(float)
     for node, root in stretch.items():
         largest[root] = max(largest[root], found.get(node, 0.0))
     factor = {
         root: 2.0 ** math.floor(math.log2(COMFORT / peak))
         for root, peak in largest.items()
-        if COMFORT < peak < math.inf and root != FIXED
+        if COMFORT < peak < math.inf and root != ENDS
     }
     if not factor:
         return net
@@ -97,27 +95,11 @@ def balance(net: RoadNet, inputs: Iterable[NDArray[np.float32]]) -> RoadNet:
     return net
 
 
-def stretches(traced: fx.GraphModule) -> dict[str, str]:
-    """Which nodes must share a factor: each node's name -> the name that stands for its stretch."""
-    parent: dict[str, str] = {FIXED: FIXED}
-
-    def root(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            name = parent[name]
-        return name
-
-    def join(a: str, b: str) -> None:
-        x, y = root(a), root(b)
-        parent[x if y == FIXED else y] = y if y == FIXED else x
-
+def steps(traced: fx.GraphModule) -> Iterator[Step]:
+    """A traced network's nodes by what they make of scales."""
     modules = dict(traced.named_modules())
     for node in traced.graph.nodes:
         what = modules[node.target] if node.op == "call_module" else node.target
-        if isinstance(what, CONVOLUTIONS):
-            root(node.name)
-            continue
-        if not isinstance(what, HOMOGENEOUS) and what not in HOMOGENEOUS_FUNCTIONS:
-            join(node.name, FIXED)
-        for other in node.all_input_nodes:
-            join(node.name, other.name)
-    return {name: root(name) for name in list(parent)}
+        keeps = isinstance(what, HOMOGENEOUS) or what in HOMOGENEOUS_FUNCTIONS
+        kind = Kind.BEGINS if isinstance(what, CONVOLUTIONS) else Kind.KEEPS if keeps else Kind.FIXED
+        yield Step(node.name, [other.name for other in node.all_input_nodes], kind)

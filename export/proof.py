@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dlink.export.balance import HALF_MAX, overflow
 from dlink.nets.network import RoadNet
 from dlink.nets.torch_backend import network
-from dlink.onnx_graph.quiet_onnxruntime import onnxruntime
+from dlink.onnx_graph.model import read_model
+from dlink.onnx_graph.session import session
 from dlink.runtime.errors import CheckFailed
 from dlink.runtime.rounding import SMALL, Near, settle
 from dlink.runtime.spec import Spec
@@ -80,13 +80,6 @@ def what(spec: Spec) -> str:
     return f"the {spec.precision} file of {spec.arch} is not its checkpoint, and was not written"
 
 
-def session(model: Path | bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-
-
 def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     either = int(np.count_nonzero(a | b))
     return int(np.count_nonzero(a & b)) / either if either else 1.0
@@ -112,12 +105,9 @@ def outputs(net: RoadNet, x: NDArray[np.float32]) -> list[tuple[str, Tensor]]:
 
 def blame(path: Path, folded: RoadNet, spec: Spec, x: NDArray[np.float32]) -> str:
     """Words that name the first layer at which the file leaves the network, and what would help."""
-    model = onnx.load(path)
-    convs = [n.output[0] for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose")]
-    del model.graph.output[1:]
-    known = {o.name for o in model.graph.output}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in convs if name not in known)
-    got = session(model.SerializeToString()).run(convs, {"image": x})
+    graph = read_model(path)
+    convs = [n.output[0] for n in graph.convolutions]
+    got = session(graph.giving(convs).SerializeToString()).run(convs, {graph.input: x})
     for (name, y), mine in zip(outputs(folded, x), got, strict=True):
         theirs = y.numpy()
         off = float(np.abs(mine.astype(np.float32) - theirs).max()) / max(float(np.abs(theirs).max()), SMALL)

@@ -32,10 +32,12 @@ from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, Raster
 from rasterio.windows import Window as Box
 
 from dlink.imagery.images import Image
-from dlink.imagery.pictures import Doing, Job, OutputOptions, Tick, begin, mask_of, paint, pieces
+from dlink.imagery.jobs import Job, OutputOptions
+from dlink.imagery.pictures import Doing, begin, mask_of, paint, pieces
 from dlink.imagery.tiff import Checker
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
+from dlink.runtime.progress import Count
 from dlink.runtime.segmenter import Segmenter
 from dlink.runtime.spec import RED_GREEN_BLUE
 from dlink.runtime.windows import Span, Window
@@ -52,7 +54,7 @@ DECODER = re.compile(r"\b(\w*Decode|JPEGLib):")  # in a warning: it is of pixels
 Valid = NDArray[np.bool_]  # where there is data
 
 
-def segment_raster(job: Job, model: Segmenter, how: OutputOptions, tick: Tick, doing: Doing) -> None:
+def segment_raster(job: Job, model: Segmenter, how: OutputOptions, tick: Count, doing: Doing) -> None:
     """Write the road mask of a GeoTIFF, and its overlay if the job has one."""
     kind = {"dtype": "float32", "predictor": 3} if how.probability else {"dtype": "uint8"}
     with ExitStack() as stack:

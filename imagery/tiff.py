@@ -21,7 +21,7 @@ from dlink.runtime.errors import BadInput
 # count of tags, and the bytes a tag takes (TIFF 6.0, section 2; https://www.awaresystems.be/imaging/tiff/bigtiff.html)
 LAYOUTS = {42: (4, "I", "H", 12), 43: (8, "Q", "Q", 20)}
 ORDERS = {b"II": "<", b"MM": ">"}
-TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+LETTERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 MOST_TAGS = 4096  # of a directory that are looked at; real ones have some thirty
 MOST_DIRECTORIES = 64
 KIND, WIDTH, HEIGHT, COMPRESSION = 254, 256, 257, 259
@@ -31,6 +31,9 @@ REDUCED = 1  # in KIND: an overview
 DEFLATE, WITHOUT_SUM = {8, 32946}, {50000, 34927, 50001}  # the latter: Zstandard and WebP
 LOST = bytes(512), b"\xff" * 512
 STEP = 1 << 20  # bytes inflated at once
+# ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory (OGC 19-008r4) and RPCCoefficient (GDAL's)
+GEO_TAGS = {33550, 33922, 34264, 34735, 50844}
+WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
 
 Entries = Mapping[int, tuple[int, ...]]
 
@@ -54,7 +57,7 @@ def directories(file: BinaryIO) -> Iterator[Entries]:
             following = file.read(struct.calcsize(offset))
             layout = f"{order}HH{offset}{struct.calcsize(offset)}s"
             tags = struct.iter_unpack(layout, entries[: len(entries) // size * size])
-            yield {tag: numbers(file, length, order + offset, *rest) if tag in READ else () for tag, *rest in tags}
+            yield {tag: values_of(file, length, order + offset, *rest) if tag in READ else () for tag, *rest in tags}
             (at,) = struct.unpack(order + offset, following)
             if not at or many > MOST_TAGS:
                 return
@@ -62,11 +65,24 @@ def directories(file: BinaryIO) -> Iterator[Entries]:
         return
 
 
-def numbers(file: BinaryIO, length: int, pointer: str, type: int, count: int, field: bytes) -> tuple[int, ...]:
+def georeferenced(path: Path) -> bool:
+    """Whether a file is a TIFF with a place on Earth, in its first directory's tags or in a world file beside it.
+
+    Looks at the tags alone, so that it needs no library. What can't be read is not: whoever reads it then says why.
+    """
+    try:
+        with path.open("rb") as file:
+            tags = next(directories(file), {})
+    except OSError:
+        return False
+    return bool(tags.keys() & GEO_TAGS) or (bool(tags) and any(path.with_suffix(s).exists() for s in WORLD_FILES))
+
+
+def values_of(file: BinaryIO, length: int, pointer: str, type: int, count: int, field: bytes) -> tuple[int, ...]:
     """A tag's numbers, from its field or from where that points to."""
-    layout = f"{pointer[0]}{count}{TYPES.get(type, 'B')}"
+    layout = f"{pointer[0]}{count}{LETTERS.get(type, 'B')}"
     size = struct.calcsize(layout) if count <= length else length + 1
-    if type not in TYPES or size > length:
+    if type not in LETTERS or size > length:
         return ()
     if size > len(field):
         file.seek(struct.unpack(pointer, field)[0])

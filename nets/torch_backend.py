@@ -29,12 +29,16 @@ def open_reference(path: Path, spec: Spec, threads: int | None = None) -> Segmen
     return Segmenter(open(path, replace(spec, precision="fp32")))
 
 
-def network(net: nn.Module) -> Net:
-    """A network as a function of NumPy arrays."""
+def network(net: nn.Module, half: torch.dtype | None = None) -> Net:
+    """A network, on whatever device it is, as a function of NumPy arrays.
+
+    half: of mixed precision; float32 where None.
+    """
+    device = next(net.parameters()).device
 
     def run(x: NDArray[np.float32]) -> Probs:
-        with torch.inference_mode():
-            prob: Probs = net(torch.from_numpy(x))[:, 0].numpy()
+        with torch.inference_mode(), torch.autocast(device.type, half, enabled=half is not None):
+            prob: Probs = net(torch.from_numpy(x).to(device))[:, 0].float().cpu().numpy()
         return prob
 
     return run

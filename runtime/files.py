@@ -4,7 +4,22 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileMark:
+    """A file as it was: its name without a folder, SHA-256 in hexadecimal and size in bytes."""
+
+    name: str
+    sha256: str
+    bytes: int
+
+
+def mark_of(name: str, data: bytes) -> FileMark:
+    """The mark of a file whose bytes are at hand."""
+    return FileMark(name=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 from dlink.bench.gpu.aims import AIMS
 from dlink.bench.gpu.stages import STAGES
 from dlink.engine.build import build
-from dlink.engine.graph import read_graph
+from dlink.onnx_graph.model import read_model
 from dlink.trt_runtime.manifest import Options
 from tests.support.calibrated import QUIET, small
 from tests.support.environments import ROOT
@@ -69,7 +69,7 @@ def test_the_cards_that_tensorrt_rtx_lists_are_the_pages_and_it_builds_for_each(
         n for n in rtx.ComputeCapability.__members__ if n[:2] == "SM"
     ]
     assert said == [name for name, row in rows.items() if row["state"] == "built"]
-    graph = read_graph(small("dlinknet34", tmp_path / "net.onnx", "fp16"))
+    graph = read_model(small("dlinknet34", tmp_path / "net.onnx", "fp16"))
     for capability in said:
         options = Options(target="tensorrt-rtx", compute_capability=(capability,))
         made = build(graph, tmp_path / "net.plan", options, None, QUIET)

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from dlink.engine.graph import read_graph
+from dlink.onnx_graph.model import read_model
 from dlink.runtime.errors import DlinkError
 from tests.support.calibrated import quantise, small
 from tests.support.environments import PROJECT, ROOT
@@ -126,4 +126,4 @@ def test_the_pages_python_gives_weights_in_float_and_a_file_that_dlink_refuses(i
     assert weights == {onnx.TensorProto.FLOAT}
     assert {node.op_type for node in onnx.load("roads.trt8.onnx").graph.node}.isdisjoint({"ConvTranspose", "Cast"})
     with pytest.raises(DlinkError):
-        read_graph(Path("roads.trt8.onnx"))
+        read_model(Path("roads.trt8.onnx"))

@@ -5,7 +5,7 @@ are, at the size of the crops; what is learned from them is only cropped and tur
 of another colour or scale is not known.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 
 from dlink.imagery.images import read_image, write_image
 from dlink.nets.network import RoadNet
+from dlink.runtime.progress import Count
 from dlink.runtime.views import ALL
 from dlink.training.crops import Crops, check_size
 from dlink.training.validate import segmenter
@@ -26,7 +27,7 @@ def taught(
     folder: Path,
     world: World,
     half: torch.dtype | None = None,
-    drawing: Callable[[int, int], None] = lambda done, total: None,
+    drawing: Count = lambda done, total: None,
 ) -> Iterator[None]:
     """Inside, the crops' targets are what the eight views of `net` gave before; they lie in `folder` until the end.
 

@@ -37,6 +37,7 @@ from dlink.nets.network import RoadNet
 from dlink.nets.zoo import build, spec_of
 from dlink.runtime.errors import BadInput, BadModel, CheckFailed
 from dlink.runtime.files import replacing
+from dlink.runtime.progress import Count
 from dlink.training.crops import Crops, Handed, batches, collate, labelled
 from dlink.training.distil import taught
 from dlink.training.encoder import Filled, fill_encoder
@@ -95,7 +96,7 @@ def train(
     distil: bool = False,
     half: bool = False,
     report: Callable[[TrainingStep], None] = lambda step: None,
-    drawing: Callable[[int, int], None] = lambda done, total: None,
+    drawing: Count = lambda done, total: None,
     say: Callable[[str], None] = lambda words: None,
 ) -> Course:
     """Train on a folder's tiles and write the checkpoint to `out` whenever an epoch deserves to be kept.

@@ -19,14 +19,16 @@ from torch.nn import functional
 from dlink.calib.calibrate import CalibrationOptions, CalibrationResult, Work, stamp
 from dlink.calib.evaluator import Evaluator, Score
 from dlink.calib.limits import STEPS
-from dlink.calib.network import CONVOLUTIONS, Network, read_network
+from dlink.calib.network import Network, read_network
 from dlink.calib.placement import INT8, Unit, skip_of
 from dlink.calib.qdq import weight_scales, write_qdq
 from dlink.calib.ranges import Ranges
 from dlink.calib.sample import Sample
+from dlink.onnx_graph.model import CONVOLUTIONS
 from dlink.runtime.errors import BadInput, CheckFailed
 from dlink.runtime.files import replacing
 from dlink.runtime.onnx_bytes import write_sealed
+from dlink.runtime.progress import Tick
 from dlink.runtime.views import ALL, apply_view
 from dlink.training.loop import poly, set_rate
 
@@ -152,7 +154,7 @@ def finetune(
     out: Path,
     sample: Sample,
     how: FineTuneOptions,
-    progress: Callable[[str], Callable[[int, int, str], None]],
+    progress: Callable[[str], Tick],
 ) -> FineTuned:
     """Write `out`, an INT8 file of the float ONNX file `source`, fine-tuned on a sample's tiles, judged on the others.
 
@@ -185,9 +187,7 @@ def finetune(
     return FineTuned(result, tuple(before), tuple(losses))
 
 
-def learn(
-    net: Quantised, teacher: Quantised, sample: Sample, how: FineTuneOptions, tick: Callable[[int, int, str], None]
-) -> Iterator[float]:
+def learn(net: Quantised, teacher: Quantised, sample: Sample, how: FineTuneOptions, tick: Tick) -> Iterator[float]:
     """Adam at a low rate, falling as PP-LinkNet's poly; each tile through a random one of the eight views. Losses."""
     rng = np.random.default_rng(how.seed)
     optimiser = torch.optim.Adam(net.parameters(), how.rate)

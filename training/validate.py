@@ -1,13 +1,12 @@
 """Pooled IoU on tiles that are not trained on, with one view and with eight."""
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from dlink.accuracy.iou import Overlap
 from dlink.imagery.images import TileFile, read_tile
-from dlink.runtime.backend import HostBackend, Probs
+from dlink.nets.torch_backend import network
+from dlink.runtime.backend import HostBackend
 from dlink.runtime.segmenter import Segmenter
 from dlink.runtime.spec import Spec
 
@@ -33,12 +32,4 @@ def segmenter(net: nn.Module, spec: Spec, half: torch.dtype | None = None) -> Se
 
     half: of mixed precision; float32 where None.
     """
-    device = next(net.parameters()).device
-    net.eval()
-
-    def run(x: NDArray[np.float32]) -> Probs:
-        with torch.inference_mode(), torch.autocast(device.type, half, enabled=half is not None):
-            y: Probs = net(torch.from_numpy(x).to(device))[:, 0].float().cpu().numpy()
-        return y
-
-    return Segmenter(HostBackend(run, spec))
+    return Segmenter(HostBackend(network(net.eval(), half), spec))

@@ -4,42 +4,7 @@ Deprecated here: `open_model`, `Segmenter`, `Spec`, `Backend`, `HostBackend` and
 `dlink.runtime`, which needs neither TensorRT nor CUDA; these names stay until dlink 1.0.
 """
 
-from dlink.runtime import (
-    Backend,
-    BadInput,
-    BadModel,
-    BadPlan,
-    CheckFailed,
-    Closed,
-    DlinkError,
-    EngineFailed,
-    GpuFailed,
-    HostBackend,
-    Mismatch,
-    NoEngine,
-    NoProbability,
-    Segmenter,
-    Spec,
-    Untrusted,
-    open_model,
-)
+from dlink import runtime
+from dlink.runtime import *  # noqa: F403
 
-__all__ = [
-    "Backend",
-    "BadInput",
-    "BadModel",
-    "BadPlan",
-    "CheckFailed",
-    "Closed",
-    "DlinkError",
-    "EngineFailed",
-    "GpuFailed",
-    "HostBackend",
-    "Mismatch",
-    "NoEngine",
-    "NoProbability",
-    "Segmenter",
-    "Spec",
-    "Untrusted",
-    "open_model",
-]
+__all__ = runtime.__all__

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from dlink.runtime.errors import BadModel, BadPlan
-from dlink.runtime.files import replacing
+from dlink.runtime.files import FileMark, replacing
 from dlink.runtime.spec import Spec
 from dlink.runtime.values import load_json, take
 
@@ -18,16 +18,7 @@ FORMAT = 1
 MOST_BYTES = 1 << 20  # a manifest has a few thousand
 TARGETS = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 PROVEN_BY = ("inspector", "graph")
-TYPES = ("float32", "float16")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileMark:
-    """A file as it was: its name without a folder, SHA-256 in hexadecimal and size in bytes."""
-
-    name: str
-    sha256: str
-    bytes: int
+END_TYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +94,7 @@ class Precision:
 
 @dataclass(frozen=True, kw_only=True)
 class Ends:
-    """The types of what the plan reads, the prepared image, and of the probabilities that it gives; of TYPES."""
+    """The types of what the plan reads, the prepared image, and of the probabilities that it gives; of END_TYPES."""
 
     reads: str = "float32"
     gives: str = "float32"
@@ -211,7 +202,7 @@ def refuse_nonsense(manifest: Manifest) -> None:
         raise ValueError("an unknown target")
     if manifest.precision.proven_by not in PROVEN_BY:
         raise ValueError("precisions from nowhere")
-    if not {manifest.ends.reads, manifest.ends.gives} <= set(TYPES):
+    if not {manifest.ends.reads, manifest.ends.gives} <= set(END_TYPES):
         raise ValueError("ends of an unknown type")
     for capability in manifest.runs_on.capabilities:
         capability_of(capability)

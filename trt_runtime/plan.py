@@ -5,13 +5,12 @@ and signature were verified are those that TensorRT gets.
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 from dlink.runtime.errors import BadPlan, Mismatch, NoEngine, Untrusted
+from dlink.runtime.versions import TENSORRT_DISTRIBUTIONS, installed_version, version_numbers
 from dlink.trt_runtime.manifest import TARGETS, Manifest, RunsOn, capability_of, manifest_of, parse, read_bytes
 from dlink.trt_runtime.nvidia_driver import Gpu, Gpus, look_for_gpus
 
@@ -19,15 +18,6 @@ TAGS = {b"ftrt": "tensorrt", b"ptrt": "tensorrt", b"vtrt": "tensorrt-rtx"}  # a 
 AMPERE = "8.0"  # the oldest GPUs that a plan of TensorRT-RTX is for where it names none
 VERSION_AT = 24  # where the four numbers of TensorRT's version stand (trtexec --getPlanVersionOnly reads them there)
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-# What pip may have installed a TensorRT as, any of these: `tensorrt` is also what a Jetson's python3-libnvinfer says it
-# is. The others stand behind a package that may not be there itself: in a folder of wheels, or beside an image's own.
-DISTRIBUTIONS = {
-    target: tuple(f"{name}{cuda}{part}" for part in ("", "-bindings") for cuda in ("", *cudas))
-    for target, name, cudas in (
-        ("tensorrt", "tensorrt", ("-cu13", "-cu12", "-cu11")),
-        ("tensorrt-rtx", "tensorrt-rtx", ("-cu13", "-cu12")),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -54,17 +44,12 @@ def mend_for(path: Path, manifest: Manifest, gpu: Gpu) -> str:
 
 def look_here() -> Here:
     """Asks the driver and the installed distributions; imports nothing."""
-    return Here(look_for_gpus(), {target: v for target in TARGETS if (v := installed(target))})
+    return Here(look_for_gpus(), {target: v for target in TARGETS if (v := installed_tensorrt(target))})
 
 
-def installed(target: str) -> str:
+def installed_tensorrt(target: str) -> str:
     """The version of TensorRT that is installed for a target; empty where none is."""
-    for name in DISTRIBUTIONS[target]:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return ""
+    return installed_version(*TENSORRT_DISTRIBUTIONS[target])
 
 
 def made_by(data: bytes) -> tuple[str, str]:
@@ -158,7 +143,7 @@ def fit(path: Path, manifest: Manifest, here: Here | None = None) -> Gpu:
 
 def same_version(manifest: Manifest, version: str) -> bool:
     """Plans load in the very version that built them, or if so built in newer ones of the same major version."""
-    ours, theirs = numbers(manifest.built.version), numbers(version)
+    ours, theirs = version_numbers(manifest.built.version), version_numbers(version)
     known = min(len(ours), len(theirs))  # 8.6.1.post1 is the wheel of 8.6.1
     if known and ours[:known] == theirs[:known]:
         return True
@@ -174,11 +159,5 @@ def runs_on(where: RunsOn, gpu: Gpu) -> bool:
     return (where.newer_gpus and here > known[-1]) or (where.unlisted_gpus and here > known[0])
 
 
-def numbers(version: str) -> tuple[int, ...]:
-    """Its leading numbers: "2.13.0+cpu" -> (2, 13, 0)."""
-    digits = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, digits[0].split("."))) if digits else ()
-
-
 def major(version: str) -> int:
-    return (numbers(version) or (0,))[0]
+    return (version_numbers(version) or (0,))[0]

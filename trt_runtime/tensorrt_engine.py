@@ -10,9 +10,10 @@ import numpy as np
 
 from dlink.runtime.errors import BadPlan, GpuFailed, Mismatch
 from dlink.runtime.files import file_sha256
+from dlink.runtime.versions import version_numbers
 from dlink.trt_runtime.kernel_cache import KernelCache
 from dlink.trt_runtime.manifest import TARGETS, Manifest
-from dlink.trt_runtime.plan import MODULES, mend, numbers, same_version
+from dlink.trt_runtime.plan import MODULES, mend, same_version
 
 VALID, SUBOPTIMAL, INVALID = "VALID", "SUBOPTIMAL", "INVALID"  # EngineValidity's names
 MENDS = {  # what would mend an INVALID for that reason; building the plan here for all others
@@ -35,7 +36,7 @@ class TensorRTEngine:
         self.context_per_shape = not self.captures  # which it would make again where a context's shape changes
         # Whether there may be more than one context: each holds the plan's one optimisation profile, which contexts can
         # share since 8.6 (PROFILE_SHARING_0806, which dlink-build asks for there; from 9 on it is the rule).
-        self.several = not self.captures or numbers(trt.__version__) >= (8, 6)
+        self.several = not self.captures or version_numbers(trt.__version__) >= (8, 6)
         self.logger = trt.Logger(trt.Logger.ERROR)
         self.runtime = trt.Runtime(self.logger)  # engine_host_code_allowed is False and stays so
         self.remark = ""  # about the plan on this GPU, for reports

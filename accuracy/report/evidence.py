@@ -5,6 +5,7 @@ have the lowest IoU with the label, and the four whose masks agree least with th
 """
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ SHARP = [*JPEG, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACT
 # Okabe and Ito's sky blue, yellow and vermilion: of their palette the three that stay furthest apart, from each other
 # and from grey, for protan, deutan and tritan eyes (CIELAB after Machado et al. 2009).
 HITS, EXTRAS, MISSES = (86, 180, 233), (240, 228, 66), (213, 94, 0)
+Colours: TypeAlias = tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,10 @@ def picture(title: str, pixels: NDArray[np.uint8], kind: str, options: list[int]
     return Picture(title, kind, data.tobytes())
 
 
-def difference(image: Image, truth: Mask, mask: Mask) -> Image:
-    """The image in dark grey, RGB (H, W, 3), and over it what a mask has of the truth, missed and made up."""
+def difference(image: Image, truth: Mask, mask: Mask, colours: Colours = (HITS, EXTRAS, MISSES)) -> Image:
+    """The image in dark grey, RGB (H, W, 3), and over it what a mask has of the truth, made up and missed."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 3 + 20
     out = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
-    for where, colour in ((truth & mask, HITS), (mask & ~truth, EXTRAS), (truth & ~mask, MISSES)):
+    for where, colour in zip((truth & mask, mask & ~truth, truth & ~mask), colours, strict=True):
         out[where] = colour
     return out

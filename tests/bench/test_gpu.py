@@ -8,13 +8,16 @@ import sys
 import click
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from dlink.bench import recorded
 from dlink.cli import gpu
 from dlink.imagery.images import write_image
+from dlink.nets.zoo import spec_of
 from dlink.runtime import BadInput, CheckFailed, Spec, open_model
 from dlink.runtime.backend import HostBackend
+from dlink.runtime.views import BY_COUNT
 from dlink.trt_runtime.manifest import Options
 from dlink.trt_runtime.plan import look_here
 from tests.support import fake_pycuda, host_kernels
@@ -167,6 +170,18 @@ def test_the_network_is_timed_on_a_picture_whichever_slot_it_runs_in(machine, mo
         for slot in backend.at_work:
             read = fake_pycuda.find(slot.batch, backend.memory.batch).view(np.float32).reshape(8, 3, *x.shape[2:])
             np.testing.assert_array_equal(read, np.repeat(x, 8, axis=0))
+
+
+@pytest.mark.parametrize("spec", [Spec(tile=32), spec_of("pplinknet34-psp64", tile=32, channels="RGB")])
+def test_pytorchs_ways_prepare_and_cut_as_the_spec_says(machine, monkeypatch, spec):
+    machine()
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor)
+    way = module_on_the_fake("runtime", monkeypatch).torch_way(lambda x: torch.sigmoid(2 * x[:, 2:]), spec)
+    tiles = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    prob = HostBackend(lambda x: 1 / (1 + np.exp(-2 * x[:, 2])), spec, max_tiles=16).probabilities(tiles, BY_COUNT[8])
+    clear = np.abs(prob - spec.threshold) > 0.01
+    np.testing.assert_array_equal(way(tiles, 8)[clear] > 0, prob[clear] > spec.threshold)
+    assert 0.2 < (prob[clear] > spec.threshold).mean() < 0.98
 
 
 def test_a_picture_has_large_and_small_features(machine, monkeypatch):

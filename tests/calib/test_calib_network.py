@@ -1,30 +1,19 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from dlink.calib.deconv import phases, rewritable, without_transposed
 from dlink.calib.network import layer_name, read_network
 from dlink.calib.observe import runner
-from dlink.calib.rescale import COMFORT, factors, rescale
+from dlink.calib.rescale import factors, rescale
 from dlink.nets.zoo import ARCHS
+from dlink.onnx_graph.stretches import COMFORT
 from dlink.runtime import BadInput, BadModel, Spec
-from tests.export.test_export import SIDE
-from tests.support.calibrated import quantise, ranges_of, run, scenes, small
-from tests.support.models import save, write_pointwise
+from tests.support.calibrated import quantise, ranges_of, run, small
+from tests.support.models import save, write_model, write_pointwise
 
 TRANSPOSED = [(3, 1, 1), (4, 1, 0), (2, 0, 0), (5, 2, 1), (6, 2, 0)]  # kernel, padding, output padding; stride 2
-
-
-@pytest.fixture(scope="module")
-def fp32(tmp_path_factory):
-    return small("dlinknet34", tmp_path_factory.mktemp("net") / "fp32.onnx")
-
-
-@pytest.fixture(scope="module")
-def x():
-    tile = scenes(2).tiles[0]
-    return Spec(tile=SIDE).prepare(tile.image[None])
 
 
 def test_an_fp16_file_is_lifted_to_its_own_numbers(tmp_path, fp32, x):
@@ -54,15 +43,7 @@ def two_convolutions(tmp_path, op="ConvTranspose"):
         helper.make_node("Sigmoid", ["b"], ["road"], "/sigmoid"),
     ]
     weights = {"net.a.weight": rng.normal(size=(8, 3, 3, 3)), "net.b.weight": rng.normal(size=(8, 1, 2, 2))}
-    ends = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", c, 64, 64]) for n, c in (("image", 3), ("road", 1))
-    ]
-    inits = [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()]
-    graph = helper.make_graph(nodes, "road", ends[:1], ends[1:], inits)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"dlink.spec": Spec(tile=64).to_json()})
-    save(model, tmp_path / "two.onnx")
-    return read_network(tmp_path / "two.onnx")
+    return read_network(write_model(tmp_path / "two.onnx", Spec(tile=64), nodes, weights))
 
 
 def test_layers_have_the_names_that_the_network_gives_them(fp32):
@@ -119,17 +100,7 @@ def test_a_transposed_convolution_is_a_convolution_and_depth_to_space(kernel, pa
         "net.w.bias": rng.normal(size=5),
         "net.l.weight": rng.normal(size=(1, 5, 1, 1)),
     }
-    ends = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", c, 32, 32]) for n, c in (("image", 3), ("road", 1))
-    ]
-    inits = [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()]
-    model = helper.make_model(
-        helper.make_graph([node, pooled, last], "g", ends[:1], ends[1:], inits),
-        opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
-    )  # fmt: skip
-    helper.set_model_props(model, {"dlink.spec": Spec(tile=32).to_json()})
-    save(model, tmp_path / "t.onnx")
-    graph = read_network(tmp_path / "t.onnx")
+    graph = read_network(write_model(tmp_path / "t.onnx", Spec(tile=32), [node, pooled, last], weights))
     assert rewritable(graph, graph.convolutions[0])
     made = without_transposed(graph)
     assert [n.op_type for n in made.model.graph.node] == ["Conv", "DepthToSpace", "MaxPool", "Conv"]

@@ -9,23 +9,13 @@ from dlink.calib.qdq import quantised, weight_scales
 from dlink.nets.zoo import ARCHS
 from dlink.runtime import BadInput, Spec
 from tests.export.test_export import SIDE
-from tests.support.calibrated import quantise, run, scenes, small
-from tests.support.models import save
-
-
-@pytest.fixture(scope="module")
-def fp32(tmp_path_factory):
-    return small("dlinknet34", tmp_path_factory.mktemp("net") / "fp32.onnx")
+from tests.support.calibrated import quantise, run, small
+from tests.support.models import write_model
 
 
 @pytest.fixture(scope="module")
 def int8(fp32):
     return quantise(fp32)
-
-
-@pytest.fixture(scope="module")
-def x():
-    return Spec(tile=SIDE).prepare(scenes(2).tiles[0].image[None])
 
 
 def weights(model):
@@ -186,15 +176,5 @@ def test_a_graph_without_any_bias_can_be_quantised(tmp_path):
     ]
     made.append(helper.make_node("Sigmoid", ["c"], ["road"], "/s"))
     shapes = {"a": (8, 3, 3, 3), "b": (8, 8, 3, 3), "c": (1, 8, 3, 3)}
-    inits = [
-        numpy_helper.from_array(rng.normal(size=s).astype(np.float32), f"net.{n}.weight") for n, s in shapes.items()
-    ]
-    ends = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", c, SIDE, SIDE])
-        for n, c in (("image", 3), ("road", 1))
-    ]
-    graph = helper.make_graph(made, "g", ends[:1], ends[1:], inits)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"dlink.spec": Spec(tile=SIDE).to_json()})
-    save(model, tmp_path / "net.onnx")
-    onnx.checker.check_model(quantise(tmp_path / "net.onnx"))
+    weights = {f"net.{n}.weight": rng.normal(size=s) for n, s in shapes.items()}
+    onnx.checker.check_model(quantise(write_model(tmp_path / "net.onnx", Spec(tile=SIDE), made, weights)))

@@ -9,11 +9,12 @@ from onnx import numpy_helper
 
 from dlink.engine import compare
 from dlink.engine.compare import TOLERANCE, Difference, compare_layers, first_off, relative
-from dlink.engine.graph import read_graph
+from dlink.onnx_graph.model import read_model
+from dlink.runtime.files import mark_of
 from tests.support.calibrated import folder_of, quantise, scenes, small
 from tests.support.command import call
 from tests.support.models import save
-from tests.support.plans import MANIFEST, mark, write
+from tests.support.plans import MANIFEST, write
 
 IMAGE = scenes(1).tiles[0].image if scenes(1).tiles else scenes(2).tiles[0].image
 
@@ -23,7 +24,7 @@ def test_openvino_computes_every_layer_as_onnx_runtime_does(precision, tmp_path)
     path = small("dlinknet34", tmp_path / "net.onnx", "fp32" if precision == "int8" else precision)
     if precision == "int8":
         save(quantise(path), path)
-    found = compare_layers(read_graph(path), IMAGE, None)
+    found = compare_layers(read_model(path), IMAGE, None)
     assert len(found) > 100
     assert {"Conv", "ConvTranspose", "Add", "Relu", "MaxPool", "Sigmoid"} <= {d.op for d in found}
     assert not {"Cast", "QuantizeLinear", "DequantizeLinear"} & {d.op for d in found}
@@ -47,7 +48,7 @@ def test_the_first_layer_that_differs_is_named(tmp_path, monkeypatch):
         return own(graph, model.SerializeToString())
 
     monkeypatch.setattr(compare, "in_openvino", wrong)
-    first = first_off(compare_layers(read_graph(path), IMAGE, None), TOLERANCE["fp32"])
+    first = first_off(compare_layers(read_model(path), IMAGE, None), TOLERANCE["fp32"])
     assert first.tensor == node.output[0]
     assert 0.1 < first.relative < 0.6  # half of its product, beside product and bias
 
@@ -85,11 +86,11 @@ def test_dlink_layers_lists_layers_and_fails_with_the_first(tmp_path, monkeypatc
 def test_a_plans_layers_need_its_own_onnx_file(tmp_path, monkeypatch):
     monkeypatch.setattr("dlink.trt_runtime.plan.fit", lambda path, manifest: None)
     onnx_file = small("linknet34", tmp_path / "roads.onnx")
-    plan = write(tmp_path, onnx=mark("roads.onnx", b"another"))
+    plan = write(tmp_path, onnx=mark_of("roads.onnx", b"another"))
     tiles = folder_of(tmp_path / "tiles", 1, 128)
     assert "in roads.onnx, which it was built from; put it beside" in call("layers", plan, tiles, code=1).stderr
     asked = []
     monkeypatch.setattr(compare, "compare_layers", lambda *args: asked.append(args[2]) or [])
-    write(tmp_path, onnx=mark("roads.onnx", onnx_file.read_bytes()))
+    write(tmp_path, onnx=mark_of("roads.onnx", onnx_file.read_bytes()))
     call("layers", plan, tiles)
     assert asked == [MANIFEST.built.target]

@@ -16,10 +16,10 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 
 from dlink.engine import versions
 from dlink.engine.build import build, rebuild, what_is_said
-from dlink.engine.graph import read_graph
 from dlink.engine.layers import inspect
 from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.nets.zoo import ARCHS
+from dlink.onnx_graph.model import read_model
 from dlink.runtime import BadInput, BadPlan, NoEngine, Spec
 from dlink.trt_runtime.manifest import Options, RunsOn, manifest_of
 from dlink.trt_runtime.nvidia_driver import Gpu, Gpus
@@ -43,7 +43,7 @@ def file_of(arch, precision, folder, deconv="int8"):
 
 
 def compile(path, **options):
-    return build(read_graph(path), path.with_suffix(".plan"), Options(target="tensorrt-rtx", **options), None, QUIET)
+    return build(read_model(path), path.with_suffix(".plan"), Options(target="tensorrt-rtx", **options), None, QUIET)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -108,7 +108,7 @@ def test_the_gpu_at_hand_is_compiled_for_by_that_name(monkeypatch):
 def test_what_is_compiled_for_is_what_the_configuration_holds_at_the_end(asked, tmp_path):
     from polygraphy.backend.trt import CreateConfig, NetworkFromOnnxBytes, PostprocessConfig
 
-    graph = read_graph(write_pointwise(tmp_path / "net.onnx", Spec(tile=SIDE)))
+    graph = read_model(write_pointwise(tmp_path / "net.onnx", Spec(tile=SIDE)))
     compiler = versions.find_compiler("tensorrt-rtx")
     options = replace(RTX, compute_capability=asked)
     with what_is_said():
@@ -215,7 +215,7 @@ def test_building_over_a_plan_drops_its_signature(tmp_path):
 def test_what_a_timing_cache_needs_is_one_file(tmp_path):
     path = file_of("linknet34", "fp16", tmp_path)
     for _ in range(2):
-        build(read_graph(path), tmp_path / "net.plan", RTX, tmp_path / "timing", QUIET)
+        build(read_model(path), tmp_path / "net.plan", RTX, tmp_path / "timing", QUIET)
     assert {p.name for p in tmp_path.iterdir()} == {"net.onnx", "net.plan", "net.plan.json", "timing"}
 
 
@@ -253,7 +253,7 @@ STOPPED = """
 import os, signal, sys
 from pathlib import Path
 from dlink.engine.build import build
-from dlink.engine.graph import read_graph
+from dlink.onnx_graph.model import read_model
 from dlink.trt_runtime.manifest import Options
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins deaf to it
@@ -263,7 +263,7 @@ def tick(done, total, words):
 
 try:
     path = Path(sys.argv[1])
-    build(read_graph(path), path.with_suffix(".plan"), Options(target="tensorrt-rtx"), None, tick)
+    build(read_model(path), path.with_suffix(".plan"), Options(target="tensorrt-rtx"), None, tick)
 except KeyboardInterrupt:
     print("stopped")
 """

@@ -8,11 +8,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dlink.engine.ends import ends_of, first_casts, with_half_input
-from dlink.engine.graph import read_graph
 from dlink.export.onnx_file import fold_norms, write_onnx
-from dlink.export.proof import session
 from dlink.nets.ensemble import ensemble
 from dlink.nets.zoo import spec_of
+from dlink.onnx_graph.model import read_model
+from dlink.onnx_graph.session import session
 from dlink.runtime import Spec, open_model
 from dlink.runtime.backend import HostBackend
 from dlink.runtime.onnx_bytes import write_sealed
@@ -34,7 +34,7 @@ def same_bits(path, spec):
 
     Of others ONNX Runtime on a CPU would not tell: it computes float16 convolutions in float32, and drops the cast.
     """
-    cut = with_half_input(read_graph(path))
+    cut = with_half_input(read_model(path))
     onnx.checker.check_model(cut.model, full_check=True)
     half = spec.prepare(scenes(2).tiles[0].image[None]).astype(np.float16)
     [whole] = session(path).run(None, {"image": half.astype(np.float32)})
@@ -64,7 +64,7 @@ def test_a_cast_rounds_as_numpy_does_and_so_as_the_kernel_does():
 @pytest.mark.parametrize("arch", ["dlinknet34", "unet", "pplinknet34-psp64"])
 def test_every_fp16_file_reads_half_and_gives_the_same_bits(arch, tmp_path):
     path = small(arch, tmp_path / "net.onnx", "fp16")
-    graph = read_graph(path)
+    graph = read_model(path)
     cut = with_half_input(graph)
     assert (ends_of(graph), ends_of(cut)) == (Ends(), HALF)
     assert len(cut.model.graph.node) == len(graph.model.graph.node) - 1
@@ -82,9 +82,9 @@ def test_ensembles_read_half_where_every_member_does(name, precision, tmp_path):
     write_onnx(fold_norms(ensemble([trained(arch) for arch in archs], weights).net), spec, path)
     if precision == "int8":
         save(quantise(path), path)
-        assert with_half_input(graph := read_graph(path)) is graph
+        assert with_half_input(graph := read_model(path)) is graph
         return
-    assert ends_of(with_half_input(read_graph(path))) == HALF
+    assert ends_of(with_half_input(read_model(path))) == HALF
     assert same_bits(path, spec)
 
 
@@ -94,7 +94,7 @@ def test_int8_files_read_half_where_their_first_convolution_is_fp16(tmp_path):
     for arch in ("dunet", "linknet34"):
         path = small(arch, tmp_path / "net.onnx")
         save(quantise(path), path)
-        graph = read_graph(path)
+        graph = read_model(path)
         found[arch] = ends_of(with_half_input(graph)).reads, graph.asked[0].precision
         assert ends_of(with_half_input(graph)).reads == "float32" or same_bits(path, spec_of(arch, tile=SIDE))
     assert found == {"dunet": ("float16", "fp16"), "linknet34": ("float32", "int8")}
@@ -131,14 +131,14 @@ def write_half(path, spec):
     ],
 )
 def test_a_graph_that_does_more_with_its_image_is_left_as_it_is(change, tmp_path):
-    graph = read_graph(write_half(tmp_path / "net.onnx", SPEC))
+    graph = read_model(write_half(tmp_path / "net.onnx", SPEC))
     assert len(first_casts(graph.model)) == 1
     change(graph.model.graph)
     assert with_half_input(graph) is graph
 
 
 def test_casts_of_several_readers_all_go(tmp_path):
-    graph = read_graph(write_half(tmp_path / "net.onnx", SPEC))
+    graph = read_model(write_half(tmp_path / "net.onnx", SPEC))
     nodes = graph.model.graph.node
     nodes.insert(1, helper.make_node("Cast", ["image"], ["half2"], "in2", to=TensorProto.FLOAT16))
     nodes.append(helper.make_node("Relu", ["half2"], ["more"], "more"))
@@ -153,7 +153,7 @@ def test_a_plan_that_reads_half_takes_half_the_memory_and_gives_what_its_file_gi
     there = machine(network=write_half)
     with open_model(there.plan) as model:
         whole = model.backend.memory.batch
-    cut = with_half_input(read_graph(there.onnx)).model
+    cut = with_half_input(read_model(there.onnx)).model
     data = plan_of("10.3.0", cut.SerializeToString(), True, ONE.batch)
     path = write(there.plan.parent, data, **there.manifest, ends=HALF)
     host = HostBackend(lambda x: answer(cut, x)[:, 0], SPEC)  # rounded by NumPy
@@ -167,7 +167,7 @@ def test_a_plan_that_reads_half_takes_half_the_memory_and_gives_what_its_file_gi
 
 def test_tensorrts_own_parser_takes_the_input_for_half(tmp_path):
     trt = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx: pip install 'dlink[test]' on Linux x86-64")
-    cut = with_half_input(read_graph(small("linknet34", tmp_path / "net.onnx", "fp16")))
+    cut = with_half_input(read_model(small("linknet34", tmp_path / "net.onnx", "fp16")))
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -176,6 +176,6 @@ def test_tensorrts_own_parser_takes_the_input_for_half(tmp_path):
 
 
 def test_spec_and_file_mark_stay_those_of_the_file(tmp_path):
-    graph = read_graph(write_half(tmp_path / "net.onnx", replace(SPEC, threshold=0.4)))
+    graph = read_model(write_half(tmp_path / "net.onnx", replace(SPEC, threshold=0.4)))
     assert with_half_input(graph).spec == graph.spec
     assert with_half_input(graph).mark == graph.mark

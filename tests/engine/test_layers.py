@@ -5,8 +5,8 @@ import json
 import onnx
 import pytest
 
-from dlink.engine.graph import Asked, Graph, read_graph
 from dlink.engine.layers import UNSEEN, Layer, precision_in, prove, read_report
+from dlink.onnx_graph.model import Asked, OnnxModel, read_model
 from dlink.runtime import BadModel, CheckFailed, Spec
 from tests.support.calibrated import quantise, small
 from tests.support.models import save, write_pointwise
@@ -45,13 +45,15 @@ NODES = ("/a/Conv", "/b/Conv", "/c/Conv", "/d/Conv")
 
 def graph_of(*precisions, shares=(0.4, 0.3, 0.2, 0.1)):
     asked = tuple(Asked(n, "Conv", p, s) for n, p, s in zip(NODES, precisions, shares, strict=True))
-    return Graph(onnx.ModelProto(), Spec(), MARK, asked)
+    graph = OnnxModel(onnx.ModelProto(), Spec(), MARK)
+    vars(graph)["asked"] = asked
+    return graph
 
 
 @pytest.fixture(scope="module", autouse=True)
 def mark(tmp_path_factory):
     global MARK
-    MARK = read_graph(write_pointwise(tmp_path_factory.mktemp("m") / "net.onnx", Spec(tile=32))).mark
+    MARK = read_model(write_pointwise(tmp_path_factory.mktemp("m") / "net.onnx", Spec(tile=32))).mark
 
 
 def test_a_fused_layers_precision_is_found_for_each_of_its_nodes():
@@ -97,9 +99,9 @@ def test_what_a_file_asks_for_is_what_was_written(precision, tmp_path):
         model = quantise(path)
         int8 = sum(u.share for u in placed(path) if u.precision == "int8")
         save(model, path)
-        assert read_graph(path).shares()["int8"] == pytest.approx(int8)
+        assert read_model(path).shares()["int8"] == pytest.approx(int8)
     else:
-        assert read_graph(path).shares() == pytest.approx({precision: 1.0})
+        assert read_model(path).shares() == pytest.approx({precision: 1.0})
 
 
 def placed(path):
@@ -115,11 +117,11 @@ def test_other_files_are_refused(tmp_path):
     model.graph.output.append(model.graph.output[0])
     save(model, tmp_path / "two.onnx")
     with pytest.raises(BadModel, match=r"two.onnx: its ends are .* and .* and .*, its spec wants float32"):
-        read_graph(tmp_path / "two.onnx")
+        read_model(tmp_path / "two.onnx")
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(BadModel, match=r"text.onnx: not an ONNX model, or a damaged one"):
-        read_graph(tmp_path / "text.onnx")
+        read_model(tmp_path / "text.onnx")
     del model.metadata_props[:]
     save(model, tmp_path / "foreign.onnx")
     with pytest.raises(BadModel, match=r"foreign.onnx: says nothing of its preparation"):
-        read_graph(tmp_path / "foreign.onnx")
+        read_model(tmp_path / "foreign.onnx")

@@ -41,13 +41,13 @@ def planned(request, tmp_path_factory):
 
     def on_the_gpu(network, max_tiles):
         from dlink.engine.build import build
-        from dlink.engine.graph import read_graph
+        from dlink.onnx_graph.model import read_model
 
         if network not in BUILT:
             source = network(tmp_path_factory.mktemp("plan") / "net.onnx")
             BUILT[network] = source.with_suffix(".plan")
             options = Options(target=next(iter(HERE.versions)), max_tiles=max_tiles, **MORE)
-            build(read_graph(source), BUILT[network], options, None, lambda *tick: None)
+            build(read_model(source), BUILT[network], options, None, lambda *tick: None)
         return BUILT[network]
 
     return on_the_fake if request.param == "fake" else on_the_gpu

@@ -10,7 +10,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
 from dlink.imagery import raster
-from dlink.imagery.pictures import Job, OutputOptions, paint
+from dlink.imagery.jobs import Job, OutputOptions
+from dlink.imagery.pictures import paint
 from dlink.runtime import BadInput, Spec, open_model
 from dlink.runtime.windows import cover
 from tests.support.models import red, shared, write_blur, write_pointwise
@@ -272,7 +273,7 @@ GROWTH = """
 import sys
 from pathlib import Path
 from dlink.runtime import open_model
-from dlink.imagery.pictures import OutputOptions, Job
+from dlink.imagery.jobs import Job, OutputOptions
 from dlink.imagery.raster import segment_raster
 
 def peak():

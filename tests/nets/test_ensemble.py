@@ -7,12 +7,12 @@ import torch
 
 from dlink.calib.network import read_network
 from dlink.calib.placement import place
-from dlink.engine.graph import read_graph
 from dlink.export.export import export
 from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.nets.checkpoint import write_checkpoint
 from dlink.nets.ensemble import ensemble
 from dlink.nets.zoo import spec_of
+from dlink.onnx_graph.model import read_model
 from dlink.runtime import BadInput, Spec, open_model
 from tests.export.test_export import SIDE, tiles, trained
 from tests.support.calibrated import folder_of, quantise, run
@@ -65,7 +65,7 @@ def test_an_ensemble_is_quantised_and_compiled_like_any_network(name, tmp_path):
     x = spec.prepare(tiles()[0][None])
     assert np.corrcoef(run(model, x).ravel(), run(path, x).ravel())[0, 1] > 0.97
     save(model, path)
-    assert read_graph(path).shares()["int8"] > 0.8
+    assert read_model(path).shares()["int8"] > 0.8
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx: pip install 'dlink[test]' on Linux x86-64")
     from tests.engine.test_compilers import compile
 

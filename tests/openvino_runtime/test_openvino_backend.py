@@ -3,7 +3,7 @@ import json
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from dlink.openvino_runtime.openvino_backend import open, read
 from dlink.openvino_runtime.quiet_openvino import core
@@ -11,7 +11,7 @@ from dlink.openvino_runtime.saturation import saturates
 from dlink.runtime.backend import Opening
 from dlink.runtime.errors import BadInput, BadModel
 from dlink.runtime.spec import ONNX_KEY, Spec
-from tests.support.models import save, write_pointwise
+from tests.support.models import save, write_model, write_pointwise
 
 
 @pytest.fixture
@@ -68,16 +68,7 @@ def write_int8(path, spec):
         helper.make_node("Conv", ["cd", "wd"], ["y"], "conv"),
         helper.make_node("Sigmoid", ["y"], ["road"], "sigmoid"),
     ]
-    image, road = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", channels, 64, 64])
-        for name, channels in (("image", 3), ("road", 1))
-    )
-    weights = [numpy_helper.from_array(value, name) for name, value in numbers.items()]
-    graph = helper.make_graph(nodes, "road", [image], [road], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {ONNX_KEY: spec.to_json()})
-    save(model, path)
-    return path
+    return write_model(path, spec, nodes, numbers)
 
 
 def reduced():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from dlink.calib.network import read_network
-from dlink.engine.graph import read_graph
+from dlink.onnx_graph.model import read_model
 from dlink.onnx_graph.retuned import write_retuned
 from dlink.runtime import BadModel, Spec, open_model
 from dlink.runtime.onnx_bytes import DIGEST_KEY, OPERATORS, Damaged, chunk, look_into, read_onnx, sealed
@@ -23,7 +23,7 @@ SPEC = Spec(tile=32)
 READERS = {
     "open_model": open_model,
     "calibration": read_network,
-    "build": read_graph,
+    "build": read_model,
     "tune": lambda path: write_retuned(path, path.with_name("tuned.onnx"), SPEC, 0.4),
 }
 

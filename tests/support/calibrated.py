@@ -59,7 +59,7 @@ def quantise(path: Path, deconv: str = "int8", base: str = "fp16", method: str =
 
 def run(model, x: np.ndarray) -> np.ndarray:
     """By ONNX Runtime; a model, its bytes or a path."""
-    from dlink.export.proof import session
+    from dlink.onnx_graph.session import session
 
     source = model if isinstance(model, (bytes, Path)) else model.SerializeToString()
     return session(source).run(None, {"image": x})[0]

@@ -15,7 +15,7 @@ trt.downgrade = given.pop("downgrade", False)
 cache = given.pop("timing_cache", None)
 
 from dlink.engine import build, versions  # noqa: E402
-from dlink.engine.graph import read_graph  # noqa: E402
+from dlink.onnx_graph.model import read_model  # noqa: E402
 from dlink.runtime.errors import DlinkError  # noqa: E402
 from dlink.trt_runtime.manifest import Options  # noqa: E402
 from dlink.trt_runtime.nvidia_driver import Gpu, Gpus  # noqa: E402
@@ -24,7 +24,7 @@ build.look_for_gpus = versions.look_for_gpus = lambda: Gpus("12.6", (Gpu("Orin",
 ticks = []
 where = Path(cache) if cache else None
 try:
-    result = build.build(read_graph(onnx), out, Options(**given), where, lambda *tick: ticks.append(tick[:2]))
+    result = build.build(read_model(onnx), out, Options(**given), where, lambda *tick: ticks.append(tick[:2]))
 except DlinkError as e:
     print(json.dumps({"error": type(e).__name__, "words": str(e)}))
 else:

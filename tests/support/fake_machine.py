@@ -10,11 +10,12 @@ import pytest
 
 from dlink.runtime import Spec
 from dlink.runtime.backend import HostBackend
+from dlink.runtime.files import mark_of
 from dlink.trt_runtime.manifest import Options
 from tests.support import fake_pycuda
 from tests.support.fake_tensorrt import answer, make, plan_of
 from tests.support.models import write_blur
-from tests.support.plans import HERE, MANIFEST, mark, write
+from tests.support.plans import HERE, MANIFEST, write
 
 SIDE = 64
 SPEC = Spec(tile=SIDE, precision="fp32")
@@ -44,7 +45,7 @@ def machines(tmp_path, monkeypatch):
         sharing = target == "tensorrt-rtx" or not version.startswith("8.5")
         data = plan_of(version, onnx.read_bytes(), sharing, options.batch, tag)
         built = replace(MANIFEST.built, target=target, version=version)
-        manifest = {"spec": spec, "options": options, "onnx": mark("roads.onnx", onnx.read_bytes()), "built": built}
+        manifest = {"spec": spec, "options": options, "onnx": mark_of("roads.onnx", onnx.read_bytes()), "built": built}
         manifest |= changes
         return Machine(trt, write(tmp_path, data, **manifest), onnx, data, manifest)
 

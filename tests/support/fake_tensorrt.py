@@ -332,10 +332,10 @@ class Engine(Strict):
 class Inspector(Strict):
     def get_engine_information(self, form):
         """As TensorRT 8.6 to 10 write it (an excerpt is in NVIDIA/TensorRT#4020)."""
-        from dlink.engine.graph import what_is_asked
+        from dlink.onnx_graph.model import OnnxModel
 
         layers = []
-        for asked in what_is_asked(self.args[0]):
+        for asked in OnnxModel(self.args[0], None, None).asked:
             precision = "fp32" if self.trt.downgrade else asked.precision
             said = f"Row major linear {SAID[precision]} format"
             layers.append(

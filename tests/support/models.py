@@ -48,14 +48,18 @@ def write_conv(path: Path, spec: Spec, kernel: NDArray[np.float64]) -> Path:
         helper.make_node("Conv", ["image", "w"], ["y"], "conv", pads=[pad] * 4),
         helper.make_node("Sigmoid", ["y"], ["road"], "sigmoid"),
     ]
-    side = spec.tile
-    graph = helper.make_graph(
-        nodes,
-        "road",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, side, side])],
-        [helper.make_tensor_value_info("road", TensorProto.FLOAT, ["N", 1, side, side])],
-        [numpy_helper.from_array(weight, "w")],
+    return write_model(path, spec, nodes, {"w": weight})
+
+
+def write_model(path: Path, spec: Spec, nodes: list[onnx.NodeProto], weights: dict[str, NDArray[np.generic]]) -> Path:
+    """Nodes from `image` to `road`, as an ONNX file of ours. Weights of float64 become float32."""
+    image, road = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", channels, spec.tile, spec.tile])
+        for name, channels in (("image", 3), ("road", 1))
     )
+    values = {name: w.astype(np.float32) if w.dtype == np.float64 else w for name, w in weights.items()}
+    tensors = [numpy_helper.from_array(w, name) for name, w in values.items()]
+    graph = helper.make_graph(nodes, "road", [image], [road], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {ONNX_KEY: spec.to_json()})
     save(model, path)

@@ -4,7 +4,8 @@ import hashlib
 from dataclasses import replace
 
 from dlink.runtime import Spec
-from dlink.trt_runtime.manifest import Built, Checked, FileMark, Manifest, Options, Precision, RunsOn, manifest_of
+from dlink.runtime.files import mark_of
+from dlink.trt_runtime.manifest import Built, Checked, Manifest, Options, Precision, RunsOn, manifest_of
 from dlink.trt_runtime.nvidia_driver import Gpu, Gpus
 from dlink.trt_runtime.plan import Here
 
@@ -13,14 +14,10 @@ HERE = Here(Gpus("12.6", (ORIN,)), {"tensorrt": "10.3.0"})
 PLAN = b"ftrt" + bytes(20) + bytes([10, 3, 0, 0]) + bytes(100)
 
 
-def mark(name, data):
-    return FileMark(name=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-
-
 MANIFEST = Manifest(
     spec=Spec(tile=64, precision="fp16"),
-    plan=mark("roads.plan", PLAN),
-    onnx=mark("roads.onnx", b"onnx"),
+    plan=mark_of("roads.plan", PLAN),
+    onnx=mark_of("roads.onnx", b"onnx"),
     built=Built(
         target="tensorrt", version="10.3.0", cuda="12.6", driver="", gpu="Orin", capability="8.7", seconds=61.5
     ),
@@ -35,7 +32,7 @@ def write(folder, data=PLAN, **changes):
     """A plan with a manifest that fits it, but for what is changed; the plan's path."""
     path = folder / "roads.plan"
     path.write_bytes(data)
-    manifest = replace(MANIFEST, plan=mark("roads.plan", data))
+    manifest = replace(MANIFEST, plan=mark_of("roads.plan", data))
     manifest_of(path).write_bytes(replace(manifest, **changes).to_bytes())
     return path
 
@@ -45,7 +42,7 @@ def checked(same_roads=True, plan=PLAN):
         plan_sha256=hashlib.sha256(plan).hexdigest(),
         same_roads=same_roads,
         words="same roads" if same_roads else "NOT the same roads",
-        reference=mark("roads.th", b"checkpoint"),
+        reference=mark_of("roads.th", b"checkpoint"),
         tiles=14,
         gpu="Orin",
     )

@@ -14,7 +14,6 @@ import torch
 from click.testing import CliRunner
 
 from dlink.cli.main import dlink
-from dlink.cli.scenes import write_scene
 from dlink.imagery.images import find_tiles, read_image
 from dlink.nets.checkpoint import read_checkpoint, write_checkpoint
 from dlink.nets.embedded import EMBEDDED
@@ -31,14 +30,6 @@ from dlink.training.validate import segmenter, validate
 from dlink.training.world import World
 
 SMALL = {"width": 0.125, "crop": 64, "batch": 2, "rate": 1e-3}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    home = tmp_path_factory.mktemp("tiles")
-    for seed in (0, 2, 4, 6):
-        write_scene(home, seed, 128)
-    return home
 
 
 @pytest.fixture(scope="module")

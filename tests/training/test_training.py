@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 import torch
 
-from dlink.cli.scenes import write_scene
 from dlink.imagery.images import TileFile, find_tiles, write_image
 from dlink.nets.checkpoint import read_checkpoint
 from dlink.runtime import BadInput, BadModel, Spec
@@ -18,10 +17,7 @@ SMALL = {"width": 0.125, "crop": 64, "batch": 2, "rate": 1e-3}
 
 
 @pytest.fixture(scope="module")
-def tiles(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiles")
-    for seed in (0, 2, 4, 6):
-        write_scene(folder, seed, 128)
+def tiles(folder):
     return find_tiles(folder)
 
 

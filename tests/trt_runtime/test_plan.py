@@ -8,7 +8,7 @@ import pytest
 from dlink.runtime import BadInput, BadPlan, Mismatch, NoEngine, Untrusted, open_model
 from dlink.trt_runtime.manifest import RunsOn, manifest_of
 from dlink.trt_runtime.nvidia_driver import Gpu, Gpus
-from dlink.trt_runtime.plan import Here, fit, installed, look_here, made_by, read_plan
+from dlink.trt_runtime.plan import Here, fit, installed_tensorrt, look_here, made_by, read_plan
 from tests.support.models import write_pointwise
 from tests.support.plans import COMMAND, HERE, MANIFEST, ORIN, PLAN, checked, write
 
@@ -242,8 +242,8 @@ def test_a_tensorrt_is_found_by_whichever_of_its_packages_is_there(target, name,
     (home / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.7.1\n")
     (tmp_path / "tensorrt_lean-8.6.1.dist-info").mkdir()  # which runs plans and is imported by another name
     monkeypatch.setattr("sys.path", [str(tmp_path)])
-    assert installed(target) == "1.7.1"
-    assert [t for t in ("tensorrt", "tensorrt-rtx") if installed(t)] == [target]
+    assert installed_tensorrt(target) == "1.7.1"
+    assert [t for t in ("tensorrt", "tensorrt-rtx") if installed_tensorrt(t)] == [target]
     from dlink.doctor.extras import BY_NAME
 
     assert name.replace("_", "-") in BY_NAME["TensorRT-RTX" if "rtx" in target else "TensorRT"].distributions

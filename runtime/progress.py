@@ -1,0 +1,7 @@
+"""How a long job says how far it is, to whoever shows it."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+Tick: TypeAlias = Callable[[int, int, str], None]  # done, all (0 where nobody knows), more words
+Count: TypeAlias = Callable[[int, int], None]  # done, all
