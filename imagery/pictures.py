@@ -1,12 +1,10 @@
-"""Files in, files out: which image becomes which mask, and the plain pictures among them. Needs OpenCV.
+"""Plans which image becomes which mask file, and segments plain pictures. Needs OpenCV.
 
-A picture's mask is a PNG, uint8 (H, W), 255 where there is road and 0 elsewhere; its probabilities are a 16-bit PNG,
-65535 for 1. In a folder `104_sat.jpg` becomes `104_mask.png`, as DeepGlobe names it, `104_prob.png` where
-probabilities are asked for, and its overlay is `104_overlay.jpg`. A TIFF that says where on Earth it lies becomes a
-.tif of each of these names instead (raster.py).
+A picture's mask is a PNG, uint8 (H, W), 255 where there is road and 0 elsewhere. Probabilities are a 16-bit PNG, 65535
+for 1. In a folder `104_sat.jpg` becomes `104_mask.png` (DeepGlobe's name) or `104_prob.png`, and its overlay is
+`104_overlay.jpg`. A georeferenced TIFF becomes a .tif of the same names (raster.py).
 
-Pixels come as read_image gives them: a JPEG that its EXIF tag turns is turned first, so that its mask lies as viewers
-show it.
+Pixels come from read_image. A JPEG with an EXIF orientation is turned first, so its mask lies as viewers show the JPEG.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,22 +29,22 @@ GEO_TAGS = {33550, 33922, 34264, 34735, 50844}
 WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
 LOSSLESS = (".png", ".tif", ".tiff")
 COLOUR = (255, 0, 255)  # of roads in an overlay: magenta, which the ground seldom is
-# What an overlay makes of each value of a pixel where there is road, (256, 1, 3).
+# An overlay's new value for each value of a road pixel, (256, 1, 3).
 TINT = ((np.arange(256)[:, None, None] * 6 + np.array(COLOUR) * 4) // 10).astype(np.uint8)
-LARGE = 50_000_000  # pixels from which on reading, writing and painting take seconds each
+LARGE = 50_000_000  # pixels; from this size on, reading, writing and painting take seconds each
 STRIPE = 1024  # rows
 
 Tick: TypeAlias = Callable[[int, int], None]  # called with (windows done, all windows)
-Doing: TypeAlias = Callable[[str], None]  # called with what begins now and takes seconds
+Doing: TypeAlias = Callable[[str], None]  # called with the name of a step that takes seconds, before it begins
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """What is asked of every image. `views` is 8, 4, 1 or adaptive; None is the model's own."""
+    """What to write for every image."""
 
-    views: Views = None
-    probability: bool = False  # instead of the mask
-    overlay: bool = False  # beside it
+    views: Views = None  # 8, 4, 1 or "adaptive"; None: the model's own
+    probability: bool = False  # write probabilities instead of the mask
+    overlay: bool = False  # write an overlay too
 
     @property
     def form(self) -> OutputForm:
@@ -55,12 +53,12 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """One image and the files that it becomes."""
+    """One image and the files to write for it."""
 
     image: Path
     out: Path
     overlay: Path | None
-    geo: bool  # a GeoTIFF, for raster.py
+    geo: bool  # a GeoTIFF: segment_raster does it, not segment_picture
 
     @property
     def outs(self) -> list[Path]:
@@ -68,9 +66,25 @@ class Job:
 
 
 def find_jobs(arguments: Sequence[Path], out: Path, how: OutputOptions) -> list[Job]:
-    """What is to be done for files and folders on a command line. Refuses clashes before anything is done.
+    """Plan the output of images and folders. Clashes are refused before anything is written.
 
-    `out` is the file to write where there is one image and the name ends like an image's, otherwise a folder.
+    Args:
+        arguments: Images and folders of images.
+        out: The file to write, if there is one image and the name ends like an image's; otherwise a folder.
+        how: What to write.
+
+    Returns:
+        One job for each image.
+
+    Raises:
+        BadInput: A path does not exist, two jobs would write one file, or an output would replace an input.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from dlink.imagery.pictures import OutputOptions, find_jobs
+        >>> jobs = find_jobs([Path("tiles")], Path("masks"), OutputOptions(overlay=True))
+        >>> [path.as_posix() for job in jobs for path in job.outs]
+        ['masks/104_mask.png', 'masks/104_overlay.jpg']
     """
     for path in arguments:
         if not path.exists():
@@ -91,16 +105,16 @@ def find_jobs(arguments: Sequence[Path], out: Path, how: OutputOptions) -> list[
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The pictures directly in a folder without the masks and overlays of others there; at least one."""
-    found = find_images(folder)
-    ids = {p.stem.removesuffix("_sat") for p in found}
-    tiles = any(p.stem.endswith("_sat") for p in found)
+    """The pictures directly in a folder, without masks, probabilities and overlays of others; at least one."""
+    images = find_images(folder)
+    ids = {p.stem.removesuffix("_sat") for p in images}
+    has_tiles = any(p.stem.endswith("_sat") for p in images)
 
-    def is_made(path: Path) -> bool:
+    def is_output(path: Path) -> bool:
         id, _, kind = path.stem.rpartition("_")
-        return (kind == "mask" and tiles) or (kind in ("mask", "prob", "overlay") and id in ids)
+        return (kind == "mask" and has_tiles) or (kind in ("mask", "prob", "overlay") and id in ids)
 
-    if pictures := [p for p in found if not is_made(p)]:
+    if pictures := [p for p in images if not is_output(p)]:
         return pictures
     raise BadInput(f"{folder}: no pictures in it; expected names ending in {', '.join(SUFFIXES)}")
 
@@ -127,7 +141,7 @@ def overlay_of(base: Path, geo: bool) -> Path:
 
 
 def check_clashes(jobs: Sequence[Job]) -> None:
-    """Refuse two images that would write one file, and whatever would replace an input or an input's label."""
+    """Raise BadInput if two images would write one file, or an output would replace an input or its label."""
     kept = {identity(p) for job in jobs for p in (job.image, label_of(job.image)) if p.exists()}
     writers: dict[Path, Path] = {}
     for job in jobs:
@@ -140,21 +154,21 @@ def check_clashes(jobs: Sequence[Job]) -> None:
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """The same for all names of one file."""
+    """Device and inode: equal for all names of one file."""
     stat = path.stat()
     return stat.st_dev, stat.st_ino
 
 
 def label_of(image: Path) -> Path:
-    """Where DeepGlobe keeps the label of `<id>_sat.*`; of other names, the image itself."""
+    """The path of the label of `<id>_sat.*` in DeepGlobe; for other names the image itself."""
     id, sat, rest = image.stem.rpartition("_sat")
     return image.with_name(f"{id}_mask.png") if sat and not rest else image
 
 
 def georeferenced(path: Path) -> bool:
-    """Whether a file is a TIFF with a place on Earth, in its first directory's tags or in a world file beside it.
+    """Whether a file is a TIFF with a georeference, in its first directory's tags or in a world file beside it.
 
-    Looks at the tags alone, so that it needs no library. What can't be read is not: whoever reads it then says why.
+    Needs no library, because only tags are read. An unreadable file gives False: reading it later says why.
     """
     try:
         with path.open("rb") as file:
@@ -165,16 +179,41 @@ def georeferenced(path: Path) -> bool:
 
 
 def begin(doing: Doing, what: str, height: int, width: int) -> None:
-    """Tell what begins now, where so many pixels make it long."""
+    """Announce a step if so many pixels make it long."""
     if height * width >= LARGE:
         doing(f"{what} {width} x {height} px")
 
 
 def segment_picture(job: Job, model: Segmenter, how: OutputOptions, tick: Tick, doing: Doing) -> None:
-    """Write the mask of a picture, and its overlay if the job has one."""
+    """Write the mask or the probabilities of a picture, and its overlay if the job has one.
+
+    Args:
+        job: The image and its outputs, from find_jobs; not a GeoTIFF.
+        model: The open model.
+        how: What to write.
+        tick: Called with (windows done, all windows).
+        doing: Called with the name of each long step of a picture of 50 megapixels or more.
+
+    Raises:
+        BadInput: The picture is damaged or cannot be read.
+        EngineFailed: The engine failed, or a result is not a probability.
+        OSError: An output cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from dlink.imagery.images import read_label
+        >>> from dlink.imagery.pictures import OutputOptions, find_jobs, segment_picture
+        >>> from dlink.runtime import open_model
+        >>> how = OutputOptions(views=1)
+        >>> [job] = find_jobs([Path("tiles/104_sat.png")], Path("roads.png"), how)
+        >>> with open_model("roads.onnx") as model:
+        ...     segment_picture(job, model, how, tick=lambda done, total: None, doing=print)
+        >>> int(read_label(Path("roads.png")).sum())  # road pixels
+        3000
+    """
     try:
         image = read_image(job.image, partial(begin, doing, "reading"))
-    except OSError as e:  # of this image alone, unlike an output that can't be written
+    except OSError as e:  # concerns this image only, unlike an output that can't be written
         raise BadInput(f"{job.image}: {e.strerror}") from e
     shape = image.shape[0], image.shape[1]
     begin(doing, "finding the roads in", *shape)
@@ -200,14 +239,14 @@ def levels(roads: Roads) -> NDArray[np.uint16]:
 
 
 def stripes(height: int) -> list[Span]:
-    """A picture's rows a few at a time, with one more on either side: what is made of a large one is not made twice."""
+    """A picture's rows in stripes with one row more on either side, so that no copy of a large picture is needed."""
     return spans(height, STRIPE, 1)
 
 
 def pieces(
     model: Segmenter, read: Callable[[Window], Image], shape: tuple[int, ...], how: OutputOptions, tick: Tick
 ) -> Iterator[tuple[Window, Roads]]:
-    """Segmenter.pieces of an image (H, W), in the form that is asked for, with a tick after each."""
+    """Segmenter.pieces of an image (H, W) in the output form, with a tick after each piece."""
     height, width = shape
     total = len(cover(height, width, model.spec.tile, model.halo))
     for done, piece in enumerate(model.pieces(read, height, width, how.views, how.form), 1):
@@ -216,14 +255,14 @@ def pieces(
 
 
 def mask_of(roads: Roads, model: Segmenter, how: OutputOptions) -> Mask:
-    """The mask, of roads in the form that was asked for."""
+    """The mask, from roads in the output form."""
     return as_mask(roads, model.threshold) if how.probability else roads
 
 
 def paint(image: Image, mask: Mask, inner: slice = slice(None)) -> Image:
-    """The image (H, W, 3) with its roads tinted and a line of one pixel along their inside.
+    """The image (H, W, 3) with its roads tinted and a line one pixel wide along their inside.
 
-    The mask may have more rows around those of the image, which are its `inner` ones.
+    The mask may have further rows above and below; `inner` are the image's.
     """
     line = ((mask > 0) & (cv2.erode(mask, np.ones((3, 3), np.uint8)) == 0))[inner]
     out: Image = image.copy()

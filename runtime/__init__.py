@@ -1,9 +1,9 @@
-"""The runtime: a model file and an image make a road mask. Needs NumPy and one engine.
+"""The runtime: open a model file and get the road mask of an image. Needs NumPy and one engine.
 
-from dlink.runtime import open_model
-
-with open_model("roads.onnx") as model:
-    mask = model.mask(image)  # uint8 (H, W, 3) RGB -> uint8 (H, W), 255 where there is road
+Example:
+    >>> from dlink.runtime import open_model
+    >>> with open_model("roads.onnx") as model:
+    ...     mask = model.mask(image)  # uint8 (H, W, 3) RGB -> uint8 (H, W), 255 is road
 """
 
 from collections.abc import Iterable, Sequence
@@ -61,14 +61,34 @@ def open_model(
     slots: int = 2,
     doubt: float = DOUBT,
 ) -> Segmenter:
-    """The model in a file: .onnx runs by OpenVINO on the CPU, .plan by TensorRT on the GPU. See Segmenter.
+    """Open a model file: OpenVINO runs .onnx files on the CPU, TensorRT runs .plan files on the GPU.
 
-    threads: how many of the CPU's (all where None); means nothing to a GPU.
-    keys: public keys, PEM files, one of which must have signed the plan; none asks for no signature.
-    require_verdict: refuse a plan that dlink-check has not found to draw the same roads.
-    slots: runs of a plan that can be under way at once, each with memory of its own on the GPU: with two, one's pixels
-        are copied while another one's are computed.
-    doubt: above which a tile gets all eight views where views="adaptive".
+    Args:
+        path: The model file. The manifest `roads.plan.json` must lie beside a plan.
+        halo: Context read around each core, in pixels. None: 64, or a quarter of the tile where that is less.
+        threshold: A pixel is road where its probability is greater, in [0, 1). None: the model's own.
+        threads: CPU threads. None: all. A GPU ignores it.
+        keys: Public keys (PEM files). One of them must have signed the plan. Empty: no signature is required.
+        require_verdict: Refuse a plan unless dlink-check found that it draws the same roads.
+        slots: Runs of a plan that can be under way at once. Each slot has its own memory on the GPU. With two slots the
+            pixels of one run are copied while another run is computed.
+        doubt: With views="adaptive", a tile whose doubt is greater gets all eight views, from 0 to 0.5.
+
+    Returns:
+        The open model. Close it, or use it in a `with` block.
+
+    Raises:
+        BadInput: The path or an option cannot be used.
+        BadModel: The file is damaged, foreign or of another version. BadPlan, Mismatch and Untrusted are of plans.
+        NoEngine: This machine lacks the GPU, driver, memory or TensorRT for the plan.
+        ModuleNotFoundError: The engine is not installed.
+
+    Example:
+        >>> from dlink.runtime import open_model
+        >>> with open_model("roads.onnx", threads=1) as model:
+        ...     mask = model.mask(image)
+        >>> mask.shape, mask.dtype
+        ((100, 150), dtype('uint8'))
     """
     if isinstance(keys, str | bytes | PathLike) or not isinstance(keys, Iterable):
         raise BadInput(f"keys must be a sequence of paths, got {keys!r:.40}; write keys=[{keys!r:.40}]")
@@ -82,7 +102,7 @@ def open_model(
 
 
 def path_of(name: str, value: object) -> Path:
-    """An argument that must be a path in text."""
+    """The argument as a Path; bytes are refused."""
     if not isinstance(value, str | PathLike) or isinstance(fspath(value), bytes):
         raise BadInput(f"{name} must be a str or a pathlib.Path, got {value!r:.40}")
     return Path(value)

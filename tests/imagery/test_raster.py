@@ -272,7 +272,7 @@ GROWTH = """
 import sys
 from pathlib import Path
 from dlink.runtime import open_model
-from dlink.imagery.pictures import How, Job
+from dlink.imagery.pictures import Job, OutputOptions
 from dlink.imagery.raster import segment_raster
 
 def peak():
@@ -281,7 +281,7 @@ def peak():
 with open_model(sys.argv[1], threads=1) as model:
     for path in map(Path, sys.argv[2:]):
         job = Job(path, path.with_name("out.tif"), None, True)
-        segment_raster(job, model, How(), lambda done, total: None, lambda words: None)
+        segment_raster(job, model, OutputOptions(), lambda done, total: None, lambda words: None)
         print(peak())
 """
 
