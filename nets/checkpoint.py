@@ -168,7 +168,7 @@ def recognise(state: dict[str, Tensor], path: Path) -> tuple[str, float]:
     best = max(shared, key=lambda name: shared[name])  # the first of equals
     first = state.get(ARCHS[best].first)
     if shared[best] < ALIKE or first is None or first.ndim != CONV:
-        missing = f"`{ARCHS[best].first}` is missing" if first is None else f"it is least unlike {best}"
+        missing = f"`{ARCHS[best].first}` is missing" if first is None else f"the closest is {best}"
         raise BadModel(
             f"{path}: no network that dlink knows: {missing} among {len(state)} keys ({named(sorted(state))}); "
             f"--arch names one of {', '.join(ARCHS)}"

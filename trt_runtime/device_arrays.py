@@ -123,25 +123,27 @@ def read_array(
     if (interface := getattr(array, "__cuda_array_interface__", None)) is not None:
         pointer, read_only = interface["data"]
         own = number_of(interface.get("stream"))
-        ours = DeviceArray(pointer, tuple(interface["shape"]), interface["typestr"], 0, array, own or stream, read_only)
+        wrapped = DeviceArray(
+            pointer, tuple(interface["shape"]), interface["typestr"], 0, array, own or stream, read_only
+        )
         strides = interface.get("strides")
     elif hasattr(array, "__dlpack__"):
-        ours, strides = read_dlpack(array, what, stream)
+        wrapped, strides = read_dlpack(array, what, stream)
     else:
         raise BadInput(
             f"{what} must be on the GPU and have __cuda_array_interface__ or __dlpack__, got {type(array).__name__}; "
             f"mask() takes arrays in the host's memory"
         )
     typestr = typestr_of(form)
-    fits = ours.shape == shape if shape else ours.shape[2:] == (3,)
-    if ours.typestr != typestr or len(ours.shape) != axes or not fits or 0 in ours.shape:
+    fits = wrapped.shape == shape if shape else wrapped.shape[2:] == (3,)
+    if wrapped.typestr != typestr or len(wrapped.shape) != axes or not fits or 0 in wrapped.shape:
         wanted = f"{np.dtype(typestr)} {shape or '(H, W, 3) RGB'}"
-        raise BadInput(f"{what} must be {wanted}, got {np.dtype(ours.typestr)} {ours.shape}")
-    dense = (ours.pixel, *[ours.itemsize] * (axes - 2))
-    ours.pitch = strides[0] if strides else ours.shape[1] * ours.pixel
-    if strides and (tuple(strides[1:]) != dense or ours.pitch < ours.shape[1] * ours.pixel):
+        raise BadInput(f"{what} must be {wanted}, got {np.dtype(wrapped.typestr)} {wrapped.shape}")
+    dense = (wrapped.pixel, *[wrapped.itemsize] * (axes - 2))
+    wrapped.pitch = strides[0] if strides else wrapped.shape[1] * wrapped.pixel
+    if strides and (tuple(strides[1:]) != dense or wrapped.pitch < wrapped.shape[1] * wrapped.pixel):
         raise BadInput(f"{what} must have its pixels side by side, got strides {tuple(strides)}; make it contiguous")
-    return ours
+    return wrapped
 
 
 def read_dlpack(array: Any, what: str, stream: int) -> tuple[DeviceArray, tuple[int, ...] | None]:
