@@ -125,7 +125,7 @@ def frayed(canvas: Canvas, alpha: Bytes) -> Bytes:
 def material(canvas: Canvas, name: str, tone: Bytes, alpha: Bytes) -> Bytes:
     """A canvas-wide surface (S, S, 3) of the material, brightness stepped by `tone` about 128.
 
-    Its colour differs from the ground under `alpha`, its cover, by a minimum: invisible roads would only teach guessing.
+    Its colour differs from the ground under its cover `alpha` by a minimum: invisible roads would teach only guessing.
     """
     rng, size = canvas.rng, canvas.size
     base = pick(rng, MATERIALS[name], 11)

@@ -98,7 +98,7 @@ def train(
     drawing: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda words: None,
 ) -> Course:
-    """Train on a folder's tiles, and write the checkpoint to `out` after each epoch that is better.
+    """Train on a folder's tiles, and write the checkpoint to `out` after each epoch that is to be kept.
 
     init: a checkpoint of the same network to start from, for a second stage on other tiles.
     encoder: a classifier's weights with torchvision's key names.
