@@ -127,28 +127,36 @@ def train(
             say(str(filled))
         net.to(world.device)
         teacher = copy.deepcopy(net) if distil else None
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        half_type = half_of(world.device)
-        run = TrainingRun(
-            net=net,
-            model=world.wrap(Logits(net)),
-            optimiser=torch.optim.Adam(net.parameters(), recipe.rate),
-            scaler=torch.amp.GradScaler(world.device.type, enabled=recipe.amp and half_type == torch.float16),
-            half=half_type,
-            crops=Crops(chosen, spec_of(recipe.arch, tile=recipe.crop), recipe.seed, colours=recipe.colours),
-            recipe=recipe,
-            course=Course(recipe.rate),
-            world=world,
-            workers=workers,
-            start=time.monotonic(),
-            report=report if world.first else lambda step: None,
-        )
+        run = new_run(net, recipe, chosen, world, workers, report)
         best = restore(state_path, run) if resume else copied(net)
-        views, half_views = out.with_suffix(".views"), half_type if recipe.amp else None
+        views, half_views = out.with_suffix(".views"), run.half if recipe.amp else None
         with taught(run.crops, teacher, views, world, half_views, drawing) if teacher else nullcontext():
             while run.course.done < recipe.epochs and not finished(run):
                 best = epoch(run, best, checked, out, half, state_path)
         return run.course
+
+
+def new_run(
+    net: RoadNet, recipe: Recipe, tiles: list[TileFile], world: World, workers: int,
+    report: Callable[[TrainingStep], None],
+) -> TrainingRun:  # fmt: skip
+    """A training that has not begun, of a network on its device."""
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    half = half_of(world.device)
+    return TrainingRun(
+        net=net,
+        model=world.wrap(Logits(net)),
+        optimiser=torch.optim.Adam(net.parameters(), recipe.rate),
+        scaler=torch.amp.GradScaler(world.device.type, enabled=recipe.amp and half == torch.float16),
+        half=half,
+        crops=Crops(tiles, spec_of(recipe.arch, tile=recipe.crop), recipe.seed, colours=recipe.colours),
+        recipe=recipe,
+        course=Course(recipe.rate),
+        world=world,
+        workers=workers,
+        start=time.monotonic(),
+        report=report if world.first else lambda step: None,
+    )
 
 
 def half_of(device: torch.device) -> torch.dtype:
