@@ -1,1 +1,1 @@
-"""Whether two models draw the same roads, and how good the roads are. Needs what dlink.trt_runtime needs."""
+"""Compares two models' roads, and scores roads against labels. Needs OpenCV; graphs need SciPy and shapely too."""

@@ -1,4 +1,4 @@
-"""How two models' roads differ on the same tiles, mask first. What difference is too much is in gates.py.
+"""Measures how two models' roads differ on the same tiles, mask first. gates.py has the limits.
 
 `Agreement.to_json` gives plain values:
 
@@ -6,16 +6,16 @@
         "views": 8,
         "agreement": 0.9912,                            IoU between the two masks, pooled; null: no road in either
         "worst": 0.942, "worst_tile": "017",            the tile whose masks agree least
-        "max_difference": 0.31,                         of a pixel's probability, the largest of all
-        "near": {"pixels": 14680064, "undecided": 0, "settled": 0},  what rounding could decide, see rounding.py
+        "max_difference": 0.31,                         largest difference of a pixel's probabilities
+        "near": {"pixels": 14680064, "undecided": 0, "settled": 0},  pixels that rounding could decide, see rounding.py
         "candidate": {"pooled": 0.7108, "mean": 0.69},  IoU against the labels; null without labels
         "reference": {"pooled": 0.7106, "mean": 0.69},
         "drop": {"pooled": -0.0002, "mean": 0.0},       reference - candidate; null without labels
         "roads": {"candidate": {...}, "reference": {...}},  see roads.py; null without labels
-        "estimates": {                                  what gates look at, with its 95 % interval over tiles
+        "estimates": {                                  the gates' figures with 95 % intervals over tiles
             "agreement": {"value": 0.9912, "low": 0.985, "high": 0.995, "tiles": 14},
             "iou": {...}, "apls": {...}, "broken": {...}    candidate against reference, see gates.py
-        }                                               without labels the first alone; the last two where measured
+        }                                               without labels only the first; the last two where measured
     }, ...]}
 """
 
@@ -61,43 +61,43 @@ class Each:
 
     id: str
     agreement: float  # IoU between the two masks, 1 where both are empty
-    candidate: float | None = None  # IoU with the label; None: there is none
+    candidate: float | None = None  # IoU with the label; None: no label
     reference: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How the two differ with one number of views."""
+    """How the two models differ with one number of views."""
 
     views: int
     agreement: float | None  # IoU between the two masks, pooled over tiles; None: no road in either
-    worst: float  # IoU between the two masks of one tile, the lowest of all
+    worst: float  # the lowest IoU between the two masks of one tile
     worst_tile: str
-    max_difference: float  # of a pixel's probability
-    candidate: IoU | None  # against the labels, of the labelled tiles; None: there are none
+    max_difference: float  # of a pixel's probabilities
+    candidate: IoU | None  # against the labels; None: no labels
     reference: IoU | None
-    candidate_roads: Roads | None = None  # the same, beyond IoU
+    candidate_roads: Roads | None = None  # further figures against the labels
     reference_roads: Roads | None = None
     near: Near = field(default_factory=Near)  # pixels that rounding could decide
-    estimates: Mapping[str, Estimate] = field(default_factory=dict)  # what gates look at, by their names
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)  # the gates' figures, by gate
     each: tuple[Each, ...] = field(default=(), repr=False)  # not in JSON
 
     @property
     def drop(self) -> IoU | None:
-        """What the candidate loses of the reference's IoU; negative where it gains."""
+        """The reference's IoU minus the candidate's; negative if the candidate is better."""
         if self.candidate is None or self.reference is None:
             return None
-        lost = None
+        pooled = None
         if self.candidate.pooled is not None and self.reference.pooled is not None:
-            lost = self.reference.pooled - self.candidate.pooled
-        return IoU(lost, self.reference.mean - self.candidate.mean)
+            pooled = self.reference.pooled - self.candidate.pooled
+        return IoU(pooled, self.reference.mean - self.candidate.mean)
 
     def estimate(self, gate: str, tiles: int) -> Estimate:
-        """What a gate looks at, of so many tiles; without an interval where none was computed."""
+        """A gate's figure of so many tiles; without an interval if none was computed."""
         if gate in self.estimates:
             return self.estimates[gate]
-        bare = {"agreement": self.agreement, "iou": self.drop.pooled if self.drop else None}
-        return Estimate(bare.get(gate), None, None, tiles)
+        values = {"agreement": self.agreement, "iou": self.drop.pooled if self.drop else None}
+        return Estimate(values.get(gate), None, None, tiles)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as the module's docstring shows them."""
@@ -105,7 +105,7 @@ class Setting:
         values = {name: getattr(self, name) for name in names}
         roads = {"candidate": self.candidate_roads, "reference": self.reference_roads}
         values["roads"] = {k: asdict(v) for k, v in roads.items() if v} or None
-        values["estimates"] = {name: asdict(found) for name, found in self.estimates.items()}
+        values["estimates"] = {name: asdict(estimate) for name, estimate in self.estimates.items()}
         values["near"] = asdict(self.near)
         return {k: asdict(v) if isinstance(v, IoU) else v for k, v in values.items()}
 
@@ -126,15 +126,15 @@ class Agreement:
 
 
 class EvidenceSink(Protocol):
-    """Who keeps what a report shows of each tile, see evidence.py."""
+    """Collects what a report shows of each tile, see evidence.py."""
 
     def add(self, each: Each, image: Image, label: Mask | None, pair: Pair) -> None:
-        """Look at one tile, the probabilities (H, W)."""
+        """Add one tile; `pair` holds probabilities (H, W)."""
         ...
 
 
 class Model(Protocol):
-    """What draws roads: a Segmenter, or what one drew before."""
+    """A Segmenter, or its recorded probabilities."""
 
     threshold: float
 
@@ -143,7 +143,7 @@ class Model(Protocol):
 
 @dataclass
 class Tally:
-    """A Setting in the making, a tile at a time."""
+    """Counts for a Setting, a tile at a time."""
 
     views: int
     masks: Overlap = field(default_factory=Overlap)
@@ -154,7 +154,7 @@ class Tally:
     near: Near = field(default_factory=Near)
 
     def add(self, id: str, pair: Pair, label: Mask | None, measure: Connectivity | None) -> Each:
-        """Count one tile, the probabilities (H, W)."""
+        """Count one tile; `pair` holds probabilities (H, W)."""
         (a, _), (b, _) = pair
         self.max_difference = max(self.max_difference, float(np.abs(a - b).max()))
         candidate, reference, near = settle(pair)
@@ -185,14 +185,14 @@ class Tally:
         )
 
     def estimates(self) -> dict[str, Estimate]:
-        """What gates look at."""
-        found = {"agreement": estimate(np.array(self.masks.each), ratio)}
+        """The gates' figures."""
+        estimates = {"agreement": estimate(np.array(self.masks.each), ratio)}
         if self.candidate.overlaps:
-            found["iou"] = estimate(np.hstack([self.reference.overlaps, self.candidate.overlaps]), loss)
+            estimates["iou"] = estimate(np.hstack([self.reference.overlaps, self.candidate.overlaps]), loss)
         if self.candidate.graphs:
             columns = np.hstack([self.reference.graphs, self.candidate.graphs])
-            found |= {"apls": estimate(columns, apls_drop), "broken": estimate(columns, broken_rise)}
-        return found
+            estimates |= {"apls": estimate(columns, apls_drop), "broken": estimate(columns, broken_rise)}
+        return estimates
 
 
 def compare(
@@ -205,11 +205,11 @@ def compare(
     connectivity: Callable[[Mask], Connectivity] | None = None,
     evidence: EvidenceSink | None = None,
 ) -> Agreement:
-    """Draw both models' roads on every tile, each by its own threshold. One tile at a time is in memory.
+    """Run both models on every tile, each with its own threshold, and compare. One tile at a time is in memory.
 
-    A tile or label that can't be read is an error, never left out. `report` is told (done, all, the tile's id). With
-    `connectivity`, which measures masks by a label, roads are also compared as graphs, which takes longer; see
-    connectivity.py. `evidence` is shown every tile with the first number of views.
+    A tile or label that cannot be read is an error and is never left out. `report` is called with (tiles done, all
+    tiles, the tile's id). With `connectivity`, which makes a label's measure of masks, roads are also compared as
+    graphs; that takes longer (connectivity.py). `evidence` gets every tile with the first number of views.
     """
     if not tiles or not views:
         raise BadInput(f"nothing to compare: {len(tiles)} tiles, {len(views)} numbers of views")
@@ -233,6 +233,6 @@ def compare(
 
 
 def roads(model: Model, image: Image, views: int, what: str) -> tuple[Probs, float]:
-    """A model's probabilities and threshold; `what` is for the message where it fails."""
+    """A model's probabilities and threshold; `what` names the run if it fails."""
     with within(what):
         return model.probabilities(image, views), model.threshold

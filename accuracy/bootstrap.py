@@ -1,16 +1,16 @@
-"""How far a figure of a few tiles can be trusted: 95 % intervals by the bootstrap over tiles.
+"""95 % intervals of figures over a few tiles, by the bootstrap over tiles.
 
-As many tiles as there are, are drawn anew from them, with replacement, 4000 times, and the figure is computed of each
-draw; the interval holds the middle of those. Tiles are drawn and not pixels, since a tile's pixels share its streets
-and its light. A draw takes all of a tile's numbers, so a difference of two models is paired.
+From n tiles, n are drawn with replacement, 4000 times. The figure is computed of each draw, and the interval is the
+middle of the draws' figures. The unit is the tile and not the pixel, because a tile's pixels share its streets and its
+light. A draw takes all of a tile's numbers, so a difference between two models is paired.
 
-The middle 95 % of the draws are too narrow for few tiles, so the levels are moved outward until they fit Student's t
-for a mean ("expanded percentile": Hesterberg, What Teachers Should Know About the Bootstrap, arXiv:1411.5279, where
-level' = Phi(sqrt(n / (n - 1)) t(level, n - 1))). For 14 tiles that is the middle 97.5 %. Of 400 simulated sets with
-very unequal amounts of road, the interval of an IoU drop held the truth in 93 % for 14 tiles and in 90 % for 5; plain
-ones in 90 % and 80 %.
+For few tiles the middle 95 % of the draws are too narrow. So the levels are moved outward to fit Student's t for a mean
+("expanded percentile": Hesterberg, What Teachers Should Know About the Bootstrap, arXiv:1411.5279, where
+level' = Phi(sqrt(n / (n - 1)) t(level, n - 1))). For 14 tiles this is the middle 97.5 %. In 400 simulated sets with
+very unequal amounts of road, the interval of an IoU drop held the truth in 93 % for 14 tiles and in 90 % for 5; without
+the correction in 90 % and 80 %.
 
-What no interval says: how the figure is on tiles of another kind than these.
+An interval says nothing about tiles of another kind.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,47 +23,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 DRAWS = 4000
-AT_ONCE = 1 << 21  # numbers of one block of draws, 16 MB
+AT_ONCE = 1 << 21  # numbers in one block of draws, 16 MB
 SEED = 0
 LEVEL = 0.95
 
 Floats: TypeAlias = NDArray[np.float64]
-Figure: TypeAlias = Callable[[Floats], Floats]  # sums over tiles (..., k) -> the figure (...), NaN where it has none
+Figure: TypeAlias = Callable[[Floats], Floats]  # sums over tiles (..., k) -> the figure (...), NaN for 0 / 0
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A figure of some tiles and its 95 % interval."""
 
-    value: float | None  # None where these tiles have none (0 / 0)
-    low: float | None  # None where there are fewer than two tiles
+    value: float | None  # None: 0 / 0
+    low: float | None  # None: fewer than two tiles
     high: float | None
     tiles: int
 
 
 def estimate(columns: NDArray[np.generic], figure: Figure) -> Estimate:
-    """The figure of all tiles, and where it lies in draws of them. `columns` (tiles, k) is what adds up over tiles."""
+    """The figure of all tiles and its interval. `columns` (tiles, k) holds what adds up over tiles."""
     rows: Floats = np.asarray(columns, np.float64)
     tiles = len(rows)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(figure(rows.sum(axis=0)))
-        found = np.concatenate([figure(counts @ rows) for counts in draws(tiles)]) if tiles > 1 else np.empty(0)
-    found = found[np.isfinite(found)]
+        drawn = np.concatenate([figure(counts @ rows) for counts in draws(tiles)]) if tiles > 1 else np.empty(0)
+    drawn = drawn[np.isfinite(drawn)]
     if not np.isfinite(value):
         return Estimate(None, None, None, tiles)
-    if not found.size:
+    if not drawn.size:
         return Estimate(value, None, None, tiles)
-    low, high = np.quantile(found, levels(tiles))
+    low, high = np.quantile(drawn, levels(tiles))
     return Estimate(value, float(low), float(high), tiles)
 
 
 def draws(tiles: int) -> Iterator[Floats]:
-    """How often each tile is in each draw, (some, tiles) at a time: the same for every figure of so many tiles."""
+    """How often each tile is in each draw, in blocks (draws, tiles). The same for every figure of so many tiles."""
     rng = np.random.default_rng(SEED)
     block = max(1, min(DRAWS, AT_ONCE // tiles))
     for begin in range(0, DRAWS, block):
-        some = min(block, DRAWS - begin)
-        yield rng.multinomial(tiles, np.full(tiles, 1 / tiles), size=some).astype(np.float64)
+        size = min(block, DRAWS - begin)
+        yield rng.multinomial(tiles, np.full(tiles, 1 / tiles), size=size).astype(np.float64)
 
 
 def levels(tiles: int) -> tuple[float, float]:
@@ -85,10 +85,10 @@ def student(level: float, freedom: int) -> float:
 
 
 def ratio(sums: Floats) -> Floats:
-    """The first column by the second: a pooled IoU of (intersections, unions)."""
+    """The first column divided by the second: the pooled IoU of (intersections, unions)."""
     return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 def loss(sums: Floats) -> Floats:
-    """What the second ratio lacks of the first, of columns (a, b, c, d): a / b - c / d."""
+    """The first ratio minus the second: columns (a, b, c, d) -> a / b - c / d."""
     return ratio(sums[..., :2]) - ratio(sums[..., 2:])

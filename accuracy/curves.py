@@ -1,8 +1,8 @@
-"""What other thresholds would give: precision, recall and IoU over thresholds, and whether probabilities are honest.
+"""Precision, recall and IoU over thresholds, and the calibration of probabilities.
 
-Of every tile two histograms are kept, of pixels that are road in the label and of those that are not, by how many of
-the thresholds 0, 0.001 ... 0.999 their probability exceeds. So each threshold's mask is counted exactly, and memory
-is 8 KB a tile whatever its size.
+Two histograms are kept of every tile, one of the label's road pixels and one of the others, by how many of the
+thresholds 0, 0.001 ... 0.999 the pixel's probability exceeds. So the mask of each threshold is counted exactly, and
+memory is 8 KB a tile of any size.
 """
 
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ from dlink.runtime.backend import Probs
 
 STEPS = 1000
 THRESHOLDS: Floats = np.arange(STEPS) / STEPS
-EDGES = THRESHOLDS.astype(np.float32)  # as `as_mask` compares: float32 with float32
-BINS = 10  # of the calibration, of equal width
+EDGES = THRESHOLDS.astype(np.float32)  # `as_mask` compares float32 with float32
+BINS = 10  # of equal width, for the calibration
 
 
 def histogram(prob: Probs, label: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -29,7 +29,7 @@ def histogram(prob: Probs, label: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 @dataclass
 class Histograms:
-    """Those of a series of tiles."""
+    """Histograms of a series of tiles."""
 
     tiles: list[NDArray[np.int32]] = field(default_factory=list)
 
@@ -37,30 +37,30 @@ class Histograms:
         self.tiles.append(histogram(prob, label))
 
     def each(self) -> NDArray[np.int32]:
-        """(tiles, 2, 1001)"""
+        """Each tile's, (tiles, 2, 1001)."""
         return np.stack(self.tiles) if self.tiles else np.zeros((0, 2, STEPS + 1), np.int32)
 
     def pooled(self) -> Floats:
-        """(2, 1001), of all tiles."""
+        """The sum over tiles, (2, 1001)."""
         counts: Floats = self.each().sum(axis=0, dtype=np.float64)
         return counts
 
 
 def hits_and_extras(counts: Floats) -> tuple[Floats, Floats]:
-    """Road pixels found and others taken for road, at each threshold: (..., 2, 1001) -> (..., 1000) twice."""
+    """True and false positives at each threshold: (..., 2, 1001) -> (..., 1000) twice."""
     above = np.cumsum(counts[..., ::-1], axis=-1)[..., -2::-1]
     return above[..., 1, :], above[..., 0, :]
 
 
 def iou_over_thresholds(counts: Floats) -> Floats:
-    """IoU with the labels at each threshold: (..., 2, 1001) -> (..., 1000); NaN where neither has road."""
+    """IoU with the labels at each threshold: (..., 2, 1001) -> (..., 1000); NaN without road in mask and label."""
     hits, extras = hits_and_extras(counts)
     with np.errstate(invalid="ignore"):
         return np.asarray(hits / (counts[..., 1, :].sum(axis=-1, keepdims=True) + extras))
 
 
 def best(iou: Floats) -> NDArray[np.intp]:
-    """Which threshold has the highest IoU, (..., 1000) -> (...); the middle one where neighbours share it."""
+    """Index of the threshold with the highest IoU, (..., 1000) -> (...); the middle one of equal neighbours."""
     highest = iou == np.nanmax(iou, axis=-1, keepdims=True, initial=0)
     first = highest.argmax(axis=-1)
     over = ~highest & (np.arange(STEPS) > first[..., None])
@@ -70,7 +70,7 @@ def best(iou: Floats) -> NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class Curve:
-    """At each of THRESHOLDS, of all labelled tiles together; NaN where there is nothing to count."""
+    """Figures at each of THRESHOLDS, over all labelled tiles; NaN for 0 / 0."""
 
     precision: Floats
     recall: Floats
@@ -89,13 +89,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether pixels of probability p are road in a share p of cases; in ten bins of equal width.
+    """How often pixels of probability p are road, in ten bins of equal width. Calibrated means: in a share p of cases.
 
     `error` is the expected calibration error of Guo et al., On Calibration of Modern Neural Networks (2017),
     equation 3, with the probability of road as the confidence: the mean of |share - probability| over pixels.
     """
 
-    probability: Floats  # mean of the bin's pixels, to 0.0005; NaN where it has none
+    probability: Floats  # mean of the bin's pixels, to 0.0005; NaN for an empty bin
     share: Floats  # that are road in the label
     pixels: Floats
     error: float | None  # None without pixels

@@ -1,15 +1,15 @@
-"""What a check holds a model to, and how it turned out.
+"""The limits of a check (gates) and its verdict.
 
-    gate       what is compared with the limit                                              usual limit
+    gate       figure that is compared with the limit                                       usual limit
     agreement  IoU between the two models' masks, pooled over tiles; at least               0.99, INT8 0.97
-    iou        pooled IoU with the labels: the reference's less the candidate's; at most    0.005
-    apls       mean APLS of the labelled tiles: the reference's less the candidate's        none: where asked for
-    broken     broken links a km of the labels' roads: the candidate's less the reference's none: where asked for
+    iou        pooled IoU with the labels: the reference's minus the candidate's; at most   0.005
+    apls       mean APLS of the labelled tiles: the reference's minus the candidate's       none, on request
+    broken     broken links a km of the labels' roads: candidate's minus reference's        none, on request
 
-All but the first need labels. A gate compares the estimate, the figure of all tiles together, and not an end of its
-interval: what passes must not depend on how many tiles there are, or nothing would pass on a few and anything's noise
-on many. But a few tiles prove less, and the outcome says so: where the 95 % interval (see bootstrap.py) reaches beyond
-the limit, "held, but 14 tiles cannot rule out an IoU drop of 0.012".
+All but the first need labels. A gate compares the figure of all tiles together, not an end of its interval. Otherwise
+the result would depend on the number of tiles: nothing would pass on a few tiles. But a few tiles prove less, and the
+outcome says so. If the 95 % interval (bootstrap.py) reaches beyond the limit, it reads "held, but 14 tiles cannot rule
+out an IoU drop of 0.012".
 """
 
 import math
@@ -29,17 +29,17 @@ MAX_IOU_DROP = 0.005
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """One of the table above, and how it is said."""
+    """One gate of the table above, and its words."""
 
     name: str
-    field: str  # of Limits
+    field: str  # of GateLimits
     title: str
-    missed: str  # {}: the figure
+    missed: str  # why it failed; {}: the figure
     beyond: str  # what the interval cannot rule out; {}: its end
     none: str = "no roads in the labels of {}"  # why there is no figure; {}: how many tiles
-    least: bool = False  # the limit is the least that is allowed, not the most
-    labels: bool = True  # whether it needs them
-    top: float = 1.0  # the highest limit that means anything
+    least: bool = False  # the limit is a minimum, not a maximum
+    labels: bool = True  # whether it needs labels
+    top: float = 1.0  # the highest limit that makes sense
 
 
 AGREEMENT = Gate(
@@ -69,7 +69,7 @@ GATES = {gate.name: gate for gate in (AGREEMENT, IOU, APLS, BROKEN)}
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one gate turned out with one number of views."""
+    """The result of one gate with one number of views."""
 
     gate: Gate
     views: int
@@ -78,7 +78,7 @@ class Outcome:
 
     @property
     def held(self) -> bool:
-        """A limit that is just held is held. What could not be measured is not."""
+        """Whether the figure is within the limit. A figure equal to the limit is; a missing one is not."""
         value = self.found.value
         return value is not None and not past(self.gate, value, self.limit)
 
@@ -89,7 +89,7 @@ class Outcome:
 
     @property
     def doubt(self) -> str:
-        """What the tiles cannot rule out although the gate was held; empty where there is nothing to add."""
+        """What the tiles cannot rule out although the gate was held; empty if nothing."""
         if not self.held:
             return ""
         if self.found.tiles == 1:
@@ -101,7 +101,7 @@ class Outcome:
 
     @property
     def why(self) -> str:
-        """Why the gate was not held; empty where it was."""
+        """Why the gate was not held; empty if it was."""
         if self.held:
             return ""
         if self.found.value is None:
@@ -134,7 +134,7 @@ def with_views(count: int) -> str:
 
 @dataclass(frozen=True)
 class GateLimits:
-    """What difference is too much: each number is still allowed. None: not looked at."""
+    """The largest allowed differences. None: not checked."""
 
     max_iou_drop: float  # of the pooled IoU, with every number of views; where there are labels
     min_agreement: float
@@ -150,7 +150,7 @@ class GateLimits:
         max_apls_drop: float | None = None,
         max_broken_rise: float | None = None,
     ) -> "GateLimits":
-        """The usual ones for a graph of this precision, where none are given."""
+        """These limits; where None, the usual ones for a graph of this precision."""
         return cls(
             MAX_IOU_DROP if max_iou_drop is None else max_iou_drop,
             MIN_AGREEMENT[precision] if min_agreement is None else min_agreement,
@@ -164,7 +164,7 @@ class GateLimits:
         return self.max_apls_drop is not None or self.max_broken_rise is not None
 
     def outcomes(self, found: Agreement) -> list[Outcome]:
-        """Every gate with every number of views; those that need labels where these have roads."""
+        """Every gate with every number of views. Gates that need labels are left out if the labels have no roads."""
         road = bool(found.labelled and found.label_road)
         limits = [(gate, getattr(self, gate.field)) for gate in GATES.values() if road or not gate.labels]
         return [
@@ -175,7 +175,7 @@ class GateLimits:
         ]
 
     def broken(self, found: Agreement) -> list[str]:
-        """Why the roads are not the same, in words; empty where they are."""
+        """Why the roads are not the same; empty if they are."""
         why = [outcome.why for outcome in self.outcomes(found) if not outcome.held]
         if found.labelled and not found.label_road:
             labels = counted(found.labelled, "label")
@@ -184,7 +184,7 @@ class GateLimits:
         return why
 
     def to_json(self) -> dict[str, float]:
-        """Those that are looked at."""
+        """The limits that are checked."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
 
@@ -205,14 +205,14 @@ class AskedLimits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found, held against its limits: to be kept beside a model.
+    """The result of a check against its limits, to be kept beside a model.
 
     `to_json`:
 
         {"same": true,                                   every limit is held
-         "why": [],                                      why not, in words
+         "why": [],                                      reasons if not
          "doubts": ["held, but 14 tiles cannot rule out an IoU drop of 0.012 with 8 views"],
-         "notes": [],                                    where rounding decides, see runtime/rounding.py
+         "notes": [],                                    pixels that rounding decides, see runtime/rounding.py
          "limits": {"max_iou_drop": 0.005, "min_agreement": 0.99},
          "gates": [{"gate": "iou", "views": 8, "limit": 0.005, "held": true, "value": 0.0002, "low": -0.004,
                     "high": 0.012, "tiles": 14, "words": "held, but 14 tiles ..."}, ...],
@@ -224,7 +224,7 @@ class Verdict:
 
     @property
     def why(self) -> list[str]:
-        """Why the roads are not the same; empty where they are."""
+        """Why the roads are not the same; empty if they are."""
         return self.limits.broken(self.found)
 
     @property
@@ -238,7 +238,7 @@ class Verdict:
 
     @property
     def notes(self) -> list[str]:
-        """How far rounding decides, where it does."""
+        """How many pixels rounding decides, if any."""
         return [f"{with_views(s.views)} {s.near.words}" for s in self.found.settings if s.near.words]
 
     def to_json(self) -> dict[str, Any]:
@@ -254,7 +254,7 @@ class Verdict:
 
 
 def limits_of(texts: Iterable[str]) -> dict[str, float]:
-    """What options such as `iou=0.003,apls=0.01` say: fields of Limits."""
+    """Options such as `iou=0.003,apls=0.01` as values of GateLimits by field."""
     limits: dict[str, float] = {}
     for text in texts:
         for part in text.split(","):

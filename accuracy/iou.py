@@ -1,7 +1,7 @@
-"""Intersection over union, in the two forms that papers give.
+"""Intersection over union, in the two forms that papers use.
 
-Pooled over tiles: the sum of intersections by the sum of unions, TP / (TP + FP + FN), as the DeepGlobe challenge
-counts. And the mean of each tile's own, 1 where both masks are empty, as the D-LinkNet authors' code counts.
+Pooled over tiles: the sum of intersections divided by the sum of unions, TP / (TP + FP + FN), as in the DeepGlobe
+challenge. Mean: the mean of the tiles' own IoU, 1 where both masks are empty, as in the D-LinkNet authors' code.
 """
 
 from dataclasses import dataclass, field
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class IoU:
-    """Of the same tiles, in both forms."""
+    """The IoU of some tiles in both forms."""
 
-    pooled: float | None  # None where there was no road in either mask of any tile: 0 / 0
+    pooled: float | None  # None: no road in any mask, 0 / 0
     mean: float
 
 
 @dataclass
 class Overlap:
-    """The IoU of two series of masks, a tile at a time. Numbers of pixels, which never round."""
+    """Counts pixels for the IoU of two series of masks, a tile at a time."""
 
     both: int = 0
     either: int = 0
-    total: float = 0.0  # of the tiles' own
+    total: float = 0.0  # sum of the tiles' own IoU
     tiles: int = 0
     each: list[tuple[int, int]] = field(default_factory=list)  # (both, either) of every tile
 
@@ -40,7 +40,7 @@ class Overlap:
         return own
 
     def iou(self) -> IoU | None:
-        """None where no tile was counted."""
+        """The IoU; None if no tile was counted."""
         if not self.tiles:
             return None
         return IoU(self.both / self.either if self.either else None, self.total / self.tiles)

@@ -1,17 +1,17 @@
-"""Masks against labels, pixel by pixel, counted a tile at a time. Needs OpenCV.
+"""Compares masks with labels pixel by pixel, a tile at a time. Needs OpenCV.
 
-Of road pixels: precision TP / (TP + FP), recall TP / (TP + FN), F1 their harmonic mean, IoU TP / (TP + FP + FN) as in
-iou.py. Pooled over tiles the counts are added up first. What is 0 / 0 is None: precision without road in the masks,
-recall without road in the labels.
+For road pixels: precision TP / (TP + FP), recall TP / (TP + FN), F1 (their harmonic mean), IoU TP / (TP + FP + FN) as
+in iou.py. To pool over tiles, the counts are added up first. 0 / 0 is None: precision without road in the masks, recall
+without road in the labels.
 
 Relaxed: a road pixel also counts as right where the other mask has road within a buffer (relaxed precision and recall
 of Mnih and Hinton, Learning to Detect Roads in High-Resolution Aerial Images, ECCV 2010, section 4; correctness and
 completeness of Heipke et al., Evaluation of Automatic Road Extraction, IAPRS 32-3-4W2, 1997). From these two, p and r,
 the relaxed IoU is p r / (p + r - p r), Heipke's quality, which is the plain IoU where the buffer is 0.
 
-Boundary error: the mean distance from a pixel on one mask's boundary to the other's boundary, both ways together. Only
-pixels with the other's boundary within 10 m take part, as Heipke's RMS is taken over what matches: a road that is
-missing or made up is for recall and precision to tell. The tile's edge is no boundary.
+Boundary error: the mean distance from a pixel on one mask's boundary to the other mask's boundary, over both
+directions. Only pixels with the other boundary within 10 m count, as Heipke's RMS counts only what matches: recall and
+precision measure missing and made-up roads. The tile's edge is not a boundary.
 """
 
 from dataclasses import dataclass, field, replace
@@ -23,21 +23,21 @@ from numpy.typing import NDArray
 from dlink.accuracy.iou import Overlap
 from dlink.runtime.errors import BadInput
 
-REACH_M = 10.0  # farther boundaries are not of the same road
+REACH_M = 10.0  # boundaries farther apart belong to different roads
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass
 class PixelCounts:
-    """Road pixels of masks and labels, and of their overlap; whole numbers, which never round."""
+    """Counts of road pixels in masks, labels and their overlap."""
 
     buffer: float | None = None  # px; None: relaxed measures are not counted
     overlap: Overlap = field(default_factory=Overlap)
     mask_road: int = 0
     label_road: int = 0
-    mask_near: int = 0  # of the masks' road, what has the label's within the buffer
-    label_near: int = 0  # of the labels' road, what has the mask's within the buffer
+    mask_near: int = 0  # road pixels of masks with road of the label within the buffer
+    label_near: int = 0  # road pixels of labels with road of the mask within the buffer
 
     def add(self, mask: Mask, label: Mask) -> None:
         """Count one tile's mask and label, bool (H, W) each."""
@@ -91,7 +91,7 @@ class PixelCounts:
 
     @property
     def mean_iou(self) -> float | None:
-        """The mean of the tiles' own, 1 where both masks are empty."""
+        """The mean of the tiles' own IoU, 1 where both masks are empty."""
         return ratio(self.overlap.total, self.overlap.tiles)
 
     @property
@@ -105,24 +105,24 @@ class PixelCounts:
     @property
     def relaxed_iou(self) -> float | None:
         p, r = self.relaxed_precision, self.relaxed_recall
-        if p is None or r is None:  # road in one alone is 0, in neither 0 / 0
+        if p is None or r is None:  # road in one of both: 0; in neither: 0 / 0
             return 0.0 if self.buffer is not None and (p is not None or r is not None) else None
         return p * r / (p + r - p * r) if p + r else 0.0
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """How far two masks' boundaries are apart, where they are of the same road."""
+    """The distance between two masks' boundaries, where they belong to the same road."""
 
-    total_m: float = 0.0  # of the distances
-    pixels: int = 0  # that have one
+    total_m: float = 0.0  # sum of distances
+    pixels: int = 0  # that were counted
 
     def __add__(self, other: "Boundary") -> "Boundary":
         return Boundary(self.total_m + other.total_m, self.pixels + other.pixels)
 
     @property
     def error_m(self) -> float | None:
-        """The mean distance, metres; None where no boundaries are near each other."""
+        """The mean distance in metres; None if no boundaries are near each other."""
         return ratio(self.total_m, self.pixels)
 
 
@@ -143,7 +143,7 @@ def boundary_of(mask: Mask) -> Mask:
 
 
 def distance_to(road: Mask) -> NDArray[np.float32]:
-    """Distance (H, W) from each pixel to the nearest of the road, in pixels; infinite where there is none."""
+    """Distance (H, W) from each pixel to the nearest road pixel, in pixels; infinite without road."""
     if not road.any():
         return np.full(road.shape, np.inf, np.float32)
     far: NDArray[np.float32] = cv2.distanceTransform((~road).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)  # type: ignore[assignment]
@@ -151,7 +151,7 @@ def distance_to(road: Mask) -> NDArray[np.float32]:
 
 
 def check_pair(mask: Mask, label: Mask) -> None:
-    """Refuse what are not two masks of one size."""
+    """Raise BadInput unless these are two masks of one size."""
     for name, a in (("mask", mask), ("label", label)):
         if a.dtype != np.bool_ or a.ndim != 2:
             raise BadInput(f"a {name} must be bool (H, W), got {a.dtype} {a.shape}: compare it with its threshold")

@@ -1,8 +1,8 @@
-"""How good one model's roads are, against labels: as pixels, and as graphs.
+"""Figures of one model's roads against labels, as pixels and as graphs.
 
-`Roads` is what is reported beyond IoU. APLS is the mean over labelled tiles; links are pooled: all that are broken or
-bridged by all kilometres of the labels' roads (see links.py). A
-`Connectivity` compares graphs (connectivity.py); without one they are left out, and with them what only they need.
+`Roads` has the reported figures beyond IoU. APLS is the mean over labelled tiles. Links are pooled: all broken or
+bridged links divided by all kilometres of the labels' roads (links.py). A `Connectivity` compares graphs
+(connectivity.py); without one the graphs' figures are left out.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,13 @@ import numpy as np
 from dlink.accuracy.bootstrap import Floats
 from dlink.accuracy.pixels import Mask, PixelCounts
 
-Connectivity: TypeAlias = Callable[
-    [Mask], tuple[float, float, float, float]
-]  # a mask's APLS, broken, bridged, label's km
+# Of a mask: APLS, broken links, bridged links, and the kilometres of the label's roads.
+Connectivity: TypeAlias = Callable[[Mask], tuple[float, float, float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Roads:
-    """Figures of one model's roads; None where there is nothing to divide by, or graphs were not asked for."""
+    """Figures of one model's roads; None for 0 / 0, or where graphs were not compared."""
 
     precision: float | None  # share of the pixels drawn that are road in the label
     recall: float | None  # share of the label's road that is drawn
@@ -34,14 +33,14 @@ class Roads:
 
 @dataclass
 class RoadTally:
-    """Roads in the making, a tile at a time."""
+    """Counts for Roads, a tile at a time."""
 
     pixels: PixelCounts = field(default_factory=PixelCounts)
     graphs: list[tuple[float, ...]] = field(default_factory=list)  # APLS, broken, bridged, km, 1
 
     @property
     def overlaps(self) -> list[tuple[int, int]]:
-        """Pixels in both mask and label, and in either, of every tile."""
+        """Each tile's pixels in both mask and label, and in either."""
         return self.pixels.overlap.each
 
     def add(self, mask: Mask, label: Mask, measure: Connectivity | None) -> float:
@@ -53,7 +52,7 @@ class RoadTally:
         return both / either if either else 1.0
 
     def figures(self) -> Roads | None:
-        """None where no tile was counted."""
+        """The figures; None if no tile was counted."""
         p = self.pixels
         if not p.overlap.tiles:
             return None
@@ -66,10 +65,10 @@ class RoadTally:
 
 
 def apls_drop(sums: Floats) -> Floats:
-    """Of columns of the reference's `graphs`, then the candidate's: how much lower the candidate's mean APLS is."""
+    """How much lower the candidate's mean APLS is. Columns: the reference's `graphs`, then the candidate's."""
     return np.asarray(sums[..., 0] / sums[..., 4] - sums[..., 5] / sums[..., 9])
 
 
 def broken_rise(sums: Floats) -> Floats:
-    """Of the same columns: how many more links a km the candidate breaks."""
+    """How many more links a km the candidate breaks. Columns as in `apls_drop`."""
     return np.asarray(sums[..., 6] / sums[..., 8] - sums[..., 1] / sums[..., 3])

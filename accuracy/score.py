@@ -1,7 +1,7 @@
-"""Score masks or graphs against their truths: every figure of this folder, each tile's and all tiles' together.
+"""Scores masks or graphs against their truths: all figures of this folder, for each tile and for all together.
 
-Figures are pooled: what is counted is added up over tiles first, so a tile counts by how much road it has. APLS and the
-mean IoU are means over tiles. Definitions: iou.py, pixels.py, links.py, apls.py; intervals: bootstrap.py.
+Figures are pooled: counts are added up over tiles first, so a tile counts by how much road it has. APLS and the mean
+IoU are means over tiles. Definitions are in iou.py, pixels.py, links.py and apls.py, intervals in bootstrap.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,16 +22,18 @@ from dlink.accuracy.truth import Pair, metres_a_pixel, read_graphs, read_mask
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Tick
 
-FEW = 4  # pairs that are scored without starting processes
+FEW = 4  # fewer pairs are scored without starting processes
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions:
-    """What is asked of a scoring. Gaps and buffers are in metres."""
+    """Options of scoring."""
 
-    gsd_m: float | None = None  # metres a pixel, or a unit of a graph's coordinates; None: the file's, else GSD_M
-    buffer_m: float = 3.0
-    gap_m: float = 0.0  # bridged in both graphs
+    gsd_m: float | None = (
+        None  # metres a pixel, or metres a unit of a graph's coordinates; None: the file's, else GSD_M
+    )
+    buffer_m: float = 3.0  # of the relaxed measures
+    gap_m: float = 0.0  # shorter gaps are bridged in both graphs
     threshold: float = 0.5  # of probabilities
 
 
@@ -40,15 +42,15 @@ GSD_M = 0.5  # DeepGlobe's
 
 @dataclass(frozen=True, kw_only=True)
 class TileScores:
-    """What was counted of one pair; a graph has no pixels, and a mask's columns of those are 0."""
+    """The counts of one pair. A pair of graphs has no pixels: those columns are 0."""
 
     id: str
     both: int = 0  # road pixels in mask and truth
     either: int = 0
     mask_road: int = 0
     truth_road: int = 0
-    mask_near: int = 0  # of the mask's road, what is near the truth's
-    truth_near: int = 0
+    mask_near: int = 0  # road pixels of the mask near road of the truth
+    truth_near: int = 0  # road pixels of the truth near road of the mask
     boundary_m: float = 0.0  # sum of distances
     boundary_pixels: int = 0
     components: int = 0
@@ -57,8 +59,8 @@ class TileScores:
     bridged: int = 0
     truth_km: float = 0.0
     apls: float = 0.0
-    apls_truth: float = 0.0  # one way: the truth's paths in the mask
-    apls_mask: float = 0.0
+    apls_truth: float = 0.0  # one direction: the truth's paths in the mask
+    apls_mask: float = 0.0  # the mask's paths in the truth
     pruned: int = 0  # spurs and loops dropped from both graphs
     gaps: int = 0  # bridged in both graphs
 
@@ -68,7 +70,7 @@ class TileScores:
 
 
 def score_pair(pair: Pair, how: ScoreOptions) -> TileScores:
-    """One pair's counts. Its files are named in what goes wrong."""
+    """One pair's counts. Errors name its files."""
     if pair.graphs:
         mask, truth = read_graphs(pair, how.gsd_m)
         found = apls(mask, truth, 1.0)
@@ -111,7 +113,7 @@ def score_pair(pair: Pair, how: ScoreOptions) -> TileScores:
 
 
 def score_pairs(pairs: Sequence[Pair], how: ScoreOptions, workers: int, report: Tick) -> list[TileScores]:
-    """Every pair's counts, in the order of the pairs, by some processes at once."""
+    """Every pair's counts, in the order of the pairs, computed by several processes."""
     rows = []
     for done, row in enumerate(in_order(pairs, how, workers), 1):
         rows.append(row)
@@ -123,13 +125,13 @@ def in_order(pairs: Sequence[Pair], how: ScoreOptions, workers: int) -> Iterator
     if workers == 1 or len(pairs) < FEW:
         yield from (score_pair(pair, how) for pair in pairs)
         return
-    # Not forked: OpenCV's threads do not live on in a child. One thread each, since there are as many processes.
+    # Spawned, because OpenCV's threads do not survive a fork. One thread each, since there are several processes.
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield from pool.map(score_pair, pairs, [how] * len(pairs))
 
 
 def of(*names: str) -> Callable[[TileScores], list[float]]:
-    """The columns of a row that a figure adds up."""
+    """The columns that a figure adds up, then 1."""
     return lambda row: [float(getattr(row, name)) for name in names] + [1.0]
 
 
@@ -165,27 +167,27 @@ PIXELS: dict[str, tuple[Callable[[TileScores], list[float]], Figure]] = {
     "bridged-per-km": (of("bridged", "truth_km"), ratio),
 }
 GRAPHS: dict[str, tuple[Callable[[TileScores], list[float]], Figure]] = {"apls": (of("apls"), mean)}
-AT_MOST = ("boundary-m", "broken-per-km", "bridged-per-km")  # of which less is better
+AT_MOST = ("boundary-m", "broken-per-km", "bridged-per-km")  # less is better
 AT_LEAST = tuple(name for name in (*PIXELS, *GRAPHS) if name not in AT_MOST)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """All pairs together."""
+    """The scores of all pairs."""
 
     rows: tuple[TileScores, ...]
     figures: dict[str, Estimate]
 
     @classmethod
     def of(cls, rows: Sequence[TileScores], graphs: bool) -> "Scores":
-        asked = GRAPHS if graphs else {**PIXELS, **GRAPHS}
+        wanted = GRAPHS if graphs else {**PIXELS, **GRAPHS}
         return cls(
             tuple(rows),
-            {name: estimate(np.array([columns(r) for r in rows]), figure) for name, (columns, figure) in asked.items()},
+            {name: estimate(np.array([take(r) for r in rows]), figure) for name, (take, figure) in wanted.items()},
         )
 
     def below(self, least: dict[str, float]) -> list[str]:
-        """Which figures are less than they must be, in words; a figure that these tiles do not have is too."""
+        """The figures below their minimum, in words. A figure that these tiles do not have counts as below."""
         why = []
         for name, limit in least.items():
             value = self.figures[name].value if name in self.figures else None
@@ -206,7 +208,7 @@ class Scores:
 
 
 def csv_lines(rows: Sequence[TileScores]) -> Iterator[list[object]]:
-    """A head, then each pair's counts and its own IoU."""
+    """A header, then each pair's counts and its own IoU."""
     names = [f.name for f in fields(TileScores)]
     yield [*names, "iou"]
     for row in rows:
@@ -214,7 +216,7 @@ def csv_lines(rows: Sequence[TileScores]) -> Iterator[list[object]]:
 
 
 def least_of(text: str) -> dict[str, float]:
-    """`--min iou=0.6,apls=0.5` as numbers by figure."""
+    """The option `--min iou=0.6,apls=0.5` as minimums by figure."""
     least = {}
     for part in text.split(","):
         name, _, value = part.partition("=")

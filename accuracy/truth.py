@@ -1,12 +1,12 @@
-"""Masks and graphs on disk, paired with their truths. Needs OpenCV; for GeoTIFFs rasterio.
+"""Reads masks and graphs from disk and pairs them with their truths. Needs OpenCV; GeoTIFFs need rasterio.
 
-A mask is a picture of one channel (or of three equal ones). 8 bits: road from 128 on, as DeepGlobe's labels are read.
-16 bits and float32 are probabilities, 65535 or 1 for certain: road above the threshold. Others are refused, and so are
-masks of 0 and 1, which would be no road at all.
+A mask is a picture of one channel (or of three equal ones). With 8 bits, road is 128 and more, as in DeepGlobe's
+labels. 16 bits and float32 are probabilities, where 65535 and 1 are certain; road is above the threshold. Other types
+are refused. So are masks of 0 and 1, which would have no road at all.
 
-A graph is GeoJSON: line strings and multi line strings, in longitude and latitude (RFC 7946) or in a plane whose unit
-is told in metres. Names are paired by id: `104_mask.png` is 104, of others the whole stem; `_sat`, `_prob` and
-`_overlay` pictures beside masks are left alone.
+A graph is GeoJSON: line strings and multi line strings, in longitude and latitude (RFC 7946), or in a plane whose unit
+is given in metres. Files are paired by id: 104 for `104_mask.png`, the whole stem for other names. `_sat`, `_prob` and
+`_overlay` pictures beside masks are ignored.
 """
 
 import json
@@ -27,15 +27,15 @@ from dlink.runtime.errors import BadInput
 
 GEOJSON = (".geojson", ".json")
 TIFF = (".tif", ".tiff")
-BESIDE = ("_sat", "_prob", "_overlay")  # what stands beside masks under the same id
-DEGREE_M = 111_320.0  # of latitude, metres; of longitude times its cosine: 0.6 % off at most (WGS 84)
+BESIDE = ("_sat", "_prob", "_overlay")  # other files with the same id
+DEGREE_M = 111_320.0  # metres a degree of latitude; times the cosine for longitude; at most 0.6 % off (WGS 84)
 LON_LAT = ("crs84", "epsg::4326", "epsg:4326")
 SHOWN = 5  # ids in a message
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What is scored, and what it is held against."""
+    """A file to score, and its truth."""
 
     id: str
     mask: Path
@@ -47,23 +47,25 @@ class Pair:
 
 
 def find_pairs(masks: Path, truth: Path, common: bool = False) -> list[Pair]:
-    """The files of two folders that have one id, or two files. Ids of one side alone are an error unless `common`."""
+    """Pair the files of two folders by id, or two files. An id on one side only is an error unless `common`."""
     if masks.is_dir() != truth.is_dir():
         raise BadInput(f"{masks} and {truth}: give two folders or two files")
-    alone = masks.is_file()
-    ours, theirs = ({masks.stem: masks}, {masks.stem: truth}) if alone else (by_id(masks), by_id(truth))
-    both = ours.keys() & theirs.keys()
+    if masks.is_file():
+        mask_of, truth_of = {masks.stem: masks}, {masks.stem: truth}
+    else:
+        mask_of, truth_of = by_id(masks), by_id(truth)
+    both = mask_of.keys() & truth_of.keys()
     if not both:
         raise BadInput(f"{masks} and {truth}: no id is in both; expected <id>_mask.png, .tif or .geojson in each")
     if not common:
-        for folder, own, other in ((truth, ours, theirs), (masks, theirs, ours)):
+        for folder, own, other in ((truth, mask_of, truth_of), (masks, truth_of, mask_of)):
             if missing := sorted(own.keys() - other.keys()):
                 listed = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
                 raise BadInput(
                     f"{folder}: nothing for {len(missing)} of {len(own)} ids: {listed}; add them, or give --common to "
                     f"score the {len(both)} that are in both"
                 )
-    pairs = [Pair(id, ours[id], theirs[id]) for id in sorted(both)]
+    pairs = [Pair(id, mask_of[id], truth_of[id]) for id in sorted(both)]
     for pair in pairs:
         if (pair.truth.suffix.lower() in GEOJSON) != pair.graphs:
             raise BadInput(f"{pair.mask} and {pair.truth}: a mask and a graph; give two of a kind")
@@ -85,7 +87,7 @@ def by_id(folder: Path) -> dict[str, Path]:
 
 
 def read_mask(path: Path, threshold: float) -> Mask:
-    """Road or not, bool (H, W)."""
+    """Read a mask, bool (H, W), True where there is road."""
     pixels = decode(path, cv2.IMREAD_UNCHANGED)
     if pixels.ndim == 3:
         colours = pixels[..., : min(3, pixels.shape[2])]
@@ -106,7 +108,7 @@ def read_mask(path: Path, threshold: float) -> Mask:
 
 
 def metres_a_pixel(pair: Pair) -> float | None:
-    """Of two GeoTIFFs, which must lie on one grid; None of other pictures."""
+    """Metres a pixel of two GeoTIFFs, which must lie on one grid; None for other pictures."""
     placed = [path for path in (pair.mask, pair.truth) if path.suffix.lower() in TIFF and georeferenced(path)]
     if len(placed) < 2:
         return None
@@ -123,11 +125,10 @@ def metres_a_pixel(pair: Pair) -> float | None:
 
 
 def read_graphs(pair: Pair, unit_m: float | None) -> tuple[RoadGraph, RoadGraph]:
-    """Both graphs in metres. `unit_m` is a unit's length where coordinates are no degrees."""
-    found = [read_geojson(path) for path in (pair.mask, pair.truth)]
-    (lines, crs), (truth, other) = found
-    if crs != other:
-        raise BadInput(f"{pair.mask} is in {crs}, {pair.truth} in {other}: write both in one CRS (ogr2ogr -t_srs)")
+    """Both graphs in metres. `unit_m` is the length of a unit where coordinates are not degrees."""
+    (lines, crs), (truth, truth_crs) = (read_geojson(path) for path in (pair.mask, pair.truth))
+    if crs != truth_crs:
+        raise BadInput(f"{pair.mask} is in {crs}, {pair.truth} in {truth_crs}: write both in one CRS (ogr2ogr -t_srs)")
     if unit_m is None and not crs.endswith(LON_LAT):
         raise BadInput(
             f"{pair.mask}: in {crs}; write it in longitude and latitude (ogr2ogr -t_srs EPSG:4326), or say with --gsd "
@@ -144,7 +145,7 @@ def read_graphs(pair: Pair, unit_m: float | None) -> tuple[RoadGraph, RoadGraph]
 
 
 def read_geojson(path: Path) -> tuple[list[list[Any]], str]:
-    """The lines of a GeoJSON file, and what it calls its CRS."""
+    """The lines of a GeoJSON file and the name of its CRS."""
     try:
         data = json.loads(path.read_text())
         crs = data.get("crs")
@@ -160,7 +161,7 @@ def read_geojson(path: Path) -> tuple[list[list[Any]], str]:
 
 
 def lines_of(data: Any) -> Iterator[list[Any]]:
-    """The coordinates of every line in a GeoJSON object; points and areas are no roads."""
+    """The coordinates of every line in a GeoJSON object; points and areas are left out."""
     kind = data["type"]
     if kind == "FeatureCollection":
         for feature in data["features"]:

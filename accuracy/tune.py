@@ -1,6 +1,6 @@
-"""The threshold at which a model's roads have the highest pooled IoU with labels.
+"""Finds the threshold with the highest pooled IoU between a model's roads and labels.
 
-The tiles that a threshold was chosen on flatter it: what it is worth must be checked on others.
+The IoU on the tiles that chose the threshold is too high: check the threshold on other tiles.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from dlink.runtime.words import counted
 
 @dataclass(frozen=True)
 class TunedThreshold:
-    """What was found. The best of the thresholds 0, 0.001 ... 0.999, and of equal neighbours the middle one.
+    """The best of the thresholds 0, 0.001 ... 0.999; the middle one of equal neighbours.
 
-    The estimates are over tiles: `threshold` where the best one lies in other draws of these tiles, `iou` and `gain`
-    of the best threshold of all. `gain` is over the model's own threshold, `before`.
+    The estimates have intervals over tiles. `threshold` is the best threshold, `iou` its IoU, and `gain` its IoU minus
+    that of the model's own threshold, `before`.
     """
 
-    tiles: int  # those with labels
+    tiles: int  # with labels
     views: int
     before: float
     iou_before: float
@@ -42,7 +42,7 @@ class TunedThreshold:
         return self.threshold.value
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: the fields, an estimate as {"value", "low", "high", "tiles"}; null ends for one tile."""
+        """Plain values: the fields, estimates as {"value", "low", "high", "tiles"}; one tile has null low and high."""
         return asdict(self)
 
 
@@ -52,9 +52,9 @@ def tune(
     views: int | None = None,
     report: Tick = lambda done, total, words: None,
 ) -> TunedThreshold:
-    """Look for the best threshold on the tiles that have labels, with the model's own views where None.
+    """Find the best threshold on the tiles that have labels. `views` None: the model's own.
 
-    One tile at a time is in memory, and 8 KB of each. `report` is told (done, all, the tile's id).
+    One tile at a time is in memory, and 8 KB of each tile. `report` is called with (tiles done, all, the tile's id).
     """
     labelled = [t for t in tiles if t.label is not None]
     if not labelled:
@@ -62,7 +62,7 @@ def tune(
     histograms, own = Histograms(), Overlap()
     for done, tile in enumerate(labelled, 1):
         image, label = read_tile(tile)
-        assert label is not None, "chosen above"
+        assert label is not None  # `labelled` has only tiles with labels
         with within(f"tile {tile.id}"):
             prob = model.probabilities(image, views)
         histograms.add(prob, label)
@@ -88,7 +88,7 @@ def tune(
 
 
 def best_threshold(sums: Floats) -> Floats:
-    """Histograms in one row (..., 2002) -> the best threshold (...)."""
+    """The best threshold (...) of flattened histograms (..., 2002)."""
     return np.asarray(THRESHOLDS[best(iou_over_thresholds(sums.reshape(*sums.shape[:-1], 2, STEPS + 1)))])
 
 

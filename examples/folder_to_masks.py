@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from dlink.imagery.images import read_image, write_image
-from dlink.imagery.pictures import find_pictures, paint
+from dlink.imagery.jobs import find_pictures
+from dlink.imagery.pictures import paint
 from dlink.runtime import DlinkError, Segmenter, open_model
 
 

@@ -1,1 +1,1 @@
-"""Pictures, GeoTIFFs and folders of tiles: files become pixels here, and masks become files."""
+"""Reads pictures, GeoTIFFs and folders of tiles, and writes masks. Needs OpenCV; raster.py also needs rasterio."""

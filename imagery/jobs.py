@@ -20,11 +20,11 @@ LOSSLESS = (".png", ".tif", ".tiff")
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """What is asked of every image. `views` is 8, 4, 1 or adaptive; None is the model's own."""
+    """What to write for every image."""
 
-    views: Views = None
-    probability: bool = False  # instead of the mask
-    overlay: bool = False  # beside it
+    views: Views = None  # 8, 4, 1 or "adaptive"; None: the model's own
+    probability: bool = False  # write probabilities instead of the mask
+    overlay: bool = False  # write an overlay too
 
     @property
     def form(self) -> OutputForm:
@@ -33,12 +33,12 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """One image and the files that it becomes."""
+    """One image and the files to write for it."""
 
     image: Path
     out: Path
     overlay: Path | None
-    geo: bool  # a GeoTIFF, for raster.py
+    geo: bool  # a GeoTIFF: segment_raster does it, not segment_picture
 
     @property
     def outs(self) -> list[Path]:
@@ -46,9 +46,25 @@ class Job:
 
 
 def find_jobs(arguments: Sequence[Path], out: Path, how: OutputOptions) -> list[Job]:
-    """What is to be done for files and folders on a command line. Refuses clashes before anything is done.
+    """Plan the output of images and folders. Clashes are refused before anything is written.
 
-    `out` is the file to write where there is one image and the name ends like an image's, otherwise a folder.
+    Args:
+        arguments: Images and folders of images.
+        out: The file to write, if there is one image and the name ends like an image's; otherwise a folder.
+        how: What to write.
+
+    Returns:
+        One job for each image.
+
+    Raises:
+        BadInput: A path does not exist, two jobs would write one file, or an output would replace an input.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from dlink.imagery.jobs import OutputOptions, find_jobs
+        >>> jobs = find_jobs([Path("tiles")], Path("masks"), OutputOptions(overlay=True))
+        >>> [path.as_posix() for job in jobs for path in job.outs]
+        ['masks/104_mask.png', 'masks/104_overlay.jpg']
     """
     for path in arguments:
         if not path.exists():
@@ -69,16 +85,16 @@ def find_jobs(arguments: Sequence[Path], out: Path, how: OutputOptions) -> list[
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The pictures directly in a folder without the masks and overlays of others there; at least one."""
-    found = find_images(folder)
-    ids = {p.stem.removesuffix("_sat") for p in found}
-    tiles = any(p.stem.endswith("_sat") for p in found)
+    """The pictures directly in a folder, without masks, probabilities and overlays of others; at least one."""
+    images = find_images(folder)
+    ids = {p.stem.removesuffix("_sat") for p in images}
+    has_tiles = any(p.stem.endswith("_sat") for p in images)
 
-    def is_made(path: Path) -> bool:
+    def is_output(path: Path) -> bool:
         id, _, kind = path.stem.rpartition("_")
-        return (kind == "mask" and tiles) or (kind in ("mask", "prob", "overlay") and id in ids)
+        return (kind == "mask" and has_tiles) or (kind in ("mask", "prob", "overlay") and id in ids)
 
-    if pictures := [p for p in found if not is_made(p)]:
+    if pictures := [p for p in images if not is_output(p)]:
         return pictures
     raise BadInput(f"{folder}: no pictures in it; expected names ending in {', '.join(SUFFIXES)}")
 
@@ -105,7 +121,7 @@ def overlay_of(base: Path, geo: bool) -> Path:
 
 
 def check_clashes(jobs: Sequence[Job]) -> None:
-    """Refuse two images that would write one file, and whatever would replace an input or an input's label."""
+    """Raise BadInput if two images would write one file, or an output would replace an input or its label."""
     kept = {identity(p) for job in jobs for p in (job.image, label_of(job.image)) if p.exists()}
     writers: dict[Path, Path] = {}
     for job in jobs:
@@ -118,12 +134,12 @@ def check_clashes(jobs: Sequence[Job]) -> None:
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """The same for all names of one file."""
+    """Device and inode: equal for all names of one file."""
     stat = path.stat()
     return stat.st_dev, stat.st_ino
 
 
 def label_of(image: Path) -> Path:
-    """Where DeepGlobe keeps the label of `<id>_sat.*`; of other names, the image itself."""
+    """The path of the label of `<id>_sat.*` in DeepGlobe; for other names the image itself."""
     id, sat, rest = image.stem.rpartition("_sat")
     return image.with_name(f"{id}_mask.png") if sat and not rest else image

@@ -1,9 +1,8 @@
 """From a picture to its mask and overlay. Needs OpenCV.
 
-A mask is a PNG, uint8 (H, W), 255 where there is road and 0 elsewhere; probabilities are a 16-bit PNG, 65535 for 1.
+A mask is a PNG, uint8 (H, W), 255 where there is road and 0 elsewhere. Probabilities are a 16-bit PNG, 65535 for 1.
 
-Pixels come as read_image gives them: a JPEG that its EXIF tag turns is turned first, so that its mask lies as viewers
-show it.
+Pixels come from read_image. A JPEG with an EXIF orientation is turned first, so its mask lies as viewers show the JPEG.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,25 +22,51 @@ from dlink.runtime.segmenter import Mask, Segmenter, as_mask
 from dlink.runtime.windows import Span, Window, cover, spans
 
 COLOUR = (255, 0, 255)  # of roads in an overlay: magenta, which the ground seldom is
-# What an overlay makes of each value of a pixel where there is road, (256, 1, 3).
+# An overlay's new value for each value of a road pixel, (256, 1, 3).
 TINT = ((np.arange(256)[:, None, None] * 6 + np.array(COLOUR) * 4) // 10).astype(np.uint8)
-LARGE = 50_000_000  # pixels from which on reading, writing and painting take seconds each
+LARGE = 50_000_000  # pixels; from this size on, reading, writing and painting take seconds each
 STRIPE = 1024  # rows
 
-Doing: TypeAlias = Callable[[str], None]  # called with what begins now and takes seconds
+Doing: TypeAlias = Callable[[str], None]  # called with the name of a step that takes seconds, before it begins
 
 
 def begin(doing: Doing, what: str, height: int, width: int) -> None:
-    """Tell what begins now, where so many pixels make it long."""
+    """Announce a step if so many pixels make it long."""
     if height * width >= LARGE:
         doing(f"{what} {width} x {height} px")
 
 
 def segment_picture(job: Job, model: Segmenter, how: OutputOptions, tick: Count, doing: Doing) -> None:
-    """Write the mask of a picture, and its overlay if the job has one."""
+    """Write the mask or the probabilities of a picture, and its overlay if the job has one.
+
+    Args:
+        job: The image and its outputs, from find_jobs; not a GeoTIFF.
+        model: The open model.
+        how: What to write.
+        tick: Called with (windows done, all windows).
+        doing: Called with the name of each long step of a picture of 50 megapixels or more.
+
+    Raises:
+        BadInput: The picture is damaged or cannot be read.
+        EngineFailed: The engine failed, or a result is not a probability.
+        OSError: An output cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from dlink.imagery.images import read_label
+        >>> from dlink.imagery.jobs import OutputOptions, find_jobs
+        >>> from dlink.imagery.pictures import segment_picture
+        >>> from dlink.runtime import open_model
+        >>> how = OutputOptions(views=1)
+        >>> [job] = find_jobs([Path("tiles/104_sat.png")], Path("roads.png"), how)
+        >>> with open_model("roads.onnx") as model:
+        ...     segment_picture(job, model, how, tick=lambda done, total: None, doing=print)
+        >>> int(read_label(Path("roads.png")).sum())  # road pixels
+        3000
+    """
     try:
         image = read_image(job.image, partial(begin, doing, "reading"))
-    except OSError as e:  # of this image alone, unlike an output that can't be written
+    except OSError as e:  # concerns this image only, unlike an output that can't be written
         raise BadInput(f"{job.image}: {e.strerror}") from e
     shape = image.shape[0], image.shape[1]
     begin(doing, "finding the roads in", *shape)
@@ -67,14 +92,14 @@ def levels(roads: Roads) -> NDArray[np.uint16]:
 
 
 def stripes(height: int) -> list[Span]:
-    """A picture's rows a few at a time, with one more on either side: what is made of a large one is not made twice."""
+    """A picture's rows in stripes with one row more on either side, so that no copy of a large picture is needed."""
     return spans(height, STRIPE, 1)
 
 
 def pieces(
     model: Segmenter, read: Callable[[Window], Image], shape: tuple[int, ...], how: OutputOptions, tick: Count
 ) -> Iterator[tuple[Window, Roads]]:
-    """Segmenter.pieces of an image (H, W), in the form that is asked for, with a tick after each."""
+    """Segmenter.pieces of an image (H, W) in the output form, with a tick after each piece."""
     height, width = shape
     total = len(cover(height, width, model.spec.tile, model.halo))
     for done, piece in enumerate(model.pieces(read, height, width, how.views, how.form), 1):
@@ -83,14 +108,14 @@ def pieces(
 
 
 def mask_of(roads: Roads, model: Segmenter, how: OutputOptions) -> Mask:
-    """The mask, of roads in the form that was asked for."""
+    """The mask, from roads in the output form."""
     return as_mask(roads, model.threshold) if how.probability else roads
 
 
 def paint(image: Image, mask: Mask, inner: slice = slice(None)) -> Image:
-    """The image (H, W, 3) with its roads tinted and a line of one pixel along their inside.
+    """The image (H, W, 3) with its roads tinted and a line one pixel wide along their inside.
 
-    The mask may have more rows around those of the image, which are its `inner` ones.
+    The mask may have further rows above and below; `inner` are the image's.
     """
     line = ((mask > 0) & (cv2.erode(mask, np.ones((3, 3), np.uint8)) == 0))[inner]
     out: Image = image.copy()

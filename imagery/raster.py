@@ -1,15 +1,14 @@
-"""GeoTIFF -> GeoTIFF on the same grid, by windows: memory does not grow with the scene. Needs rasterio.
+"""Segments a GeoTIFF into a GeoTIFF on the same grid, by windows. Memory does not grow with the scene. Needs rasterio.
 
-The result has the source's size, CRS and transform (or ground control points, or RPCs). It is tiled, deflated and one
-band: uint8, 255 where there is road and 0 elsewhere, or float32 probabilities. An overlay is three bands.
+The result has the source's size, CRS and transform (or ground control points, or RPCs). It is tiled and deflated and
+has one band: uint8, 255 where there is road and 0 elsewhere, or float32 probabilities. An overlay has three bands.
 
-Pixels without data in the source, be it by a nodata value, an alpha band or a mask, are without data in the result
-too: an internal mask band says so, and their value is 0. A nodata value could not: 0 is "no road" and 255 is "road",
-and statements about places that nobody has seen are what it is there to avoid. The network sees these pixels as they
-are stored, usually black, since a road that ends at the edge of the data must be judged by what is there.
+A pixel without data in the source (by a nodata value, an alpha band or a mask) has no data in the result. An internal
+mask band says so, and the pixel's value is 0. A nodata value cannot say so, because 0 means "no road" and 255 "road".
+The network sees such pixels as they are stored, usually black, so that a road at the edge of the data has its context.
 
-Colours are the bands that the file calls red, green and blue; else the first three that are not alpha; else, of one or
-two, the first as grey. Only bands of 8 bits are taken.
+Colours are the bands that the file calls red, green and blue; else the first three bands that are not alpha; else, of
+one or two bands, the first as grey. Only bands of 8 bits are accepted.
 """
 
 import errno
@@ -43,24 +42,51 @@ from dlink.runtime.spec import RED_GREEN_BLUE
 from dlink.runtime.windows import Span, Window
 
 CACHE = 24 << 20  # bytes that GDAL may keep of decoded blocks
-AHEAD = 24 << 20  # bytes of a stretch of windows that are read at once
+AHEAD = 24 << 20  # bytes that are read at once
 BLOCK = 256  # side of the result's blocks, px
-SIDECARS = (".aux.xml", ".msk", ".ovr")  # what GDAL and its users keep beside a GeoTIFF
+SIDECARS = (".aux.xml", ".msk", ".ovr")  # files that GDAL keeps beside a GeoTIFF
 
-GDAL_ERRORS = (RasterioError, CPLE_BaseError)  # rasterio wraps most of the latter, not all
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)  # rasterio wraps most of GDAL's errors, not all
 
-DECODER = re.compile(r"\b(\w*Decode|JPEGLib):")  # in a warning: it is of pixels, not of tags
+DECODER = re.compile(r"\b(\w*Decode|JPEGLib):")  # marks a warning about pixels, not about tags
 
-Valid = NDArray[np.bool_]  # where there is data
+Valid = NDArray[np.bool_]  # True where there is data
 
 
 def segment_raster(job: Job, model: Segmenter, how: OutputOptions, tick: Count, doing: Doing) -> None:
-    """Write the road mask of a GeoTIFF, and its overlay if the job has one."""
+    """Write the road mask or the probabilities of a GeoTIFF, and its overlay if the job has one.
+
+    Args:
+        job: The GeoTIFF and its outputs, from find_jobs.
+        model: The open model.
+        how: What to write.
+        tick: Called with (windows done, all windows).
+        doing: Called with the name of each long step of a scene of 50 megapixels or more.
+
+    Raises:
+        BadInput: The GeoTIFF is damaged, has no georeference, or its bands cannot be used.
+        EngineFailed: The engine failed, or a result is not a probability.
+        OSError: An output cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import rasterio
+        >>> from dlink.imagery.jobs import OutputOptions, find_jobs
+        >>> from dlink.imagery.raster import segment_raster
+        >>> from dlink.runtime import open_model
+        >>> how = OutputOptions()
+        >>> [job] = find_jobs([Path("scene.tif")], Path("roads.tif"), how)
+        >>> with open_model("roads.onnx") as model:
+        ...     segment_raster(job, model, how, tick=lambda done, total: None, doing=print)
+        >>> with rasterio.open("roads.tif") as roads:
+        ...     print(roads.crs, roads.shape, int((roads.read(1) == 255).sum()))
+        EPSG:32633 (100, 150) 3000
+    """
     kind = {"dtype": "float32", "predictor": 3} if how.probability else {"dtype": "uint8"}
     with ExitStack() as stack:
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE, GDAL_TIFF_INTERNAL_MASK=True))
         stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # by RPCs or control points it is
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # raised for RPCs and control points too
         warnings.simplefilter("ignore", NodataShadowWarning)
         source = stack.enter_context(opened(job.image, model.spec.tile))
         job.out.parent.mkdir(parents=True, exist_ok=True)
@@ -78,15 +104,15 @@ def segment_raster(job: Job, model: Segmenter, how: OutputOptions, tick: Count, 
 
 @contextmanager
 def opened(path: Path, tile: int) -> Iterator["Source"]:
-    """A GeoTIFF's pixels, once its bands and its georeference have been understood."""
+    """An open GeoTIFF, once its bands and its georeference have been checked."""
     with ExitStack() as stack:
         try:
             dataset = stack.enter_context(rasterio.open(path, driver="GTiff"))
             source = Source(path, dataset, tile, Checker(path, stack.enter_context(path.open("rb"))))
             placed = dataset.crs or dataset.gcps[0] or dataset.rpcs or not dataset.transform.is_identity
-        except (*GDAL_ERRORS, UnicodeDecodeError) as e:  # the latter from names in damaged tags
+        except (*GDAL_ERRORS, UnicodeDecodeError) as e:  # UnicodeDecodeError: names in damaged tags
             raise BadInput(f"{path}: can't be opened as a GeoTIFF; GDAL says: {why(e)}") from e
-        except OSError as e:  # of this image alone, unlike an output that can't be written
+        except OSError as e:  # concerns this image only, unlike an output that can't be written
             raise BadInput(f"{path}: {e.strerror}") from e
         if not placed:
             raise BadInput(f"{path}: its georeference is damaged; restore it with gdal_edit.py -a_srs and -a_ullr")
@@ -95,13 +121,13 @@ def opened(path: Path, tile: int) -> Iterator["Source"]:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Part of a GeoTIFF in memory: its first row, its columns [left, right), and what is there."""
+    """Part of a GeoTIFF in memory: one row of windows, columns [left, right)."""
 
     top: int
     left: int
     right: int
     pixels: NDArray[np.uint8]  # (bands, H, W)
-    valid: Valid | None  # (H, W); None where all is
+    valid: Valid | None  # (H, W); None: there is data everywhere
 
     def holds(self, window: Window) -> bool:
         return self.top == window.rows.start and self.left <= window.cols.start < window.cols.stop <= self.right
@@ -110,8 +136,8 @@ class Stretch:
 class Source:
     """The colours of an open GeoTIFF, and where it has data, window by window.
 
-    A stretch of windows is read at once and each is taken from it: a file of whole lines would otherwise be decoded
-    from side to side for every window. `cores` holds what was in each window's core until it is popped.
+    Several windows of a row are read at once. A file whose blocks are whole lines would otherwise be decoded from side
+    to side for every window. `cores` holds the pixels of each window's core until they are popped.
     """
 
     def __init__(self, path: Path, dataset: Any, tile: int, checker: Checker) -> None:
@@ -126,9 +152,9 @@ class Source:
         self.stretch: Stretch | None = None
 
     def read(self, window: Window) -> Image:
-        """uint8 (H, W, 3) RGB of all of a window."""
+        """A window's pixels, uint8 (H, W, 3) RGB."""
         if self.stretch is None or not self.stretch.holds(window):
-            self.stretch = None  # freed before the next one comes
+            self.stretch = None  # frees its memory before the next one is read
             self.stretch = self.read_stretch(window)
         here = slice(window.cols.start - self.stretch.left, window.cols.stop - self.stretch.left)
         pixels, valid = self.stretch.pixels[:, :, here], self.stretch.valid
@@ -137,33 +163,33 @@ class Source:
         return image
 
     def read_stretch(self, window: Window) -> Stretch:
-        """Read from a window on to the right, as far as AHEAD goes."""
+        """Read a window and those to its right, up to AHEAD bytes."""
         top, left = window.rows.start, window.cols.start
         right = min(left + self.columns, self.dataset.width)
         box = Box(left, top, right - left, window.rows.stop - top)
         self.checker.check(slice(top, window.rows.stop), slice(left, right))
         try:
-            with warned() as said:
+            with decoder_warnings() as messages:
                 pixels = self.dataset.read(self.bands, window=box)
                 valid = self.dataset.dataset_mask(window=box) > 0 if self.masked else None
         except GDAL_ERRORS as e:
             raise BadInput(f"{self.path}: damaged or cut short; GDAL says: {why(e)}") from e
-        if said:
-            raise BadInput(f"{self.path}: damaged; GDAL says: {said[0]}; copy it again")
+        if messages:
+            raise BadInput(f"{self.path}: damaged; GDAL says: {messages[0]}; copy it again")
         return Stretch(top, left, right, pixels, valid)
 
 
 def colour_bands(path: Path, dataset: Any) -> list[int]:
-    """The numbers of the three colours' bands, or of the grey one; see above."""
-    meant: list[ColorInterp] = list(dataset.colorinterp)
-    if ColorInterp.palette in meant:
+    """The numbers of the three colours' bands, or of the grey band, as the module's docstring says."""
+    roles: list[ColorInterp] = list(dataset.colorinterp)
+    if ColorInterp.palette in roles:
         raise BadInput(f"{path}: its colours are a palette; make RGB of it: gdal_translate -expand rgb IN.tif OUT.tif")
     rgb = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
-    if set(rgb) <= set(meant):
-        bands = [meant.index(colour) + 1 for colour in rgb]
+    if set(rgb) <= set(roles):
+        bands = [roles.index(colour) + 1 for colour in rgb]
     else:
-        plain = [i for i, colour in enumerate(meant, 1) if colour != ColorInterp.alpha]
-        bands = plain[: RED_GREEN_BLUE if len(plain) >= RED_GREEN_BLUE else 1]
+        opaque = [i for i, role in enumerate(roles, 1) if role != ColorInterp.alpha]
+        bands = opaque[: RED_GREEN_BLUE if len(opaque) >= RED_GREEN_BLUE else 1]
     for band in bands:
         if (dtype := dataset.dtypes[band - 1]) != "uint8":
             raise BadInput(
@@ -174,15 +200,15 @@ def colour_bands(path: Path, dataset: Any) -> list[int]:
 
 @contextmanager
 def writing(path: Path, source: Source, **kind: Any) -> Iterator["BlockWriter"]:
-    """A GeoTIFF on the source's grid: there with all its blocks, read back once, or not at all."""
+    """A new GeoTIFF on the source's grid. It is read back once and gets its name only if every block is right."""
     with replacing(path) as part:
         try:
             with rasterio.open(part, "w", **grid(source.dataset), **kind) as dataset:
                 blocks = BlockWriter(dataset, source.masked)
                 yield blocks
-            check_sums(part, blocks.sums)  # closing swallows GDAL's errors, and a full disk shows up there
-            remove_sidecars(path)  # of the file that is replaced
-            if (aux := sidecar(part, ".aux.xml")).exists():  # a CRS that GeoTIFF has no words for, like a rotated pole
+            check_sums(part, blocks.sums)  # GDAL reports no error of closing, such as a full disk
+            remove_sidecars(path)  # those of the replaced file
+            if (aux := sidecar(part, ".aux.xml")).exists():  # a CRS that GeoTIFF cannot express, like a rotated pole
                 aux.replace(sidecar(path, ".aux.xml"))
         except GDAL_ERRORS as e:
             raise OSError(errno.EIO, f"can't be written, is the disk full? GDAL says: {why(e)}", str(path)) from e
@@ -191,7 +217,7 @@ def writing(path: Path, source: Source, **kind: Any) -> Iterator["BlockWriter"]:
 
 
 def grid(dataset: Any) -> dict[str, Any]:
-    """How to create a GeoTIFF where another one lies."""
+    """Options to create a GeoTIFF on the grid of another one."""
     gcps, gcps_crs = dataset.gcps
     place = {"gcps": gcps, "crs": gcps_crs} if gcps else {"crs": dataset.crs, "transform": dataset.transform}
     form = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate", "BIGTIFF": "IF_SAFER"}
@@ -200,28 +226,28 @@ def grid(dataset: Any) -> dict[str, Any]:
 
 
 class BlockWriter:
-    """Gathers cores into the blocks of a file and writes each once, when it is whole.
+    """Gathers cores into the blocks of a file, and writes each block once, when it is complete.
 
-    Cores and blocks do not line up. Left to GDAL's cache, half a block would be compressed, read back and compressed
-    again. About one row of blocks waits here at a time.
+    Cores and blocks do not line up. GDAL's cache alone would compress half a block, read it back and compress it again.
+    About one row of blocks is held here at a time.
     """
 
     def __init__(self, dataset: Any, masked: bool) -> None:
         self.dataset = dataset
         self.masked = masked
         self.waiting: dict[Box, tuple[NDArray[Any], Valid]] = {}
-        self.missing: dict[Box, int] = {}  # pixels still to come
-        self.sums: dict[Box, int] = {}  # of what was written
+        self.missing: dict[Box, int] = {}  # pixels that a block still lacks
+        self.sums: dict[Box, int] = {}  # checksums of the written blocks
 
     def put(self, window: Window, pixels: NDArray[Any], valid: Valid | None) -> None:
-        """A window's core: (bands, H, W), and where it has data."""
+        """Add a window's core: (bands, H, W), and where it has data."""
         for top, high, row, from_row in cuts(window.rows, self.dataset.height):
             for left, wide, col, from_col in cuts(window.cols, self.dataset.width):
                 box = Box(left, top, wide, high)
-                whole, known = self.block(box, pixels)
-                whole[:, row, col] = pixels[:, from_row, from_col]
-                known[row, col] = True if valid is None else valid[from_row, from_col]
-                self.missing[box] -= known[row, col].size
+                block, has_data = self.block(box, pixels)
+                block[:, row, col] = pixels[:, from_row, from_col]
+                has_data[row, col] = True if valid is None else valid[from_row, from_col]
+                self.missing[box] -= has_data[row, col].size
                 if not self.missing[box]:
                     self.write(box)
 
@@ -233,24 +259,24 @@ class BlockWriter:
         return self.waiting[box]
 
     def write(self, box: Box) -> None:
-        pixels, known = self.waiting.pop(box)
+        pixels, valid = self.waiting.pop(box)
         del self.missing[box]
         self.dataset.write(pixels, window=box)
         if self.masked:
-            self.dataset.write_mask(known, window=box)
-        self.sums[box] = checksum(pixels, known)
+            self.dataset.write_mask(valid, window=box)
+        self.sums[box] = checksum(pixels, valid)
 
 
 def cuts(span: Span, length: int) -> Iterator[tuple[int, int, slice, slice]]:
-    """A core's span cut at the blocks: each block's start and size, what it gets there, and from where in the core."""
+    """Cut a core's span at the blocks: each block's start and size, the part of the block, and the part of the core."""
     for start in range(span.lo // BLOCK * BLOCK, span.hi, BLOCK):
         size = min(BLOCK, length - start)
         lo, hi = max(start, span.lo), min(start + size, span.hi)
         yield start, size, slice(lo - start, hi - start), slice(lo - span.lo, hi - span.lo)
 
 
-def checksum(pixels: NDArray[Any], known: Valid) -> int:
-    return crc32(known.tobytes(), crc32(pixels.tobytes()))
+def checksum(pixels: NDArray[Any], valid: Valid) -> int:
+    return crc32(valid.tobytes(), crc32(pixels.tobytes()))
 
 
 def check_sums(path: Path, sums: dict[Box, int]) -> None:
@@ -271,22 +297,22 @@ def remove_sidecars(path: Path) -> None:
 
 
 @contextmanager
-def warned() -> Iterator[list[str]]:
-    """What GDAL's decoders warn of; rasterio logs it, and the pixels are then others than those that were written."""
-    said: list[str] = []
+def decoder_warnings() -> Iterator[list[str]]:
+    """Collects the warnings of GDAL's decoders, which rasterio only logs. After one the pixels are wrong."""
+    messages: list[str] = []
     log, handler = logging.getLogger("rasterio"), logging.Handler(logging.WARNING)
     handler.addFilter(lambda record: bool(DECODER.search(record.getMessage())))
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     before = log.level
     log.addHandler(handler)
     log.setLevel(logging.WARNING)
     try:
-        yield said
+        yield messages
     finally:
         log.setLevel(before)
         log.removeHandler(handler)
 
 
 def why(e: BaseException) -> str:
-    """GDAL's own words; rasterio keeps them in the cause."""
+    """GDAL's own message, which rasterio keeps in the cause."""
     return str(e.__cause__ or e)

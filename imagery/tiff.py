@@ -1,11 +1,11 @@
-"""The directories of a TIFF, and whether its compressed blocks are whole. Needs no library.
+"""Reads the directories of a TIFF and checks its compressed blocks. Needs no library.
 
-Pixels stand in blocks, tiles or strips, each compressed by itself. What libtiff makes of a damaged one depends on the
-compression: an error, a warning, or pixels. Deflate has a checksum, which libtiff leaves unread once it has the pixels
-it wants; Zstandard and WebP as libtiff writes them have none, but never 512 equal bytes of 0 or 255 in a row, which is
-what a lost or an erased sector looks like. These are checked here. The others are left to whoever decodes them.
+Pixels are stored in blocks (tiles or strips), each compressed by itself. For a damaged block libtiff gives an error, a
+warning, or pixels, depending on the compression. Deflate has a checksum, but libtiff does not read it. Zstandard and
+WebP as libtiff writes them have no checksum, but they never contain 512 equal bytes of 0 or 255 in a row, which is what
+a lost or erased sector looks like. These three are checked here; the decoder must find damage in the others.
 
-A block without bytes is sparse: nobody has written it, and it stands for pixels without data, or 0.
+A block of 0 bytes is sparse: it was never written, and means pixels without data, or 0.
 """
 
 import struct
@@ -17,18 +17,18 @@ from typing import BinaryIO
 
 from dlink.runtime.errors import BadInput
 
-# By version, 42 for TIFF and 43 for BigTIFF: where the directory's offset stands, its type, that of the directory's
-# count of tags, and the bytes a tag takes (TIFF 6.0, section 2; https://www.awaresystems.be/imaging/tiff/bigtiff.html)
+# By version (42 TIFF, 43 BigTIFF): position of the directory's offset, its type, the type of the directory's tag count,
+# and the bytes of a tag (TIFF 6.0, section 2; https://www.awaresystems.be/imaging/tiff/bigtiff.html)
 LAYOUTS = {42: (4, "I", "H", 12), 43: (8, "Q", "Q", 20)}
 ORDERS = {b"II": "<", b"MM": ">"}
 LETTERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
-MOST_TAGS = 4096  # of a directory that are looked at; real ones have some thirty
+MOST_TAGS = 4096  # read of a directory; real ones have about thirty
 MOST_DIRECTORIES = 64
 KIND, WIDTH, HEIGHT, COMPRESSION = 254, 256, 257, 259
 STRIPS, ROWS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 273, 278, 279, 322, 323, 324, 325
 READ = {KIND, WIDTH, HEIGHT, COMPRESSION, STRIPS, ROWS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES}
-REDUCED = 1  # in KIND: an overview
-DEFLATE, WITHOUT_SUM = {8, 32946}, {50000, 34927, 50001}  # the latter: Zstandard and WebP
+REDUCED = 1  # bit of KIND: an overview
+DEFLATE, WITHOUT_SUM = {8, 32946}, {50000, 34927, 50001}  # WITHOUT_SUM: Zstandard and WebP
 LOST = bytes(512), b"\xff" * 512
 STEP = 1 << 20  # bytes inflated at once
 # ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory (OGC 19-008r4) and RPCCoefficient (GDAL's)
@@ -39,9 +39,9 @@ Entries = Mapping[int, tuple[int, ...]]
 
 
 def directories(file: BinaryIO) -> Iterator[Entries]:
-    """The directories of a TIFF or BigTIFF: by tag, the numbers of those that are READ, none of others.
+    """The directories of a TIFF or BigTIFF: numbers by tag, for the tags in READ; other tags have none.
 
-    What can't be read ends them, or leaves a tag without numbers: whoever decodes the file says why.
+    Damage ends the iteration, or leaves a tag without numbers. The decoder reports it later.
     """
     length = file.seek(0, 2)
     file.seek(0)
@@ -61,14 +61,14 @@ def directories(file: BinaryIO) -> Iterator[Entries]:
             (at,) = struct.unpack(order + offset, following)
             if not at or many > MOST_TAGS:
                 return
-    except (struct.error, KeyError, ValueError, OverflowError):  # too short, another version, an offset beyond all
+    except (struct.error, KeyError, ValueError, OverflowError):  # too short, unknown version, offset beyond the file
         return
 
 
 def georeferenced(path: Path) -> bool:
-    """Whether a file is a TIFF with a place on Earth, in its first directory's tags or in a world file beside it.
+    """Whether a file is a TIFF with a georeference, in its first directory's tags or in a world file beside it.
 
-    Looks at the tags alone, so that it needs no library. What can't be read is not: whoever reads it then says why.
+    Needs no library, because only tags are read. An unreadable file gives False: reading it later says why.
     """
     try:
         with path.open("rb") as file:
@@ -79,7 +79,7 @@ def georeferenced(path: Path) -> bool:
 
 
 def values_of(file: BinaryIO, length: int, pointer: str, type: int, count: int, field: bytes) -> tuple[int, ...]:
-    """A tag's numbers, from its field or from where that points to."""
+    """A tag's numbers, stored in its field or where the field points to."""
     layout = f"{pointer[0]}{count}{LETTERS.get(type, 'B')}"
     size = struct.calcsize(layout) if count <= length else length + 1
     if type not in LETTERS or size > length:
@@ -92,7 +92,7 @@ def values_of(file: BinaryIO, length: int, pointer: str, type: int, count: int, 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Where one directory's blocks stand in the file and in the picture."""
+    """Positions of one directory's blocks in the file and in the picture."""
 
     compression: int
     starts: tuple[int, ...]
@@ -103,7 +103,7 @@ class Blocks:
 
     @classmethod
     def of(cls, tags: Entries) -> "Blocks | None":
-        """None where a directory does not say all that is needed."""
+        """The blocks of a directory; None if it lacks a tag."""
         first = {tag: numbers[0] for tag, numbers in tags.items() if numbers}
         tiled = TILES in first
         starts, sizes = (tags.get(tag, ()) for tag in ((TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES)))
@@ -111,12 +111,12 @@ class Blocks:
             height, width = first[HEIGHT], first[WIDTH]
             high = first[TILE_HEIGHT] if tiled else min(first.get(ROWS, height), height)
             wide = first[TILE_WIDTH] if tiled else width
-            found = cls(first.get(COMPRESSION, 1), starts, sizes, high, wide, (height, width))
+            blocks = cls(first.get(COMPRESSION, 1), starts, sizes, high, wide, (height, width))
         except KeyError:
             return None
         if min(height, width, high, wide) < 1 or len(starts) != len(sizes):
             return None
-        return found if len(starts) >= found.across * found.down else None
+        return blocks if len(starts) >= blocks.across * blocks.down else None
 
     @property
     def across(self) -> int:
@@ -136,7 +136,7 @@ class Blocks:
 
 
 class Checker:
-    """Checks the blocks of a TIFF's picture, each once, as they are about to be read; its masks at the beginning."""
+    """Checks each block of a TIFF's picture once, before it is read. Blocks of masks are checked at the beginning."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
@@ -151,7 +151,7 @@ class Checker:
                     self.check_block(mask, i)
 
     def check(self, rows: slice | None = None, cols: slice | None = None) -> None:
-        """Raise BadInput if a block that holds any of these pixels (all where None) is damaged."""
+        """Raise BadInput if a block that holds any of these pixels (None: all) is damaged."""
         if self.blocks is None or self.blocks.compression not in DEFLATE | WITHOUT_SUM:
             return
         height, width = self.blocks.shape
@@ -178,7 +178,7 @@ class Checker:
 
 
 def inflates(data: bytes) -> bool:
-    """Whether a zlib stream is whole and has its checksum. Memory does not grow with what is in it."""
+    """Whether a zlib stream is whole and its checksum right. Memory does not grow with its content."""
     stream = zlib.decompressobj()
     try:
         while not stream.eof:

@@ -1,1 +1,1 @@
-"""The networks of the D-LinkNet paper with the published key names, and their checkpoints. Needs torch."""
+"""The networks (D-LinkNet and its relatives) with the published key names, and their checkpoints. Needs PyTorch."""

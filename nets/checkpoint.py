@@ -1,12 +1,12 @@
-"""Checkpoints: the authors' `.th` files and what else people keep state_dicts in.
+"""Reads and writes checkpoints: the authors' `.th` files, and other files that hold a state_dict.
 
 A checkpoint is a state_dict, bare or under `state_dict` (or `model`), its keys with or without DataParallel's
 `module.`, in float32, float16, bfloat16 or float64, as `torch.save` writes it (both of its formats; `.th`, `.pth`,
-`.pt`, ...) or as safetensors. Which network it holds is read from its keys and shapes. Nothing in a checkpoint is ever
-run: a pickle that would do more than make tensors is refused.
+`.pt`, ...) or as safetensors. The keys and shapes tell which network it holds. Nothing in a checkpoint is ever run: a
+pickle that does more than make tensors is refused.
 
-Memory is taken for a network only once the file is known to hold all of it: shapes are compared with a network without
-memory, and tensors that claim more bytes than the file has are refused.
+Memory for a network is allocated only after the file is known to hold all of it: shapes are compared with a network on
+the meta device, and tensors that claim more bytes than the file has are refused.
 """
 
 import logging
@@ -31,10 +31,10 @@ from dlink.runtime.files import file_sha256
 
 log = logging.getLogger(__name__)
 
-NESTS = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights among other things
-COUNTER = "num_batches_tracked"  # of norms; the authors' PyTorch had none
+NESTS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts store the weights
+COUNTER = "num_batches_tracked"  # of norms; the authors' PyTorch did not write it
 HYBRID = "pplinknet34-psp64-hdc"
-ALIKE = 0.4  # share of keys in common from which on a checkpoint is compared key by key
+ALIKE = 0.4  # from this share of common keys on, a checkpoint is compared key by key
 CONV = 4  # dimensions of a convolution's weight
 SHOWN = 4  # keys named in a message before it says how many more
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -43,7 +43,7 @@ NO_PICKLE = (pickle.UnpicklingError, LookupError, EOFError, UnicodeDecodeError) 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network with trained weights, in float32 and evaluation mode, and what is known of where it came from."""
+    """A network with trained weights, in float32 and evaluation mode, and where it came from."""
 
     net: RoadNet
     arch: str
@@ -52,7 +52,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, arch: str | None = None) -> Checkpoint:
-    """Read a checkpoint file. `arch` overrides what its keys say, except for the width."""
+    """Read a checkpoint file. `arch` overrides the network that its keys name, but not the width."""
     state = read_state(path)
     hybrid = any(key.startswith("psp.") for key in state)
     state = renamed(state)
@@ -62,7 +62,7 @@ def read_checkpoint(path: Path, arch: str | None = None) -> Checkpoint:
     what = f"{path}: as {arch}" + (f" of width {width:g}" if width != 1 else "")
     try:
         check_fit(outline(arch, width), state, what)
-    except BadInput as e:  # of the width
+    except BadInput as e:  # the width
         raise BadModel(f"{what}: {str(e).partition(': ')[2]}; is it another network (--arch)?") from e
     net = build(arch, width)
     fill(net, state, what)
@@ -70,7 +70,7 @@ def read_checkpoint(path: Path, arch: str | None = None) -> Checkpoint:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by their plain names (no `module.`, no `num_batches_tracked`)."""
+    """The tensors of a checkpoint by plain name (without `module.`), without `num_batches_tracked`."""
     loaded = load(path)
     for nest in NESTS:
         if isinstance(loaded, dict) and isinstance(loaded.get(nest), dict):
@@ -79,14 +79,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def plain_tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """The tensors of a state_dict by their plain names, if it is one and each is plain numbers in memory."""
+    """The tensors of a state_dict by plain name. BadModel if it is not a state_dict of plain tensors."""
     if not isinstance(loaded, dict) or not loaded:
         raise BadModel(f"{path}: holds a {type(loaded).__name__}, not a state_dict; save `net.state_dict()`")
     strangers = [str(k) for k, v in loaded.items() if not isinstance(v, Tensor)]
     if strangers:
-        raise BadModel(f"{path}: not a state_dict: {named(strangers)} is no tensor; save `net.state_dict()`")
+        raise BadModel(f"{path}: not a state_dict: {named(strangers)} is not a tensor; save `net.state_dict()`")
     if nameless := [repr(k) for k in loaded if not isinstance(k, str)]:
-        raise BadModel(f"{path}: not a state_dict: {named(nameless)} is no name; save `net.state_dict()`")
+        raise BadModel(f"{path}: not a state_dict: {named(nameless)} is not a name; save `net.state_dict()`")
     plain = {key.removeprefix("module."): value for key, value in loaded.items()}
     state = {key: value for key, value in plain.items() if not key.endswith(COUNTER)}
     check_form(state, path)
@@ -94,7 +94,7 @@ def plain_tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
 
 
 def check_form(state: dict[str, Tensor], path: Path) -> None:
-    """Refuse tensors that are not plain numbers in memory, and those that claim more of it than the file has."""
+    """Raise BadModel for tensors that are not plain numbers in memory, or claim more bytes than the file has."""
     for key, value in state.items():
         if fault := foreign(value):
             raise BadModel(f"{path}: {key} {fault}")
@@ -108,7 +108,7 @@ def check_form(state: dict[str, Tensor], path: Path) -> None:
 
 
 def foreign(value: Tensor) -> str:
-    """What keeps a tensor from being plain numbers in memory, and what would mend it; nothing if it is."""
+    """Why a tensor is not plain numbers in memory, and what to do; empty if it is."""
     if value.is_nested:
         return "is a nested tensor; save `net.state_dict()` with tensors of one shape each"
     if value.is_quantized:
@@ -125,7 +125,7 @@ def kind(value: Tensor) -> str:
 
 
 def check_floats(state: dict[str, Tensor], what: str) -> None:
-    """Refuse weights that are not floating-point numbers of 16 bits or more."""
+    """Raise BadModel for weights that are not floating-point numbers of 16 bits or more."""
     if strange := [k for k, v in state.items() if v.dtype not in FLOATS]:
         raise BadModel(
             f"{what}: {kind(state[strange[0]])} in {named(strange)}; weights are float32, float16, bfloat16 or "
@@ -134,27 +134,27 @@ def check_floats(state: dict[str, Tensor], what: str) -> None:
 
 
 def load(path: Path) -> Any:
-    """What a file holds, if it holds tensors and plain containers of them."""
-    path.open("rb").close()  # what the system has against it is said in its own words
+    """The content of a file that holds only tensors and plain containers of them."""
+    path.open("rb").close()  # a file that cannot be opened raises the system's own OSError
     check_packing(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols; what can be read is checked key by key
+            warnings.simplefilter("ignore")  # about pickle protocols; the content is checked key by key
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:  # a damaged file raises whatever its reader stumbles on
+    except Exception as e:  # a damaged file can raise any exception
         if isinstance(e, pickle.UnpicklingError) and re.search("GLOBAL|Unsupported (global|class)", str(e)):
             raise BadModel(
                 f"{path}: refused, its pickle holds more than tensors and could run code; "
                 f"save `net.state_dict()` alone, or as safetensors"
             ) from e
-        said = "it can't be read as what torch.save writes" if isinstance(e, NO_PICKLE) else first_line(e)
-        raise BadModel(f"{path}: not a checkpoint, or a damaged one; {said}") from e
+        reason = "it can't be read as what torch.save writes" if isinstance(e, NO_PICKLE) else first_line(e)
+        raise BadModel(f"{path}: not a checkpoint, or a damaged one; {reason}") from e
 
 
 def check_packing(path: Path) -> None:
-    """Refuse a zip that holds more than its bytes: torch.save packs nothing, and unpacking takes any memory."""
+    """Raise BadModel for a compressed zip: torch.save does not compress, and unpacking could take any memory."""
     try:
         held = sum(record.file_size for record in ZipFile(path).infolist())
     except (BadZipFile, OSError, ValueError):  # another format, or a damaged file
@@ -164,12 +164,12 @@ def check_packing(path: Path) -> None:
 
 
 def recognise(state: dict[str, Tensor], path: Path) -> tuple[str, float]:
-    """Name and width of the network whose keys and shapes these are: the one that shares most of its keys."""
+    """Name and width of the network that shares most keys with a checkpoint."""
     shared = {name: overlap(keys_of(name), state.keys()) for name in ARCHS}
-    best = max(shared, key=lambda name: shared[name])  # the first of those that are alike
+    best = max(shared, key=lambda name: shared[name])  # the first of equals
     first = state.get(ARCHS[best].first)
     if shared[best] < ALIKE or first is None or first.ndim != CONV:
-        missing = f"`{ARCHS[best].first}` is missing" if first is None else f"it is least unlike {best}"
+        missing = f"`{ARCHS[best].first}` is missing" if first is None else f"the closest is {best}"
         raise BadModel(
             f"{path}: no network that dlink knows: {missing} among {len(state)} keys ({named(sorted(state))}); "
             f"--arch names one of {', '.join(ARCHS)}"
@@ -179,7 +179,7 @@ def recognise(state: dict[str, Tensor], path: Path) -> tuple[str, float]:
 
 @cache
 def keys_of(arch: str) -> frozenset[str]:
-    """The keys of a network's state_dict, without norms' counters."""
+    """The keys of a network's state_dict, without the norms' counters."""
     net = outline(arch, ARCHS[arch].step / ARCHS[arch].planes)
     return frozenset(k for k in net.state_dict() if not k.endswith(COUNTER))
 
@@ -189,7 +189,7 @@ def overlap(a: Set[str], b: Set[str]) -> float:
 
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """PP-LinkNet's "hdc" has its pyramid under `psp`, and a dilated centre that it never uses."""
+    """The keys as in our network. PP-LinkNet's "hdc" names its pyramid `psp` and has an unused dilated centre."""
     if not any(key.startswith("psp.") for key in state):
         return state
     used = {key: value for key, value in state.items() if not key.startswith("dblock.")}
@@ -197,13 +197,13 @@ def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def outline(arch: str, width: float) -> RoadNet:
-    """A network that has shapes and takes no memory."""
+    """A network on the meta device: it has shapes and takes no memory."""
     with torch.device("meta"):
         return build(arch, width)
 
 
 def check_fit(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
-    """Every tensor must have its place in the network and every place its tensor."""
+    """Raise BadModel unless the checkpoint has exactly the network's keys and shapes."""
     wanted = {k: v for k, v in net.state_dict().items() if not k.endswith(COUNTER)}
     missing = [k for k in wanted if k not in state]
     unexpected = [k for k in state if k not in wanted]
@@ -214,19 +214,19 @@ def check_fit(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
     ]
     problems = [("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)]
     if any(keys for _, keys in problems):
-        said = "; ".join(f"{len(keys)} {word}: {named(keys)}" for word, keys in problems if keys)
-        raise BadModel(f"{what}: {said}; is it another network (--arch)?")
+        words = "; ".join(f"{len(keys)} {word}: {named(keys)}" for word, keys in problems if keys)
+        raise BadModel(f"{what}: {words}; is it another network (--arch)?")
     check_floats(state, what)
 
 
 def fill(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
-    """Put tensors that fit into the network."""
+    """Copy tensors that fit into the network."""
     check_finite(state, what)
-    net.load_state_dict(state, strict=False)  # each becomes float32 as it is copied
+    net.load_state_dict(state, strict=False)  # the copy converts to float32
 
 
 def check_finite(state: dict[str, Tensor], what: str) -> None:
-    """Refuse weights that are not finite in float32, but for variances that float16 could not hold."""
+    """Raise BadModel for weights that are not finite in float32, except variances that overflowed in float16."""
     dead = [k for k, v in state.items() if k.endswith("running_var") and torch.isposinf(v).any()]
     rest = {k: v for k, v in state.items() if k not in dead}
     advice = "the training diverged, take an earlier checkpoint"
@@ -234,8 +234,8 @@ def check_finite(state: dict[str, Tensor], what: str) -> None:
         raise BadModel(f"{what}: not finite: {named(broken)}; {advice}")
     if large := [k for k, v in rest.items() if v.dtype == torch.float64 and not torch.isfinite(v.float()).all()]:
         raise BadModel(f"{what}: too large for float32: {named(large)}; {advice}")
-    if dead:  # a variance beyond float16's 65504, lost when the file was rounded: PyTorch gives the norm's bias there
-        log.warning("%s: infinite variance in %s: constant there, as in PyTorch", what, named(dead))
+    if dead:  # a variance beyond float16's 65504 became infinite; PyTorch then gives the norm's bias
+        log.warning("%s: infinite variance in %s: the output is constant there, as in PyTorch", what, named(dead))
 
 
 def write_checkpoint(net: nn.Module, path: Path, *, half: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The checkpoint that comes with the package, trained on generated scenes alone; see weights/README.md."""
+"""The checkpoint that comes with the package. It was trained on generated scenes only; see weights/README.md."""
 
 from pathlib import Path
 

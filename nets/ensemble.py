@@ -1,6 +1,6 @@
-"""Several networks as one: the weighted mean of their probabilities, from one image.
+"""Several networks as one: the weighted mean of their probabilities for one image.
 
-The image comes prepared for the first; where another was trained on another preparation, its own is made of that.
+The image is prepared for the first network. A network with another preparation converts the prepared image.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ JOIN = "+"  # between the members' names in the spec
 
 
 class Member(nn.Module):
-    """One network, which sees x * scale + shift of the image prepared for the first."""
+    """One network. Its input is x * scale + shift, where x is the image prepared for the first network."""
 
     def __init__(self, net: RoadNet, scale: Sequence[float], shift: Sequence[float]) -> None:
         super().__init__()
@@ -45,15 +45,15 @@ class Ensemble(RoadNet):
         self.multiple = lcm(*(m.net.multiple for m in members))
 
     def road(self, x: Tensor) -> Tensor:
-        first, *rest = (member(x) * weight for member, weight in zip(self.members, self.weights, strict=True))
-        for one in rest:
-            first = first + one
-        total: Tensor = first
+        total: Tensor
+        total, *rest = (member(x) * weight for member, weight in zip(self.members, self.weights, strict=True))
+        for road in rest:
+            total = total + road
         return total
 
 
 def ensemble(found: Sequence[Checkpoint], weights: Sequence[float]) -> Checkpoint:
-    """Checkpoints as one network. `weights` are positive, one for each, and sum to 1."""
+    """Combine checkpoints into one network. `weights` are positive, one for each, and sum to 1."""
     if len(weights) != len(found):
         raise BadInput(f"--weights: {len(weights)} numbers for {len(found)} checkpoints; give one for each")
     if not all(isfinite(w) and w > 0 for w in weights) or not isclose(sum(weights), 1, abs_tol=1e-3):
@@ -63,9 +63,9 @@ def ensemble(found: Sequence[Checkpoint], weights: Sequence[float]) -> Checkpoin
     return Checkpoint(net.eval(), JOIN.join(c.arch for c in found), found[0].width, digest)
 
 
-def member(found: Checkpoint, first: Checkpoint) -> Member:
-    """A member's preparation in terms of the first's: x2 = p s2 + b2 and x1 = p s1 + b1 give x2 = x1 s2/s1 + ..."""
-    ours, theirs = spec_of(found.arch), spec_of(first.arch)
-    scale = [a / b for a, b in zip(ours.scale, theirs.scale, strict=True)]
-    shift = [b2 - b1 * s for b2, b1, s in zip(ours.shift, theirs.shift, scale, strict=True)]
-    return Member(found.net, scale, shift)
+def member(checkpoint: Checkpoint, first: Checkpoint) -> Member:
+    """A member whose preparation is expressed by the first's: x2 = p s2 + b2, x1 = p s1 + b1, so x2 = x1 s2/s1 + ..."""
+    own, base = spec_of(checkpoint.arch), spec_of(first.arch)
+    scale = [s2 / s1 for s2, s1 in zip(own.scale, base.scale, strict=True)]
+    shift = [b2 - b1 * s for b2, b1, s in zip(own.shift, base.shift, scale, strict=True)]
+    return Member(checkpoint.net, scale, shift)

@@ -1,7 +1,7 @@
 """LinkNet34, the D-LinkNets and PP-LinkNet, with the attribute names of the published checkpoints.
 
-A ResNet encoder, a centre (a chain of dilated convolutions, or PP-LinkNet's pyramid of pools), LinkNet's decoders with
-additive skips (neither the stem nor a sum is activated again), and a head of three convolutions.
+They consist of a ResNet encoder, a centre (a chain of dilated convolutions, or PP-LinkNet's pyramid of pools),
+LinkNet's decoders with additive skips (no ReLU follows a sum), and a head of three convolutions.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ HYBRID = {3: (1, 2, 5, 1, 2, 5), 4: (1, 2, 5)}  # dilations of the blocks of a s
 class LinkNet(RoadNet):
     """`planes` are the channels of the stem (64 as published), `blocks` the residual blocks of each encoder stage.
 
-    With a `centre` (made for a number of channels) the head keeps sides even; without one it is LinkNet's. The last
-    `kept` stages and their decoders keep the sides they get, as PP-LinkNet's "64" (1) and "128" (2) do; `hybrid`
-    dilates the last two stages.
+    `centre` makes the centre for a number of channels; with it the head is D-LinkNet's, without it LinkNet's. The last
+    `kept` stages and their decoders do not change the size, as in PP-LinkNet's "64" (1) and "128" (2). `hybrid` dilates
+    the last two stages.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class LinkNet(RoadNet):
             self.finalconv3 = nn.Conv2d(mid, 1, 2, padding=1)
 
     def logits(self, x: Tensor) -> Tensor:
-        """What `forward` gives before its sigmoid."""
+        """The output before the sigmoid."""
         x = self.firstmaxpool(torch.relu(self.firstbn(self.firstconv(x))))
         skips = []
         for i in range(1, self.stages + 1):

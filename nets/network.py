@@ -1,4 +1,4 @@
-"""What every network of this package is: an image in, the probability of road out."""
+"""The base class of all networks: an image in, the probability of road out."""
 
 from torch import Tensor, nn, sigmoid
 
@@ -9,11 +9,11 @@ class RoadNet(nn.Module):
     multiple = 32  # px
 
     def logits(self, x: Tensor) -> Tensor:
-        """What a network gives before its sigmoid; an ensemble has none."""
+        """The output before the sigmoid. An ensemble has none."""
         raise NotImplementedError
 
     def road(self, x: Tensor) -> Tensor:
-        """The probability in float32, in whatever the network computes."""
+        """The probability, in float32 for every precision of the network."""
         return sigmoid(self.logits(x).float())
 
     def forward(self, x: Tensor) -> Tensor:

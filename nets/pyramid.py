@@ -1,8 +1,9 @@
-"""PP-LinkNet's centre: a pyramid of average pools, and how its pools and resizes are exported.
+"""PP-LinkNet's centre, a pyramid of average pools, and the export of its pools and resizes.
 
-An adaptive average pool to 3 or 6 bins of a map of 32 or 64 has windows of different sizes and distances, which no
-AveragePool of ONNX has. For a map of known size it is a product with a matrix along each axis, and so is the bilinear
-resize back: exact, and taken by every engine. The exporter writes those; PyTorch runs its own pools.
+An adaptive average pool to 3 or 6 bins of a map of 32 or 64 has windows of different sizes and distances. ONNX's
+AveragePool cannot express that. For a map of known size the pool is a product with a matrix along each axis, and so is
+the bilinear resize back. Both are exact, and every engine supports them. The exporter writes the products; PyTorch runs
+its own pools.
 """
 
 from collections.abc import Iterator
@@ -20,13 +21,13 @@ from torch.nn import functional
 
 BINS = (1, 2, 3, 6)
 
-# How many times larger than what the exporter traces the maps of the file are.
+# How many times larger the file's maps are than those that the exporter traces.
 ENLARGED: ContextVar[Fraction] = ContextVar("ENLARGED", default=Fraction(1))
 
 
 @contextmanager
 def enlarged(times: Fraction) -> Iterator[None]:
-    """Write matrices for maps so many times as large as those that are traced."""
+    """Within the block, matrices are written for maps so many times as large as the traced ones."""
     token = ENLARGED.set(times)
     try:
         yield
@@ -114,7 +115,7 @@ def resized(x: Tensor, like: Tensor) -> Tensor:
 
 
 class Bins(nn.Module):
-    """The pool of one branch; without weights, it holds the place 0 of its stage."""
+    """The pool of one branch. It has no weights, but takes index 0 of its stage as in the published checkpoints."""
 
     def __init__(self, bins: int) -> None:
         super().__init__()
@@ -125,9 +126,9 @@ class Bins(nn.Module):
 
 
 class PyramidPool(nn.Module):
-    """`dblock` of PP-LinkNet: means over 1, 4, 9 and 36 bins, a 1x1 each, resized and put before the input; 1x1, ReLU.
+    """`dblock` of PP-LinkNet: means over 1, 4, 9 and 36 bins, each with a 1x1, resized and concatenated; 1x1, ReLU.
 
-    (N, C, H, W) -> (N, C, H, W); square maps where it is exported.
+    (N, C, H, W) -> (N, C, H, W). Maps must be square for the export.
     """
 
     def __init__(self, channels: int) -> None:

@@ -1,4 +1,4 @@
-"""PyTorch as a Backend: the reference that files are checked against."""
+"""PyTorch as a Backend, the reference for checks of exported files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from dlink.runtime.spec import Spec
 
 
 def open(path: Path, spec: Spec) -> HostBackend:
-    """A checkpoint, run in float32 as `spec` prepares and averages."""
+    """A checkpoint as a Backend in float32, with the preparation and views of `spec`."""
     net = read_checkpoint(path, spec.arch).net
     return HostBackend(
         network(net), spec, engine=f"PyTorch {torch.__version__}, f32, {torch.get_num_threads()} threads"

@@ -1,7 +1,7 @@
 """The U-Net with seven pooling layers and D-UNet, as the authors of the DeepGlobe 2018 winner published them.
 
-Stages of two 3x3 convolutions with bias and ReLU, without norms; what was pooled away comes back by transposed 4x4
-convolutions and is concatenated with the stage of that size. Attribute names are the keys of published checkpoints.
+A stage is two 3x3 convolutions with bias and ReLU, without norms. Transposed 4x4 convolutions enlarge the maps, which
+are then concatenated with the encoder's stage of the same size. Attribute names are the keys of published checkpoints.
 """
 
 import torch
@@ -23,7 +23,7 @@ def upsample(cin: int, cout: int) -> nn.Sequential:
 
 
 class UNet(RoadNet):
-    """Seven stages of `planes`, 2 `planes`, ... 64 `planes` (8 as published) down to 1/128, and back."""
+    """Seven stages of `planes`, 2 `planes`, ... 64 `planes` (published: 8) down to 1/128, and back."""
 
     multiple = 2**POOLS
 
@@ -70,7 +70,7 @@ class DilatedSum(nn.Module):
 
 
 class DUNet(RoadNet):
-    """VGG-13's first six convolutions, a dilated centre at 1/8, a U-Net's way back. `planes`: 64 as published."""
+    """VGG-13's first six convolutions, a dilated centre at 1/8, and a U-Net's decoder. `planes` (published: 64)."""
 
     def __init__(self, planes: int) -> None:
         super().__init__()

@@ -24,13 +24,13 @@ PP_SPEC: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Arch:
-    """How a network is made, and what tells its checkpoints."""
+    """How to make a network, and how to recognise its checkpoints."""
 
-    make: Callable[[int], RoadNet]  # of the first layer's channels
-    first: str = "firstconv.weight"  # the first layer
-    planes: int = 64  # its channels as published
-    step: int = 8  # they are multiples of this, so that every layer's come out whole
-    spec: dict[str, Any] = field(default_factory=dict)  # where its preparation is not the D-LinkNet authors'
+    make: Callable[[int], RoadNet]  # from the number of channels of the first layer
+    first: str = "firstconv.weight"  # key of the first layer
+    planes: int = 64  # published channels of the first layer
+    step: int = 8  # `planes` is a multiple of this, so that every layer has a whole number of channels
+    spec: dict[str, Any] = field(default_factory=dict)  # values that differ from the D-LinkNet authors'
 
 
 def dilated(depth: int) -> Callable[[int], DilatedCentre]:
@@ -40,9 +40,9 @@ def dilated(depth: int) -> Callable[[int], DilatedCentre]:
 BLOCKS34, BLOCKS101 = (3, 4, 6, 3), (3, 4, 23, 3)
 BASIC, PSP = partial(LinkNet, BasicBlock, BLOCKS34), partial(LinkNet, BasicBlock, BLOCKS34, centre=PyramidPool)
 
-WIDEST = 16  # times as many channels as published: a D-LinkNet34 of this takes 32 GB
+WIDEST = 16  # times the published channels: a D-LinkNet34 of this width takes 32 GB
 
-# Of networks with the same keys the first is taken for a checkpoint's, and --arch names another.
+# Of networks with the same keys, a checkpoint is taken for the first; --arch names another.
 ARCHS = {
     "dlinknet34": Arch(partial(BASIC, centre=dilated(4))),
     "dlinknet50": Arch(partial(LinkNet, Bottleneck, BLOCKS34, centre=dilated(5))),
@@ -76,5 +76,5 @@ def build(arch: str, width: float = 1.0) -> RoadNet:
 
 
 def spec_of(arch: str, **values: Any) -> Spec:
-    """A Spec with the preparation that a network was published with, where `values` say nothing else."""
+    """A Spec with the network's published preparation and threshold; `values` override them."""
     return Spec(arch=arch, **{**arch_of(arch).spec, **values})

@@ -1,1 +1,1 @@
-"""OpenVINO behind the runtime's seam: ONNX files on CPUs. `dlink.runtime.open_model` comes here for them."""
+"""Runs ONNX files on CPUs by OpenVINO. `dlink.runtime.open_model` imports it for an .onnx file."""

@@ -1,9 +1,8 @@
-"""OpenVINO as a Backend: the engine for CPUs.
+"""OpenVINO as a Backend, the engine for CPUs.
 
-A float32 file is computed in float32. Left alone OpenVINO would take bfloat16 where the CPU has it: faster, but not
-what the file says. An FP16 or INT8 file asks for less, so there the CPU's fastest reduced precision is taken (bfloat16
-on x86 with AVX-512 BF16 or AMX, float16 on Arm; float32 where there is neither), but for int8 where it is wrong
-(saturation.py).
+A float32 file is computed in float32, although OpenVINO's default is bfloat16 where the CPU has it. An FP16 or INT8
+file is computed in the CPU's fastest reduced precision: bfloat16 on x86 with AVX-512 BF16 or AMX, float16 on Arm,
+float32 where there is neither. Int8 is replaced by float on processors whose int8 sums saturate (saturation.py).
 """
 
 from pathlib import Path
@@ -23,9 +22,9 @@ from dlink.runtime.spec import Spec
 
 
 def open(path: Path, opening: Opening = PLAIN) -> HostBackend:
-    """The model as a Backend of one tile at a time: batches are no faster on a CPU."""
+    """The model as a Backend with one tile a batch: larger batches are no faster on a CPU."""
     if opening.keys or opening.require_verdict:
-        raise BadInput(f"{path}: signatures and verdicts are of plans; build one with dlink-build")
+        raise BadInput(f"{path}: only plans have signatures and verdicts; build one with dlink-build")
     model, spec = read(path)
     try:
         compiled = compile(model, spec, opening.threads)
@@ -38,11 +37,13 @@ def open(path: Path, opening: Opening = PLAIN) -> HostBackend:
 
 
 def read(path: Path) -> tuple[openvino.Model, Spec]:
-    """The graph of an ONNX file of ours, for one tile at a time, and its Spec."""
+    """The graph of an ONNX file that dlink wrote, with a batch of one, and its Spec."""
     file = read_onnx(path)
     side = file.spec.tile
     try:
-        model = core().read_model(file.data)  # not the path: weights in other files would be followed from there
+        model = core().read_model(
+            file.data
+        )  # the checked bytes; from a path OpenVINO would follow links to other files
         model.reshape([1, 3, side, side])
     except RuntimeError as e:
         raise BadModel(f"{path}: OpenVINO does not read it: {why(e)}; export it again") from e
@@ -50,9 +51,9 @@ def read(path: Path) -> tuple[openvino.Model, Spec]:
 
 
 def why(e: RuntimeError) -> str:
-    """OpenVINO's own words, without where in its sources they come from."""
-    said = [line.strip() for line in str(e).splitlines() if line.strip() and not line.startswith("Exception from")]
-    return said[-1][:200] if said else str(e)[:200]
+    """OpenVINO's message without the lines that name its source files."""
+    lines = [line.strip() for line in str(e).splitlines() if line.strip() and not line.startswith("Exception from")]
+    return lines[-1][:200] if lines else str(e)[:200]
 
 
 def compile(model: openvino.Model, spec: Spec, threads: int | None) -> openvino.CompiledModel:
@@ -60,7 +61,7 @@ def compile(model: openvino.Model, spec: Spec, threads: int | None) -> openvino.
     if spec.precision == "fp32":
         options["INFERENCE_PRECISION_HINT"] = "f32"
     if any(op.get_type_name() == "FakeQuantize" for op in model.get_ops()) and saturates():
-        options["LP_TRANSFORMS_MODE"] = "NO"  # computes what int8 would give in float
+        options["LP_TRANSFORMS_MODE"] = "NO"  # computes int8's values in float
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
     return core().compile_model(model, "CPU", options)

@@ -1,12 +1,12 @@
-"""OpenVINO without its telemetry, and with one Core that stays. Whatever here needs OpenVINO takes it from this module.
+"""Imports OpenVINO without its telemetry, and keeps one Core. All of dlink imports OpenVINO from this module.
 
-Left alone, its import looks up an analytics host, starts a thread and a process, and writes two files into the user's
-home directory. It goes without where its telemetry package cannot be imported.
+By default the import of OpenVINO looks up an analytics host, starts a thread and a process, and writes two files into
+the user's home directory. It does none of that if its telemetry package cannot be imported.
 
-A Core's first compilation loads the CPU plugin, which gives the thread another stack for signals (sigaltstack) and
-unmaps it when the last of the Core and its models goes. On another thread, or with a second Core in between, the
-address stays behind: the next signal, be it Ctrl-C or a child's end, then runs on memory that is someone else's. So
-there is one Core, and it is never destroyed.
+The first compilation of a Core loads the CPU plugin, which gives the thread another stack for signals (sigaltstack).
+The plugin unmaps that stack when the Core and its last model are destroyed. If that happens on another thread, or after
+a second Core was made, the thread keeps the stale address, and the next signal (Ctrl-C, a child's exit) runs on memory
+of something else. So there is one Core, and it is never destroyed.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from functools import cache
 TELEMETRY = "openvino_telemetry"
 
 before = sys.modules.get(TELEMETRY)
-sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # Python's way to say that there is none
+sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # makes its import fail
 try:
     import openvino
 finally:

@@ -1,9 +1,9 @@
-"""The runtime: a model file and an image make a road mask. Needs NumPy and one engine.
+"""The runtime: open a model file and get the road mask of an image. Needs NumPy and one engine.
 
-from dlink.runtime import open_model
-
-with open_model("roads.onnx") as model:
-    mask = model.mask(image)  # uint8 (H, W, 3) RGB -> uint8 (H, W), 255 where there is road
+Example:
+    >>> from dlink.runtime import open_model
+    >>> with open_model("roads.onnx") as model:
+    ...     mask = model.mask(image)  # uint8 (H, W, 3) RGB -> uint8 (H, W), 255 is road
 """
 
 from collections.abc import Iterable, Sequence
@@ -102,7 +102,7 @@ def open_model(
 
 
 def path_of(name: str, value: object) -> Path:
-    """An argument that must be a path in text."""
+    """The argument as a Path; bytes are refused."""
     if not isinstance(value, str | PathLike) or isinstance(fspath(value), bytes):
         raise BadInput(f"{name} must be a str or a pathlib.Path, got {value!r:.40}")
     return Path(value)

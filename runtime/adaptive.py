@@ -1,8 +1,8 @@
-"""Eight views where they are worth it: one first, the other seven only where it leaves doubt.
+"""Adaptive views: each tile gets one view, and the other seven only if the first leaves doubt.
 
-Doubt is the mean of sqrt(p (1 - p)) over a tile's pixels, each one's deviation: 0 where the network is sure of all of
-them, 1/2 where of none. What a limit costs and saves on tiles of yours, `python -m dlink.bench.adaptive` says;
-DESIGN.md has ours.
+Doubt is the mean over a tile's pixels of sqrt(p (1 - p)), the standard deviation of a pixel: 0 where the network is
+sure of every pixel, 0.5 where it is sure of none. `python -m dlink.bench.adaptive` measures what a limit costs and
+saves on your tiles; DESIGN.md has our figures.
 """
 
 import threading
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dlink.runtime.backend import Backend, OutputForm, Probs, Running, Tiles, formed
+from dlink.runtime.backend import Backend, OutputForm, Probs, Running, Tiles, to_form
 from dlink.runtime.spec import Spec
 from dlink.runtime.values import real
 from dlink.runtime.views import ALL
@@ -21,7 +21,7 @@ FIRST, REST = ALL[:1], ALL[1:]
 
 
 class Adaptive:
-    """A Backend around another one; `views` of a call mean nothing to it."""
+    """A Backend that wraps another one. It ignores the `views` of a call."""
 
     def __init__(self, backend: Backend, doubt: float = DOUBT) -> None:
         self.backend = backend
@@ -30,11 +30,11 @@ class Adaptive:
         self.max_tiles, self.slots = backend.max_tiles, 1
         self.engine, self.executed = backend.engine, backend.executed
         self.lock = threading.Lock()
-        self.tiles = self.doubtful = 0  # how many so far
+        self.tiles = self.doubtful = 0  # counted so far
 
     @property
     def views_a_tile(self) -> float:
-        """How many views it has taken so far, on average."""
+        """Mean number of views so far."""
         return len(FIRST) + len(REST) * self.doubtful / max(1, self.tiles)
 
     def tiles_per_batch(self, views: Sequence[int] | None = None) -> int:
@@ -43,20 +43,20 @@ class Adaptive:
     def start(
         self, tiles: Tiles, views: Sequence[int] | None = None, form: OutputForm = "probability", threshold: float = 0.5
     ) -> Running:
-        roads = formed(self.probabilities(tiles), form, threshold)
+        roads = to_form(self.probabilities(tiles), form, threshold)
         return lambda: roads
 
     def probabilities(self, tiles: Tiles, views: Sequence[int] | None = None) -> Probs:
         prob = self.backend.probabilities(tiles, FIRST)
-        unsure = [i for i, each in enumerate(prob) if doubt_of(each) > self.doubt]
-        most = self.backend.tiles_per_batch(REST)
-        for i in range(0, len(unsure), most):
-            some = unsure[i : i + most]
-            rest = self.backend.probabilities([tiles[at] for at in some], REST)
-            prob[some] = (prob[some] + rest * np.float32(len(REST))) / np.float32(len(ALL))
+        doubtful = [i for i, tile in enumerate(prob) if doubt_of(tile) > self.doubt]
+        per_batch = self.backend.tiles_per_batch(REST)
+        for i in range(0, len(doubtful), per_batch):
+            batch = doubtful[i : i + per_batch]
+            rest = self.backend.probabilities([tiles[k] for k in batch], REST)
+            prob[batch] = (prob[batch] + rest * np.float32(len(REST))) / np.float32(len(ALL))
         with self.lock:
             self.tiles += len(tiles)
-            self.doubtful += len(unsure)
+            self.doubtful += len(doubtful)
         return prob
 
     def close(self) -> None:

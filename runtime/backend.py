@@ -1,4 +1,4 @@
-"""The seam between images and networks: a Backend, its plain implementation, and which file opens which."""
+"""The seam between images and networks: the Backend protocol, its NumPy implementation, and who opens which file."""
 
 import os
 import threading
@@ -22,58 +22,57 @@ Tiles: TypeAlias = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]  # each (S, S
 Probs: TypeAlias = NDArray[np.float32]
 Net: TypeAlias = Callable[[NDArray[np.float32]], Probs]  # x (N, 3, S, S) -> (N, S, S), valid until the next call
 
-OutputForm: TypeAlias = Literal[
-    "probability", "level", "mask"
-]  # float32 in [0, 1]; uint8 in 255 steps; uint8, 255 is road
-Roads: TypeAlias = NDArray[Any]  # (N, S, S) in the form that was asked for
-Running: TypeAlias = Callable[[], Roads]  # call it for the result; it waits until it is there
+# The output form: float32 in [0, 1]; uint8 in 255 steps; uint8, 255 is road.
+OutputForm: TypeAlias = Literal["probability", "level", "mask"]
+Roads: TypeAlias = NDArray[Any]  # (N, S, S) in an output form
+Running: TypeAlias = Callable[[], Roads]  # waits for the result and returns it
 
 MOST_THREADS, MOST_SLOTS = 1024, 64
-SLACK = 2e-3  # outside [0, 1] that is rounding: an ensemble's weights sum to 1 within 1e-3
+SLACK = 2e-3  # how far rounding may lead outside [0, 1]: an ensemble's weights sum to 1 within 1e-3
 
 
 class Backend(Protocol):
-    """Runs one network on square tiles.
+    """Runs one network on square tiles. Any thread may call any method.
 
-    Preparation, the views and their mean are behind it, not in front of it: a GPU then receives 3 bytes a pixel instead
-    of 96, and no caller can forget a step. Any thread may call anything.
+    The backend does the preparation, the views and their mean itself. So a GPU receives 3 bytes a pixel instead of 96,
+    and no caller can forget a step.
     """
 
     spec: Spec
-    max_tiles: int  # the most tiles that it takes at once
+    max_tiles: int  # the most tiles in one call of `probabilities`
     slots: int  # how many runs can be under way at once
-    engine: str  # what runs the network, its version and the precision it computes in, for reports
-    executed: Mapping[str, float]  # share of the multiply-adds by that precision; empty where the engine does not say
+    engine: str  # name, version and precision of the engine, for reports
+    executed: Mapping[str, float]  # share of the multiply-adds by precision; empty where the engine does not report it
 
     def tiles_per_batch(self, views: Sequence[int] | None = None) -> int:
-        """How many tiles go through the network at once with these views, the spec's where None: 1 to `max_tiles`."""
+        """How many tiles fit one batch with these views (None: the spec's), from 1 to `max_tiles`."""
         ...
 
     def start(
         self, tiles: Tiles, views: Sequence[int] | None = None, form: OutputForm = "probability", threshold: float = 0.5
     ) -> Running:
-        """Begin with 1 to `tiles_per_batch(views)` tiles. The pixels are the caller's again when this returns.
+        """Start a run of 1 to `tiles_per_batch(views)` tiles. The caller may change the pixels once this returns.
 
-        Where all slots are taken it waits for the oldest, whose result is kept for whoever began it. EngineFailed, here
-        or from the result, where the engine fails or a tile's result is no probability.
+        If all slots are busy, this waits for the oldest run and keeps that run's result for its own caller. An engine
+        that fails raises EngineFailed, here or from the result; so does a result that is not a probability.
         """
         ...
 
     def probabilities(self, tiles: Tiles, views: Sequence[int] | None = None) -> Probs:
-        """Road probability of every pixel of 1 to `max_tiles` RGB tiles: uint8 (N, S, S, 3) -> float32 (N, S, S).
+        """Road probability of every pixel, the mean over `views` (None: the spec's).
 
-        The mean over `views`, the spec's where None. The caller owns the result.
+        Takes 1 to `max_tiles` RGB tiles: uint8 (N, S, S, 3) -> float32 (N, S, S). The caller owns the result.
         """
         ...
 
     def close(self) -> None:
-        """End what is under way and free everything; a second call does nothing. See life.py for whole models."""
+        """End the runs under way and free everything. A second call does nothing. life.py has the rules for models."""
         ...
 
 
 @dataclass
 class Spent:
-    """Where a HostBackend's time went so far, in seconds."""
+    """Time that a HostBackend has spent so far, in seconds."""
 
     prepare: float = 0.0
     network: float = 0.0
@@ -82,11 +81,30 @@ class Spent:
 
 @dataclass(eq=False)
 class HostBackend:
-    """A Backend of any float32 network, in NumPy. Plain on purpose: the others are tested against it.
+    """A Backend of any float32 network, in NumPy. It is plain on purpose: the other backends are tested against it.
 
-    Each view is one copy: the turned ones are prepared from the turned pixels, and flips are copied out of those. The
-    sum of the turned ones is turned back once. `start` does it all at once. A call that is under way when the model is
-    closed ends at its next view.
+    Each view is one copy. The turned views are flips of the tile prepared from its turned pixels, and their sum is
+    turned back once. `start` computes the whole result before it returns. A call that is under way when the model is
+    closed raises Closed before its next view.
+
+    Args:
+        net: The network: float32 (N, 3, S, S) prepared pixels -> float32 (N, S, S) probabilities in [0, 1]. Its result
+            must stay valid until the next call. A RuntimeError of the network becomes EngineFailed.
+        spec: Tile size, preparation, views and threshold.
+        max_tiles: The most tiles in one call.
+        engine: The engine's name, for reports.
+        executed: Share of the multiply-adds by precision, for reports.
+
+    Example:
+        >>> import numpy as np
+        >>> from dlink.runtime import HostBackend, Segmenter, Spec
+        >>> def net(x):  # road where the pixel is bright
+        ...     return (x.mean(axis=1) > 0).astype(np.float32)
+        >>> with Segmenter(HostBackend(net, Spec(tile=64))) as model:
+        ...     mask = model.mask(np.full((2, 3, 3), 200, np.uint8))
+        >>> mask
+        array([[255, 255, 255],
+               [255, 255, 255]], dtype=uint8)
     """
 
     net: Net | None
@@ -99,7 +117,7 @@ class HostBackend:
     slots: int = field(default=1, init=False)
     pid: int = field(default_factory=os.getpid, init=False)
     closing: bool = field(default=False, init=False)
-    faults: set[int] = field(default_factory=set, init=False, repr=False)  # tiles of the call under way
+    faults: set[int] = field(default_factory=set, init=False, repr=False)  # bad tiles of the call under way
 
     def __post_init__(self) -> None:
         ENGINES.add(self)
@@ -112,7 +130,7 @@ class HostBackend:
     ) -> Running:
         prob, bad = self.mean_of(tiles, self.spec.views if views is None else views)
         prob[bad] = 0
-        roads = formed(np.clip(prob, 0, 1, out=prob), form, threshold)
+        roads = to_form(np.clip(prob, 0, 1, out=prob), form, threshold)
         if bad:
             raise NoProbability.of(bad, roads)
         return lambda: roads
@@ -122,7 +140,7 @@ class HostBackend:
         return prob
 
     def mean_of(self, tiles: Tiles, views: Sequence[int]) -> tuple[Probs, list[int]]:
-        """The mean of what the network gives through the views, and the tiles of which a view is no probability."""
+        """The mean over the views, and the indices of tiles with a value that is not a probability."""
         check_views(views)
         check_tiles(tiles, self.spec, self.max_tiles)
         check_process(self.pid)
@@ -138,19 +156,19 @@ class HostBackend:
             return total, sorted(self.faults)
 
     def sum_of(self, tiles: NDArray[np.uint8], flips: Sequence[int]) -> Probs:
-        """The probabilities of the tiles as they stand, summed over some flips."""
+        """The sum of the tiles' probabilities over some flips."""
         total = np.zeros(tiles.shape[:3], np.float32)
         if not flips:
             return total
         clock = [time.perf_counter()]
         x = self.spec.prepare(tiles)
         for flip in flips:
-            seen = np.ascontiguousarray(apply_view(x, flip))
+            flipped = np.ascontiguousarray(apply_view(x, flip))
             clock.append(time.perf_counter())
-            prob = self.run(seen)
+            prob = self.run(flipped)
             clock.append(time.perf_counter())
             total += undo_view(prob, flip)
-            self.faults.update(i for i, each in enumerate(prob) if not is_probable(each))
+            self.faults.update(i for i, tile in enumerate(prob) if not is_probability(tile))
             clock.append(time.perf_counter())
         steps = np.diff(clock)
         self.spent.prepare += float(steps[0::3].sum())
@@ -159,7 +177,7 @@ class HostBackend:
         return total
 
     def run(self, x: NDArray[np.float32]) -> Probs:
-        """The network, its failures as ours."""
+        """Run the network. Its RuntimeError becomes EngineFailed."""
         if self.net is None or self.closing:
             raise Closed(CLOSED)
         try:
@@ -167,8 +185,8 @@ class HostBackend:
         except DlinkError:
             raise
         except RuntimeError as e:
-            said = " ".join(str(e).split())
-            raise EngineFailed(f"{self.engine} failed while it ran the network: {said}") from e
+            reason = " ".join(str(e).split())
+            raise EngineFailed(f"{self.engine} failed while it ran the network: {reason}") from e
 
     def close(self) -> None:
         if os.getpid() != self.pid:
@@ -178,13 +196,13 @@ class HostBackend:
             self.net = None
 
 
-def is_probable(prob: Probs) -> bool:
-    """Whether all of a tile's values are probabilities, rounding apart; NaN is none."""
+def is_probability(prob: Probs) -> bool:
+    """Whether all values of a tile are within SLACK of [0, 1]. NaN is not."""
     return bool(prob.min() >= -SLACK and prob.max() <= 1 + SLACK)
 
 
 def check_tiles(tiles: Tiles, spec: Spec, most: int) -> None:
-    """Refuse what is not 1 to `most` tiles of the spec's size."""
+    """Raise BadInput unless these are 1 to `most` tiles of the spec's size."""
     side = spec.tile
     if isinstance(tiles, np.ndarray) and tiles.ndim != 4:
         raise BadInput(f"tiles must be uint8 (N, {side}, {side}, 3), got {tiles.dtype} {tiles.shape}")
@@ -195,8 +213,8 @@ def check_tiles(tiles: Tiles, spec: Spec, most: int) -> None:
         raise BadInput(f"{len(tiles)} tiles at once; this model takes 1 to {most}")
 
 
-def formed(prob: Probs, form: OutputForm, threshold: float) -> Roads:
-    """Probabilities in the form that is asked for."""
+def to_form(prob: Probs, form: OutputForm, threshold: float) -> Roads:
+    """Probabilities in an output form."""
     if form == "probability":
         return prob
     if form == "level":
@@ -211,7 +229,7 @@ def formed(prob: Probs, form: OutputForm, threshold: float) -> Roads:
 
 @dataclass(frozen=True)
 class Opening:
-    """How a model file is opened; open_model says what each means."""
+    """Options of opening a model file; open_model explains each."""
 
     threads: int | None = None
     keys: Sequence[Path] = ()
@@ -228,12 +246,12 @@ class Opening:
 
 PLAIN = Opening()
 
-# Each of these is imported only when a file asks for it, and its engine with it.
+# A module here, and its engine, is imported only when such a file is opened.
 OPENERS = {".onnx": "dlink.openvino_runtime.openvino_backend", ".plan": "dlink.trt_runtime.opener"}
 
 
 def open_backend(path: Path, opening: Opening = PLAIN) -> Backend:
-    """The Backend for a model file: OpenVINO for .onnx, TensorRT for .plan."""
+    """Open a model file as a Backend: OpenVINO for .onnx, TensorRT for .plan."""
     if path.suffix not in OPENERS:
         raise BadInput(f"{path}: not a model; expected a name ending in {' or '.join(OPENERS)}")
     if not path.is_file():

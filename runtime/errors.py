@@ -1,20 +1,22 @@
-"""Everything dlink raises on purpose, by what would put it right.
+"""The errors that dlink raises on purpose, grouped by what the caller can do about them.
 
-DlinkError
-  BadInput      an image, option or file of the caller's can't be used
-  BadModel      a model file or checkpoint is damaged, foreign or of another version: make it again
-    BadPlan       a TensorRT plan is damaged, or its manifest is missing or another's: build it again
-    Mismatch      a plan is sound, but for another GPU, TensorRT or driver: build it here
-    Untrusted     a plan lacks the signature or the verdict that was asked for: sign or check it
-  CheckFailed   a file was made or measured and does not hold what it must
-  Closed        a model was used after its close(): open it again
-  NoEngine      there is no GPU, driver, memory or TensorRT here that could do this
-  EngineFailed  an engine failed while a model ran: open the model again, with other options, or export it again
-    NoProbability a tile's result is no probability: the network's weights or its precision are at fault
-    GpuFailed     CUDA or TensorRT failed: open the model again, in a new process if that fails as well
+::
 
-A message names the file or option, what was found, and what would do. Anything else that escapes is a bug and keeps
-its traceback. A missing package stays Python's own ModuleNotFoundError.
+    DlinkError
+      BadInput        an image, option or file of the caller cannot be used
+      BadModel        a model file or checkpoint is damaged, foreign or of another version: make it again
+        BadPlan         a TensorRT plan is damaged, or its manifest is missing or another plan's: build it again
+        Mismatch        a sound plan for another GPU, TensorRT or driver: build it on this machine
+        Untrusted       a plan lacks the required signature or verdict: sign or check it
+      CheckFailed     a file was made or measured, and it misses a limit
+      Closed          a model was used after close(): open it again
+      NoEngine        this machine lacks the GPU, driver, memory or TensorRT for the task
+      EngineFailed    an engine failed during a run: open the model again, with other options, or export it again
+        NoProbability   a result is not a probability: the weights are damaged or exceed their precision
+        GpuFailed       CUDA or TensorRT failed: open the model again; if that fails, in a new process
+
+A message names the file or option, what was found, and what to do. Any other exception is a bug and keeps its
+traceback. A missing package stays Python's own ModuleNotFoundError.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,11 +25,20 @@ from typing import Any
 
 
 class DlinkError(Exception):
-    """Base of the errors of this package."""
+    """Base class of dlink's errors. The message is one line: what was found, where, and what to do.
+
+    Example:
+        >>> from dlink.runtime import DlinkError, open_model
+        >>> try:
+        ...     open_model("missing.onnx")
+        ... except DlinkError as e:
+        ...     print(type(e).__name__, "-", e)
+        BadInput - missing.onnx: no such file; dlink-export writes .onnx files, dlink-build plans
+    """
 
 
 class BadInput(DlinkError, ValueError):
-    """An image, option or file of the caller's can't be used."""
+    """An image, option or file of the caller cannot be used."""
 
 
 class BadModel(DlinkError, ValueError):
@@ -35,59 +46,72 @@ class BadModel(DlinkError, ValueError):
 
 
 class BadPlan(BadModel):
-    """A TensorRT plan is damaged, or its manifest is missing or another's."""
+    """A TensorRT plan is damaged, or its manifest is missing or belongs to another plan."""
 
 
 class Mismatch(BadModel):
-    """A plan is sound, but for another GPU, TensorRT or driver than this machine's."""
+    """A plan is sound, but it is for another GPU, TensorRT or driver than this machine has."""
 
 
 class Untrusted(BadModel):
-    """A plan lacks the signature or the verdict that was asked for."""
+    """A plan lacks the required signature or verdict."""
 
 
 class CheckFailed(DlinkError, RuntimeError):
-    """A network does not hold what was asked of it."""
+    """A file was made or measured, and it misses a limit."""
 
 
 class Closed(DlinkError, RuntimeError):
-    """A model was used after its close()."""
+    """A model was used after close()."""
 
 
 class NoEngine(DlinkError, RuntimeError):
-    """There is no GPU, driver, memory or TensorRT here that could do this."""
+    """This machine lacks the GPU, driver, memory or TensorRT for the task."""
 
 
 class EngineFailed(DlinkError, RuntimeError):
-    """An engine failed while a model ran, or gave what is no probability."""
+    """An engine failed during a run, or its result is not a probability."""
 
 
 class NoProbability(EngineFailed):
-    """A network gives values that are no probabilities: not a number, infinite, or outside 0 to 1.
+    """A network gave values that are not probabilities: NaN, infinite, or outside 0 to 1.
 
-    `tiles` are the places in a call's tiles of those at fault, `roads` is what came of all.
+    Args:
+        where: Which tile, for the message.
+        tiles: Indices of the bad tiles within the call.
+        roads: The results of all tiles of the call; those of bad tiles are worthless.
+
+    Example:
+        >>> import numpy as np
+        >>> from dlink.runtime import HostBackend, NoProbability, Segmenter, Spec
+        >>> broken = HostBackend(lambda x: np.full((1, 64, 64), np.nan, np.float32), Spec(tile=64))
+        >>> try:
+        ...     Segmenter(broken).mask(image)
+        ... except NoProbability as e:
+        ...     print(str(e).partition(" (")[0])
+        the tile at rows 0 to 64, columns 0 to 64: the network gives values that are not probabilities
     """
 
     def __init__(self, where: str, tiles: tuple[int, ...] = (), roads: Any = None) -> None:
         super().__init__(
-            f"{where}: the network gives values that are no probabilities (not a number, infinite, or outside 0 to 1); "
-            f"its weights are damaged, or its values exceed its precision: export it again, as fp32 if that is so"
+            f"{where}: the network gives values that are not probabilities (NaN, infinite, or outside 0 to 1); its "
+            f"weights are damaged, or its values exceed its precision: export it again, in the second case as fp32"
         )
         self.tiles, self.roads = tiles, roads
 
     @classmethod
     def of(cls, tiles: Sequence[int], roads: Any) -> "NoProbability":
-        """Of some tiles among those that gave `roads` (N, S, S)."""
+        """The error of some tiles of a call whose results are `roads` (N, S, S)."""
         return cls(f"tile {', '.join(str(i + 1) for i in tiles)} of {len(roads)}", tuple(tiles), roads)
 
 
 class GpuFailed(EngineFailed):
-    """CUDA or TensorRT failed while a model ran."""
+    """CUDA or TensorRT failed during a run."""
 
 
 @contextmanager
 def within(what: object) -> Iterator[None]:
-    """Say of an engine's failure in which picture, or by which model, it was."""
+    """Put the name of the picture or model before the message of an EngineFailed."""
     try:
         yield
     except EngineFailed as e:

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, known by their hash, and kept for the next time."""
+"""Files: written whole or not at all, identified by their hash, kept in a cache folder."""
 
 import hashlib
 import os
@@ -24,9 +24,9 @@ def mark_of(name: str, data: bytes) -> FileMark:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A sibling path to write to: renamed to `path` at the end, removed if anything fails before.
+    """A temporary path beside `path` to write to. It is renamed to `path` at the end, or removed after a failure.
 
-    The sibling keeps the suffix, since libraries choose a format by it.
+    It keeps the suffix, because libraries choose a format by it.
     """
     part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as e:
         if e.filename != str(part):
             raise
-        raise OSError(e.errno, e.strerror, str(path)) from e  # the name that the caller knows
+        raise OSError(e.errno, e.strerror, str(path)) from e  # names the caller's path, not the temporary one
     finally:
         part.unlink(missing_ok=True)
 

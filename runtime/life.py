@@ -1,16 +1,16 @@
-"""The life of an open model: who may use it, how it ends, and what becomes of it when a process ends or forks.
+"""The life of an open model: who may use it, how it is closed, and what happens when the process exits or forks.
 
-A model is open, then closed (it takes nothing new), then freed. What holds, whatever the engine:
+A model is open, then closed (it accepts no new work), then freed. These rules hold for every engine:
 
-- `close()` may come from any thread, from a Future's callback, from `__del__`, at the end of the process, twice, and
-  while other threads use the model. Whoever calls it waits until the engine is freed, but for a thread that is itself
-  at work for a model: it would wait for itself, so the model is freed when it lets go.
-- Images that were submitted are finished first. With `cancel`, and where a `with` block is left by an exception, those
-  that have not begun are cancelled, and those under way end with Closed at their next tile.
-- A model that is dropped without `close()` finishes what was submitted, and is freed.
-- A process that ends closes its models with `cancel` first: engines abort where their threads are cut off. Its exit
-  code stays its own.
-- In a forked child a model of its parent's is refused (Closed), and its `close()` does nothing: engines' threads and
+- `close()` may be called from any thread, from a Future's callback, from `__del__`, at exit, twice, and while other
+  threads use the model. It returns once the engine is freed. A thread that is inside a call of a model does not wait,
+  because it would wait for itself; the model is freed when that thread leaves the call.
+- Submitted images are finished first. With `cancel`, or when a `with` block ends by an exception, images that have not
+  begun are cancelled, and images under way end with Closed at their next tile.
+- A model that is dropped without `close()` finishes its submitted images and is freed.
+- A process that exits closes its models with `cancel`, because engines abort when their threads are cut off. The exit
+  code does not change.
+- A forked child cannot use its parent's model: calls raise Closed, and `close()` does nothing. The engines' threads and
   CUDA do not survive a fork. The child's copy is never freed, and its copy of a Future never ends.
 """
 
@@ -29,56 +29,56 @@ from weakref import WeakSet
 from dlink.runtime.errors import Closed
 
 CLOSED = "this model is closed; open it again"
-AT_MOST = 60.0  # seconds that a process which ends waits for an engine
+AT_MOST = 60.0  # seconds that an exiting process waits for an engine
 log = logging.getLogger(__name__)
 
 
 class Closing(Protocol):
-    """What lives here: a Backend."""
+    """The part of a Backend that this module needs."""
 
     def close(self) -> None: ...
 
 
 class Worker(Protocol):
-    """Who uses a model for others, in threads that are among WORKERS: a Pipeline."""
+    """Uses a model from background threads, which are listed in WORKERS. A Pipeline is one."""
 
     def close(self, cancel: bool) -> None:
-        """Take nothing more, never wait, and free the model at the end."""
+        """Accept no more work and return at once; the worker frees the model when it ends."""
         ...
 
 
 class Life:
-    """Of one open model, shared by all who use it."""
+    """The life of one open model, shared by everything that uses it."""
 
     def __init__(self, engine: Closing) -> None:
         self.engine = engine
         self.pid = os.getpid()
-        self.lock = threading.RLock()  # `close` may interrupt its own thread, as a signal's handler or by __del__
+        self.lock = threading.RLock()  # reentrant: `close` may interrupt its own thread (a signal handler, __del__)
         self.worker: Worker | None = None
-        self.inside: Counter[int] = Counter()  # threads by what they are in the middle of
-        self.closed = self.owed = False  # owed: it is freed when the last of this thread's uses ends
+        self.calls: Counter[int] = Counter()  # calls under way, by thread
+        self.closed = self.free_after_call = False
         self.freed = threading.Event()
         LIVES.add(self)
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """Around each call of the engine; Closed where the model can't be used."""
+        """Wraps each call of the engine. Raises Closed where the model cannot be used."""
         check_process(self.pid)
         if self.closed:
             raise Closed(CLOSED)
         me = threading.get_ident()
-        self.inside[me] += 1
+        self.calls[me] += 1
         try:
             yield
         finally:
-            self.inside[me] -= 1
-            if not self.inside[me]:
-                del self.inside[me]
-                if self.owed:
+            self.calls[me] -= 1
+            if not self.calls[me]:
+                del self.calls[me]
+                if self.free_after_call:
                     self.free()
 
     def work(self, make: Callable[[Callable[[], None]], Worker]) -> Worker:
-        """The model's worker, made at its first use: `make` is given what frees the model at the worker's end."""
+        """The model's worker, made at its first use. `make` gets the function that frees the model at the end."""
         with self.lock:
             if self.closed:
                 raise Closed(CLOSED)
@@ -92,20 +92,19 @@ class Life:
             first, self.closed = not self.closed, True
         if self.worker:
             self.worker.close(cancel)
-        elif first and self.here():
-            self.owed = True
+        elif first and self.must_not_wait():
+            self.free_after_call = True
         elif first:
             self.free()
-        if wait and not self.here():
+        if wait and not self.must_not_wait():
             self.freed.wait()
 
-    def here(self) -> bool:
-        """Whether this thread is at work for the model, or for another: two that wait for each other never end."""
-        return threading.get_ident() in self.inside or threading.current_thread() in WORKERS
+    def must_not_wait(self) -> bool:
+        """Whether this thread is inside a call of this model, or a worker of any model: waiting could deadlock."""
+        return threading.get_ident() in self.calls or threading.current_thread() in WORKERS
 
     def free(self) -> None:
-        """Free the engine."""
-        self.owed = False
+        self.free_after_call = False
         try:
             self.engine.close()
         finally:
@@ -113,13 +112,13 @@ class Life:
             self.freed.set()
 
 
-WORKERS: "WeakSet[threading.Thread]" = WeakSet()  # of all models
-LIVES: set[Life] = set()  # that are not freed yet, whoever has dropped them
-ENGINES: "WeakSet[Closing]" = WeakSet()  # those, and engines that are used by themselves
+WORKERS: "WeakSet[threading.Thread]" = WeakSet()  # background threads of all models
+LIVES: set[Life] = set()  # models that are not freed yet, dropped ones too
+ENGINES: "WeakSet[Closing]" = WeakSet()  # all engines, also those without a Life
 
 
 def check_process(pid: int) -> None:
-    """Closed where this is another process than the one that opened a model."""
+    """Raise Closed unless this process opened the model."""
     if os.getpid() != pid:
         raise Closed(
             "this model was opened in another process, and its engine does not survive a fork; open one here, or start "
@@ -129,11 +128,11 @@ def check_process(pid: int) -> None:
 
 @atexit.register
 def close_all() -> None:
-    """All models, at the end of the process."""
+    """Close all models at exit."""
     lives = list(LIVES)
     for life in lives:
         life.close(cancel=True, wait=False)
-        if life.owed:  # by a use that a signal cut off: nobody is in the middle of this thread's any more
+        if life.free_after_call:  # a signal cut off this thread's call, so nothing will leave it
             life.free()
     end = time.monotonic() + AT_MOST
     for life in lives:
@@ -144,10 +143,10 @@ def close_all() -> None:
 
 
 def keep_all() -> None:
-    """In a forked child: its copies of its parent's engines are never destroyed, which would wait for lost threads."""
+    """In a forked child, keep its copies of the parent's engines: to destroy one would wait for lost threads."""
     for engine in ENGINES:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
 
 
-if hasattr(os, "register_at_fork"):  # where there are forks
+if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=keep_all)

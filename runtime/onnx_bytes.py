@@ -1,13 +1,13 @@
-"""An ONNX file of ours before any engine sees it: undamaged, whole, and nothing but a network of ours.
+"""Checks an ONNX file before any engine reads it: it must be whole, undamaged, and a network that dlink wrote.
 
-It is read as the protobuf that it is (https://protobuf.dev/programming-guides/encoding, field numbers from onnx.proto),
-which needs no library, so every command and every machine refuses the same files:
+The file is read as protobuf (https://protobuf.dev/programming-guides/encoding, field numbers from onnx.proto). That
+needs no library, so every command on every machine refuses the same files:
 
-- `dlink.digest` in its metadata is a SHA-256 of everything else that runs or that dlink reads: all but the metadata of
-  others. It finds damage, such as an SD card's, and not malice: whoever changes a file can write another digest.
-- No tensor's data may be in another file, wherever in the graph it stands: an engine would read whatever file that is.
-- The operators are those of our networks, and no node holds a graph of its own: nothing can loop.
-- One image goes in and its roads come out, of the size that the Spec says.
+- `dlink.digest` in the metadata is a SHA-256 of everything that runs or that dlink reads, which is all but other
+  programs' metadata. It finds damage (a bad SD card), not malice: who changes a file can also write a new digest.
+- No tensor may keep its data in another file, because an engine would read whatever file is named.
+- The operators are those of our networks, and no node holds a subgraph, so nothing can loop.
+- There is one input, the image, and one output, the roads, of the Spec's size.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from dlink.runtime.errors import BadModel
 from dlink.runtime.spec import Spec
 
 DIGEST_KEY = "dlink.digest"
-OURS = b"dlink."  # what our keys in the metadata begin with
-PART = 4 << 20  # bytes that are hashed at a time, in as many threads as there are CPUs
+OURS = b"dlink."  # prefix of our metadata keys
+PART = 4 << 20  # bytes of one part of the digest; parts are hashed in parallel threads
 DEEPEST = 48  # messages within messages; ours are four deep
 OPERATORS = {"Add", "Cast", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "MatMul", "MaxPool", "Mul", "Relu"}
 OPERATORS |= {"Identity", "Sigmoid", "DequantizeLinear", "QuantizeLinear"}
 FLOAT, EXTERNAL = 1, 1  # TensorProto.FLOAT and TensorProto.EXTERNAL
 
-# Which fields of a message are messages themselves, as far as one can hold a tensor.
+# The fields of each message that are messages and can hold a tensor.
 WITHIN = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
@@ -47,7 +47,7 @@ TENSOR_NAME, TENSOR_EXTERNAL, TENSOR_LOCATION = 8, 13, 14
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A file of ours: its bytes as they were checked, its metadata and its Spec."""
+    """A checked file: the bytes that were checked, the metadata and the Spec."""
 
     path: Path
     data: bytes
@@ -57,28 +57,28 @@ class OnnxFile:
 
 @dataclass
 class Contents:
-    """What a file holds, as far as it is looked at."""
+    """What a file holds, as far as it is checked."""
 
     graphs: int = 0
     operators: set[str] = field(default_factory=set)
-    external: list[str] = field(default_factory=list)  # tensors
-    inputs: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)  # type and shape, 0 where it is free
+    external: list[str] = field(default_factory=list)  # names of tensors whose data is in another file
+    inputs: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)  # type and shape, 0: a free dimension
     outputs: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
 
 
 class Damaged(Exception):
-    """Bytes are no protobuf."""
+    """The bytes are not valid protobuf."""
 
 
 def read_onnx(path: Path) -> OnnxFile:
-    """A file that dlink-export or dlink-calibrate wrote; BadModel for every other."""
+    """Read a file that dlink-export or dlink-calibrate wrote. Any other file raises BadModel."""
     data = path.read_bytes()
     if not data:
         raise BadModel(f"{path}: an empty file; copy it again, or export it again")
     try:
         props = metadata_of(data)
         metadata = {str(key, "utf-8"): str(value, "utf-8") for key, value in props.items()}
-        contents, digest = look_into(data), metadata.get(DIGEST_KEY)
+        contents, digest = contents_of(data), metadata.get(DIGEST_KEY)
         whole = digest is None or digest == digest_of(data)
     except Damaged as e:
         raise BadModel(f"{path}: not an ONNX model, or a damaged one: {e}; export it again") from e
@@ -92,12 +92,12 @@ def read_onnx(path: Path) -> OnnxFile:
     spec = Spec.of_onnx(metadata, path)
     if digest is None:
         raise BadModel(f"{path}: has no {DIGEST_KEY}, so damage would not show; export it again with this dlink")
-    refuse_others(contents, spec, path)
+    check_contents(contents, spec, path)
     return OnnxFile(path, data, metadata, spec)
 
 
-def refuse_others(contents: Contents, spec: Spec, path: Path) -> None:
-    """BadModel for a graph that is none of ours."""
+def check_contents(contents: Contents, spec: Spec, path: Path) -> None:
+    """Raise BadModel for a graph that dlink would not write."""
     if strange := sorted(contents.operators - OPERATORS):
         names = ", ".join(strange)[:80]
         raise BadModel(f"{path}: has operators that no network of dlink has: {names}; export it with dlink-export")
@@ -106,20 +106,19 @@ def refuse_others(contents: Contents, spec: Spec, path: Path) -> None:
     one_each = (len(contents.inputs), len(contents.outputs), contents.graphs) == (1, 1, 1)
     fits = [(kind, shape[1:]) for kind, shape in ends] == [(FLOAT, (3, side, side)), (FLOAT, (1, side, side))]
     if not (one_each and fits and {shape[0] for _, shape in ends} <= {0, 1}):
-        shapes = " and ".join(said(kind, shape) for kind, shape in ends)[:200]
+        shapes = " and ".join(in_words(kind, shape) for kind, shape in ends)[:200]
         raise BadModel(
-            f"{path}: its ends are {shapes or 'missing'}, its spec wants {said(FLOAT, (0, 3, side, side))} and "
-            f"{said(FLOAT, (0, 1, side, side))}; export it again"
+            f"{path}: its inputs and outputs are {shapes or 'missing'}, its spec wants "
+            f"{in_words(FLOAT, (0, 3, side, side))} and {in_words(FLOAT, (0, 1, side, side))}; export it again"
         )
 
 
-def said(kind: int, shape: tuple[int, ...]) -> str:
-    """An end in words."""
+def in_words(kind: int, shape: tuple[int, ...]) -> str:
     return f"{'float32' if kind == FLOAT else f'type {kind}'} [{', '.join(str(n or '?') for n in shape)}]"
 
 
 def sealed(model: bytes) -> bytes:
-    """A serialised model with the digest of what is in it now."""
+    """A serialised model with a fresh digest."""
     kept = b"".join(span for key, span in spans(memoryview(model)) if key != DIGEST_KEY.encode())
     entry = chunk(1, DIGEST_KEY.encode()) + chunk(2, digest_of(kept).encode())
     return kept + chunk(MODEL_METADATA, entry)
@@ -131,7 +130,7 @@ def write_sealed(model: bytes, path: Path) -> None:
 
 
 def digest_of(data: bytes) -> str:
-    """SHA-256, in hexadecimal, of the SHA-256 of each part: of all top-level fields but others' metadata and itself."""
+    """SHA-256 (hexadecimal) of the parts' SHA-256s, over all top-level fields but the digest and foreign metadata."""
     parts = []
     for key, span in spans(memoryview(data)):
         if key is None or (key.startswith(OURS) and key != DIGEST_KEY.encode()):
@@ -142,22 +141,22 @@ def digest_of(data: bytes) -> str:
 
 
 def spans(model: memoryview) -> Iterator[tuple[bytes | None, memoryview]]:
-    """The top-level fields as they stand, with the key of those that are metadata."""
+    """The bytes of each top-level field, with its key if it is metadata."""
     for number, value, span in fields(model):
         key = entry_of(value)[0] if number == MODEL_METADATA and not isinstance(value, int) else None
         yield key, span
 
 
 def metadata_of(data: bytes) -> dict[bytes, bytes]:
-    """Keys and values; of our own none twice."""
-    found: dict[bytes, bytes] = {}
-    for number, value, _ in fields(memoryview(data)):
-        if number == MODEL_METADATA and not isinstance(value, int):
-            key, said = entry_of(value)
-            if key in found and key.startswith(OURS):
+    """The metadata. One of our keys twice is damage."""
+    entries: dict[bytes, bytes] = {}
+    for number, entry, _ in fields(memoryview(data)):
+        if number == MODEL_METADATA and not isinstance(entry, int):
+            key, value = entry_of(entry)
+            if key in entries and key.startswith(OURS):
                 raise Damaged(f"it has {str(key, errors='replace')} twice")
-            found[key] = said
-    return found
+            entries[key] = value
+    return entries
 
 
 def entry_of(entry: memoryview) -> tuple[bytes, bytes]:
@@ -166,8 +165,8 @@ def entry_of(entry: memoryview) -> tuple[bytes, bytes]:
     return parts.get(1, b""), parts.get(2, b"")
 
 
-def look_into(data: bytes) -> Contents:
-    """Everything in a model that is refused or compared."""
+def contents_of(data: bytes) -> Contents:
+    """Everything in a model that read_onnx checks."""
     contents = Contents()
     for kind, message in walk("model", memoryview(data), 0):
         if kind == "graph":
@@ -176,35 +175,35 @@ def look_into(data: bytes) -> Contents:
             contents.operators.add(operator_of(message))
         elif kind in ("function", "training", "sparse"):
             contents.operators.add(f"a {kind}")
-        elif kind == "tensor" and (name := elsewhere(message)) is not None:
+        elif kind == "tensor" and (name := external_name(message)) is not None:
             contents.external.append(name)
     for number, graph, _ in fields(memoryview(data)):
         if number == MODEL_GRAPH and not isinstance(graph, int):
             for end, value, _ in fields(graph):
                 if end in (GRAPH_INPUT, GRAPH_OUTPUT) and not isinstance(value, int):
-                    (contents.inputs if end == GRAPH_INPUT else contents.outputs).append(end_of(value))
+                    (contents.inputs if end == GRAPH_INPUT else contents.outputs).append(type_and_shape(value))
     return contents
 
 
 def walk(kind: str, message: memoryview, depth: int) -> Iterator[tuple[str, memoryview]]:
-    """A message and those within it, to any depth that is not absurd."""
+    """A message and all messages within it, to a depth of DEEPEST."""
     if depth > DEEPEST:
         raise Damaged("messages within messages without end")
     yield kind, message
-    within = WITHIN[kind]
-    for number, value, _ in fields(message) if within else ():
-        if number in within and not isinstance(value, int):
-            yield from walk(within[number], value, depth + 1)
+    kinds = WITHIN[kind]
+    for number, value, _ in fields(message) if kinds else ():
+        if number in kinds and not isinstance(value, int):
+            yield from walk(kinds[number], value, depth + 1)
 
 
 def operator_of(node: memoryview) -> str:
-    """Its name; with its domain where that is not ONNX's own."""
-    name, domain = (text(within(node, number)) for number in (NODE_OPERATOR, NODE_DOMAIN))
+    """The operator's name, after its domain where that is not ONNX's own."""
+    name, domain = (text(bytes_field(node, number)) for number in (NODE_OPERATOR, NODE_DOMAIN))
     return name if domain in ("", "ai.onnx") else f"{domain}.{name}"
 
 
-def elsewhere(tensor: memoryview) -> str | None:
-    """The name of a tensor whose data is in another file; None for the others."""
+def external_name(tensor: memoryview) -> str | None:
+    """The name of a tensor whose data is in another file; None for any other tensor."""
     name, out = "", False
     for number, value, _ in fields(tensor):
         if number == TENSOR_NAME:
@@ -213,36 +212,36 @@ def elsewhere(tensor: memoryview) -> str | None:
     return name if out else None
 
 
-def end_of(info: memoryview) -> tuple[int, tuple[int, ...]]:
-    """Element type and shape of a ValueInfoProto, 0 where a dimension is free."""
-    tensor = within(within(info, 2), 1)
-    kind = number_of(tensor, 1)
-    dims = [value for number, value, _ in fields(within(tensor, 2)) if number == 1 and not isinstance(value, int)]
-    return kind, tuple(number_of(dim, 1) for dim in dims)
+def type_and_shape(info: memoryview) -> tuple[int, tuple[int, ...]]:
+    """Element type and shape of a ValueInfoProto; a free dimension is 0."""
+    tensor = bytes_field(bytes_field(info, 2), 1)
+    kind = number_field(tensor, 1)
+    dims = [value for number, value, _ in fields(bytes_field(tensor, 2)) if number == 1 and not isinstance(value, int)]
+    return kind, tuple(number_field(dim, 1) for dim in dims)
 
 
-def within(message: memoryview, wanted: int) -> memoryview:
-    """The bytes that are one field of a message; empty where there are none."""
-    found = only(message, wanted, memoryview(b""))
-    if isinstance(found, int):
+def bytes_field(message: memoryview, wanted: int) -> memoryview:
+    """The bytes of a field; empty where the message lacks it."""
+    value = single_field(message, wanted, memoryview(b""))
+    if isinstance(value, int):
         raise Damaged("a number where text or a message should be")
-    return found
+    return value
 
 
-def number_of(message: memoryview, wanted: int) -> int:
-    """The number that is one field of a message; 0 where there is none."""
-    found = only(message, wanted, 0)
-    if not isinstance(found, int):
+def number_field(message: memoryview, wanted: int) -> int:
+    """The number of a field; 0 where the message lacks it."""
+    value = single_field(message, wanted, 0)
+    if not isinstance(value, int):
         raise Damaged("no number where one should be")
-    return found
+    return value
 
 
-def only(message: memoryview, wanted: int, none: int | memoryview) -> int | memoryview:
-    """The one value of a field. Of several, protobuf takes the last or merges them; nobody writes that."""
-    found = [value for number, value, _ in fields(message) if number == wanted]
-    if len(found) > 1:
+def single_field(message: memoryview, wanted: int, missing: int | memoryview) -> int | memoryview:
+    """The value of a field. Protobuf would take the last of several or merge them; no writer does that, so refuse."""
+    values = [value for number, value, _ in fields(message) if number == wanted]
+    if len(values) > 1:
         raise Damaged("a field twice that can only be there once")
-    return found[0] if found else none
+    return values[0] if values else missing
 
 
 def text(value: Any) -> str:
@@ -250,7 +249,7 @@ def text(value: Any) -> str:
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview, memoryview]]:
-    """Of each field its number, its value (bytes, or a number) and all of it as it stands."""
+    """Each field's number, its value (bytes or a number) and the whole field as it stands."""
     at = 0
     while at < len(message):
         start = at
@@ -262,7 +261,7 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview, memoryv
         elif wire in (1, 2, 5):
             size, at = varint(message, at) if wire == 2 else (8 if wire == 1 else 4, at)
             value, at = message[at : at + size], at + size
-            if wire != 2:  # a number of fixed size, and no message
+            if wire != 2:  # a number of fixed size
                 value = int.from_bytes(value, "little")
         else:
             raise Damaged(f"a field of wire type {wire}")
@@ -272,7 +271,7 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview, memoryv
 
 
 def varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number of 1 to 10 bytes, 7 bits in each, and where it ends."""
+    """A number of 1 to 10 bytes with 7 bits each, and the offset after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):

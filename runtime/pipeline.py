@@ -1,7 +1,7 @@
-"""Images from any thread, done in the order in which they came, with all slots of a backend busy.
+"""Runs submitted images in the background, in order, and keeps all slots of a backend busy.
 
-Tiles of several images share a batch where they ask for the same, so that small images fill one too. How it ends,
-life.py says.
+Tiles of several images share a batch where their keys are equal, so small images fill batches too. life.py has the
+rules for closing.
 """
 
 import logging
@@ -20,21 +20,21 @@ from numpy.typing import NDArray
 from dlink.runtime.backend import Backend, OutputForm, Roads, Running
 from dlink.runtime.errors import Closed, NoProbability
 from dlink.runtime.life import CLOSED, WORKERS
-from dlink.runtime.windows import Window, cover, placed, square
+from dlink.runtime.windows import Window, cover, fault_of, square
 
 log = logging.getLogger(__name__)
 
-Key: TypeAlias = tuple[Backend, tuple[int, ...] | None, OutputForm, float]  # what tiles of one batch have in common
+Key: TypeAlias = tuple[Backend, tuple[int, ...] | None, OutputForm, float]  # equal for all tiles of a batch
 
 
 @dataclass(eq=False)
 class Request:
-    """One image on its way."""
+    """One submitted image."""
 
     image: NDArray[np.uint8]
     key: Key
     roads: Roads
-    left: int  # windows to come
+    left: int  # windows not done yet
     future: "Future[Any]" = field(default_factory=Future)
     begun: bool = False
 
@@ -48,14 +48,14 @@ class Piece:
 
 
 class Pipeline:
-    """One thread begins runs, as many as there are slots, and another one waits for them; `ended` is called last."""
+    """One thread starts runs, at most one a slot; another thread waits for them and calls `ended` last."""
 
     def __init__(self, tile: int, halo: int, slots: int, ended: Callable[[], None]) -> None:
         self.tile, self.halo, self.ended = tile, halo, ended
         self.pieces: deque[Piece] = deque()
-        # Signals may interrupt the Condition's own __enter__ and leave it locked, but not a lock's.
+        # A signal can interrupt Condition.__enter__ and leave it locked. It cannot interrupt a lock's __enter__.
         self.lock = threading.RLock()
-        self.more = threading.Condition(self.lock)
+        self.changed = threading.Condition(self.lock)
         self.closed = False
         self.free = threading.Semaphore(slots)
         self.running: SimpleQueue[tuple[list[Piece], Running] | None] = SimpleQueue()
@@ -72,7 +72,7 @@ class Pipeline:
         form: OutputForm,
         threshold: float,
     ) -> "Future[Any]":
-        """An image (H, W, 3); its roads (H, W) in the future. The image must not change until then."""
+        """Queue an image (H, W, 3); the future's result is (H, W). The image must not change until then."""
         windows = cover(image.shape[0], image.shape[1], self.tile, self.halo)
         roads = np.empty(image.shape[:2], np.float32 if form == "probability" else np.uint8)
         key = (backend, None if views is None else tuple(views), form, threshold)
@@ -81,13 +81,13 @@ class Pipeline:
             if self.closed:
                 raise Closed(CLOSED)
             self.pieces.extend(Piece(job, window) for window in windows)
-            self.more.notify()
+            self.changed.notify()
         return job.future
 
     def begin(self) -> None:
-        """Tiles that wait go through the network together as soon as a slot is free."""
+        """Start a run of the queued tiles as soon as a slot is free."""
         while True:
-            batch = tiles = None  # while it waits, images are their owners'
+            batch = tiles = None  # hold no image while waiting
             self.free.acquire()
             batch = self.next_batch()
             if not batch:
@@ -102,26 +102,26 @@ class Pipeline:
                 self.free.release()
 
     def finish(self) -> None:
-        """What comes out goes to its images, in the order in which it went in."""
+        """Wait for each run in order and write its tiles into their images."""
         while (under_way := self.running.get()) is not None:
             batch, running = under_way
             try:
-                put(batch, running())
+                write_tiles(batch, running())
             except Exception as e:
                 fail(batch, e)
             self.free.release()
-            del batch, running, under_way  # images and results are their owners'
+            del batch, running, under_way  # hold no image or result while waiting
         self.ended()
 
     def next_batch(self) -> list[Piece]:
-        """Waits until there is one; empty where all is done."""
+        """Wait for a batch. It is empty when the pipeline is closed and nothing is queued."""
         with self.lock:
-            while not (batch := self.take()) and not self.closed:
-                self.more.wait()
+            while not (batch := self.take_batch()) and not self.closed:
+                self.changed.wait()
             return batch
 
-    def take(self) -> list[Piece]:
-        """Of what waits the first that can share a batch; what nobody waits for any more is dropped."""
+    def take_batch(self) -> list[Piece]:
+        """Take queued pieces while their keys match and the batch has room; drop pieces of cancelled images."""
         batch: list[Piece] = []
         while self.pieces:
             job = self.pieces[0].job
@@ -129,68 +129,68 @@ class Pipeline:
             if batch and (job.key != batch[0].job.key or len(batch) == backend.tiles_per_batch(views)):
                 break
             piece = self.pieces.popleft()
-            if begins(job):
+            if is_wanted(job):
                 batch.append(piece)
         return batch
 
     def close(self, cancel: bool = False) -> None:
-        """Take nothing more, and end after what was submitted, or with `cancel` after what is in a slot."""
+        """Accept no more images. End after the submitted ones, or with `cancel` after the runs under way."""
         with self.lock:
             self.closed = True
             dropped = dict.fromkeys(piece.job for piece in self.pieces) if cancel else {}
             if cancel:
                 self.pieces.clear()
-            self.more.notify_all()
+            self.changed.notify_all()
         for job in dropped:
-            with harmless():
+            with callbacks_contained():
                 if job.future.cancel():
-                    begins(job)  # tells those who wait for several
-            settle(job, error=Closed("this model was closed before the image was done"))
+                    is_wanted(job)  # notifies concurrent.futures.wait
+            finish_job(job, error=Closed("this model was closed before the image was done"))
 
 
-def begins(job: Request) -> bool:
-    """Whether anyone still waits for an image; then it can't be cancelled any more."""
+def is_wanted(job: Request) -> bool:
+    """Whether the image is still to be done. The first call ends the time in which it can be cancelled."""
     if not job.begun:
         job.begun = True
         job.future.set_running_or_notify_cancel()
     return not job.future.done()
 
 
-def put(batch: list[Piece], found: Roads) -> None:
-    """Each tile's core into its image."""
-    for piece, roads in zip(batch, found, strict=True):
+def write_tiles(batch: list[Piece], tiles: Roads) -> None:
+    """Write each tile's core into its image; finish the images that are complete."""
+    for piece, roads in zip(batch, tiles, strict=True):
         job, window = piece.job, piece.window
         job.roads[window.core] = roads[window.inner]
         job.left -= 1
         if not job.left:
-            settle(job)
+            finish_job(job)
 
 
 def fail(batch: list[Piece], error: Exception) -> None:
-    """The images of a batch have failed, or those whose tiles are at fault; what else of them waits is left out."""
+    """Give the error to the images of a batch; a NoProbability only to the images of the bad tiles."""
     if isinstance(error, NoProbability):
-        for at in error.tiles:
-            settle(batch[at].job, error=placed([piece.window for piece in batch], at))
-        put(batch, error.roads)
+        for index in error.tiles:
+            finish_job(batch[index].job, error=fault_of(batch[index].window))
+        write_tiles(batch, error.roads)
         return
     for piece in batch:
-        settle(piece.job, error=error)
+        finish_job(piece.job, error=error)
 
 
 @contextmanager
-def harmless() -> Iterator[None]:
-    """Around what calls a Future's callbacks: it may have its end already, and one that exits must not end a worker."""
+def callbacks_contained() -> Iterator[None]:
+    """Wraps what calls a Future's callbacks: the Future may be done already, and a callback must not end the worker."""
     try:
         yield
     except InvalidStateError:
         pass
     except SystemExit as e:
-        log.warning("a callback of an image's Future wanted to exit (%s); it can't from there", e)
+        log.warning("a callback of an image's Future raised SystemExit (%s); a worker thread ignores it", e)
 
 
-def settle(job: Request, error: Exception | None = None) -> None:
-    """Give an image's future its end, unless it has one."""
-    with harmless():
+def finish_job(job: Request, error: Exception | None = None) -> None:
+    """Set the result or the error of an image's future, unless it is done."""
+    with callbacks_contained():
         if error is None:
             job.future.set_result(job.roads)
         else:

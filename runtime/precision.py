@@ -1,4 +1,4 @@
-"""Precisions in words, whichever engine computes in them."""
+"""Precisions in words, for any engine."""
 
 from collections.abc import Mapping
 

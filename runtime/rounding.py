@@ -1,10 +1,10 @@
-"""What is left to rounding where two models are compared, so that no verdict hangs on it.
+"""Compares two models' masks so that rounding does not decide the verdict.
 
-A mask is a step: two probabilities that differ in their last digit can be road and not road. A network may give large
-areas one value, and where that is the threshold, whole masks hang on a digit that another processor rounds the other
-way. So a pixel is undecided where both probabilities lie within NOISE of their own model's threshold, and by margins
-(probability less threshold) that differ by no more than NOISE: there the candidate takes the reference's side. Every
-other pixel counts as the two masks have it, so what differs by more than the noise counts in full.
+A mask is a step function: of two probabilities that differ in the last digit, one can be road and the other not. A
+network may also give one value to large areas; if that value is the threshold, a whole mask depends on how a processor
+rounds. So a pixel is undecided if both probabilities lie within NOISE of their model's threshold, and their margins
+(probability minus threshold) differ by at most NOISE. There the candidate takes the reference's side. All other pixels
+count as they are.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 # Float32's rounding moved probabilities of these networks by 3e-7 from an AMD processor to an Intel one, and by 4e-6
 # from one library to another; export refuses a float32 file above 1e-4 (export/proof.py).
 NOISE = 1e-5
-WORTH_SAYING = 0.001  # share of undecided pixels from which on a result says so, though no side differed
+WORTH_SAYING = 0.001  # from this share of undecided pixels on a result mentions them, even if no side differed
 
-# The least size that a difference of tensors is said as a share of: of a tensor that is zero throughout, as a ReLU's
-# may be, rounding's 1e-8 would be infinitely much. All other layers' outputs were seen to have root mean squares from
-# 0.006 (made-up weights) or 0.3 (the embedded network) up.
+# Relative differences of tensors divide by at least this: a ReLU's output may be all zero, and rounding's 1e-8 would
+# be an infinite share of it. Other layers' root mean squares start at 0.006 (random weights) or 0.3 (the embedded
+# network).
 SMALL = 1e-3
 
 Sides: TypeAlias = NDArray[np.bool_]  # True: road
@@ -30,18 +30,18 @@ Pair: TypeAlias = Sequence[tuple[NDArray[np.float32], float]]  # the candidate's
 
 @dataclass(frozen=True)
 class Near:
-    """How many pixels rounding could decide."""
+    """Counts of the pixels that rounding could decide."""
 
-    pixels: int = 0  # all that were compared
+    pixels: int = 0  # all compared pixels
     undecided: int = 0
-    settled: int = 0  # of the undecided, those whose sides differed
+    settled: int = 0  # undecided pixels whose sides differed
 
     def __add__(self, other: "Near") -> "Near":
         return Near(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     @property
     def words(self) -> str:
-        """What to add to a result; nothing where rounding decides next to nothing."""
+        """A sentence for the result; empty where rounding decides almost nothing."""
         share = self.undecided / max(self.pixels, 1)
         if not self.settled and share < WORTH_SAYING:
             return ""
@@ -53,7 +53,7 @@ class Near:
 
 
 def settle(pair: Pair) -> tuple[Sides, Sides, Near]:
-    """The candidate's and the reference's roads as they are to be compared, and how many pixels were undecided."""
+    """The candidate's and the reference's masks to compare, and how many pixels were undecided."""
     (a, at), (b, bt) = pair
     candidate, reference = a > at, b > bt
     margins = a - np.float32(at), b - np.float32(bt)

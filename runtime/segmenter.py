@@ -1,4 +1,4 @@
-"""What an application embeds: an image of any size in, its roads out."""
+"""The class that an application embeds: an image of any size in, its roads out."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.runtime.adaptive import DOUBT, Adaptive
-from dlink.runtime.backend import Backend, OutputForm, Probs, Roads, Running, formed
+from dlink.runtime.backend import Backend, OutputForm, Probs, Roads, Running, to_form
 from dlink.runtime.errors import BadInput, NoProbability
 from dlink.runtime.life import Life
 from dlink.runtime.pipeline import Pipeline
 from dlink.runtime.spec import LARGEST_TILE, Spec
 from dlink.runtime.values import real, whole
 from dlink.runtime.views import BY_COUNT
-from dlink.runtime.windows import Window, cover, placed, square
+from dlink.runtime.windows import Window, cover, fault_of, square
 
 HALO = 64  # px; measured, see "Halo" in DESIGN.md
 MOST_HALO = LARGEST_TILE // 2
@@ -31,12 +31,32 @@ Views: TypeAlias = int | Literal["adaptive"] | None
 
 
 class Segmenter:
-    """A Backend and how it is used on whole images. A context manager; any thread may call. life.py says how it ends.
+    """An open model. It runs a Backend on whole images; any thread may call, and it is a context manager.
 
-    Images are uint8 (H, W, 3) RGB, from 1 x 1 up. Others are refused, since only the caller knows what they mean:
-    repeat grey three times, drop alpha, scale 16 bits to 8. `views` is 8, 4 (flips alone), 1, or "adaptive": one first,
-    and all eight for those tiles that leave more than `doubt` (adaptive.py). `threshold` is a probability. Views and
-    threshold are the model's own where None.
+    Images are uint8 (H, W, 3) RGB of any size from 1 x 1 px up. Other arrays raise BadInput, because only the caller
+    knows what they mean: repeat grey three times, drop alpha, scale 16 bits to 8.
+
+    `views` of the methods is the number of views (test-time augmentation): 8, 4 (flips only), 1, "adaptive" (one view,
+    and all eight for tiles with more doubt than `doubt`), or None for the model's own. Calls on a closed model raise
+    Closed; an engine that fails, or a result that is not a probability, raises EngineFailed.
+
+    Args:
+        backend: The network. The Segmenter closes it.
+        halo: Context read around each core, in pixels. None: 64, or a quarter of the tile where that is less.
+        threshold: A pixel is road where its probability is greater, in [0, 1). None: the model's own.
+        doubt: With views="adaptive", a tile whose doubt is greater gets all eight views, from 0 to 0.5.
+
+    Raises:
+        BadInput: An option cannot be used; for instance, the halo leaves no core.
+
+    Example:
+        >>> from dlink.runtime import open_model
+        >>> model = open_model("roads.onnx")
+        >>> model.spec.tile, model.halo, model.threshold
+        (64, 16, 0.5)
+        >>> model.mask(image).shape
+        (100, 150)
+        >>> model.close()
     """
 
     def __init__(
@@ -47,25 +67,87 @@ class Segmenter:
         self.threshold = backend.spec.threshold
         if threshold is not None:
             self.threshold = real("threshold", threshold, "in [0, 1)", lambda t: 0 <= t < 1)
-        cover(1, 1, backend.spec.tile, self.halo)  # refuses a halo that does not fit
+        cover(1, 1, backend.spec.tile, self.halo)  # raises BadInput for a halo that does not fit
         self.adaptive = Adaptive(backend, doubt)
         self.life = Life(backend)
-        finalize(self, self.life.close, wait=False).atexit = False  # a process that ends has life.close_all
+        finalize(self, self.life.close, wait=False).atexit = False  # at exit life.close_all does it
 
     @property
     def spec(self) -> Spec:
+        """The contract of the network."""
         return self.backend.spec
 
     def probabilities(self, image: Image, views: Views = None) -> Probs:
-        """Road probability of every pixel: float32 (H, W) in [0, 1]."""
+        """Road probability of every pixel.
+
+        Args:
+            image: uint8 (H, W, 3) RGB.
+            views: 8, 4, 1, "adaptive", or None for the model's own.
+
+        Returns:
+            float32 (H, W) in [0, 1].
+
+        Raises:
+            BadInput: The image or the number of views cannot be used.
+            Closed: The model is closed.
+            EngineFailed: The engine failed, or a result is not a probability (NoProbability).
+
+        Example:
+            >>> from dlink.runtime import open_model
+            >>> with open_model("roads.onnx") as model:
+            ...     prob = model.probabilities(image)
+            >>> prob.shape, prob.dtype, round(float(prob.max()), 3)
+            ((100, 150), dtype('float32'), 0.961)
+        """
         return self.roads(image, views, "probability")
 
     def levels(self, image: Image, views: Views = None) -> NDArray[np.uint8]:
-        """The same in 255 steps, uint8 (H, W): a quarter of the memory, and of what a GPU sends back."""
+        """Road probability in 255 steps: a quarter of the memory, and of what a GPU sends back.
+
+        Args:
+            image: uint8 (H, W, 3) RGB.
+            views: 8, 4, 1, "adaptive", or None for the model's own.
+
+        Returns:
+            uint8 (H, W); 255 stands for probability 1.
+
+        Raises:
+            BadInput: The image or the number of views cannot be used.
+            Closed: The model is closed.
+            EngineFailed: The engine failed, or a result is not a probability (NoProbability).
+
+        Example:
+            >>> import numpy as np
+            >>> from dlink.runtime import open_model
+            >>> with open_model("roads.onnx") as model:
+            ...     level = model.levels(image, views=1)
+            >>> np.unique(level)
+            array([ 10, 245], dtype=uint8)
+        """
         return self.roads(image, views, "level")
 
     def mask(self, image: Image, views: Views = None) -> Mask:
-        """uint8 (H, W), 255 where the probability is greater than the threshold, 0 elsewhere."""
+        """The road mask.
+
+        Args:
+            image: uint8 (H, W, 3) RGB.
+            views: 8, 4, 1, "adaptive", or None for the model's own.
+
+        Returns:
+            uint8 (H, W): 255 where the probability is greater than the threshold, 0 elsewhere.
+
+        Raises:
+            BadInput: The image or the number of views cannot be used.
+            Closed: The model is closed.
+            EngineFailed: The engine failed, or a result is not a probability (NoProbability).
+
+        Example:
+            >>> from dlink.runtime import open_model
+            >>> with open_model("roads.onnx") as model:
+            ...     mask = model.mask(image)
+            >>> int((mask == 255).sum()), int((mask == 0).sum())  # pixels
+            (3000, 12000)
+        """
         return self.roads(image, views, "mask")
 
     def roads(self, image: Image, views: Views, form: OutputForm) -> Roads:
@@ -76,15 +158,32 @@ class Segmenter:
         return out
 
     def submit(self, image: Image, views: Views = None) -> "Future[Mask]":
-        """`mask` in the background: images are done in the order in which they came, and small ones share batches.
+        """Compute a mask in the background. Images are done in order, and small images share batches.
 
-        The image must not change until then.
+        Args:
+            image: uint8 (H, W, 3) RGB. It must not change until the future is done.
+            views: 8, 4, 1, "adaptive", or None for the model's own.
+
+        Returns:
+            A future of the mask, uint8 (H, W). The future raises EngineFailed where the engine fails.
+
+        Raises:
+            BadInput: The image or the number of views cannot be used.
+            Closed: The model is closed.
+
+        Example:
+            >>> from dlink.runtime import open_model
+            >>> with open_model("roads.onnx") as model:
+            ...     futures = [model.submit(picture) for picture in (image, image[:50])]
+            ...     masks = [future.result() for future in futures]
+            >>> [mask.shape for mask in masks]
+            [(100, 150), (50, 150)]
         """
         check_image(image)
-        backend, chosen = self.chosen(views)
+        backend, numbers = self.backend_for(views)
         with self.life.use():
             pipeline = cast(Pipeline, self.life.work(self.pipeline))
-            return pipeline.submit(backend, image, chosen, "mask", self.threshold)
+            return pipeline.submit(backend, image, numbers, "mask", self.threshold)
 
     def pipeline(self, ended: Callable[[], None]) -> Pipeline:
         return Pipeline(self.spec.tile, self.halo, self.backend.slots, ended)
@@ -92,21 +191,39 @@ class Segmenter:
     def segment_device(
         self, image: Any, views: Views = None, form: OutputForm = "mask", out: Any = None, stream: int | None = None
     ) -> Any:
-        """Roads of an image that is on the GPU, on the GPU: nothing goes through the host.
+        """Roads of an image on the GPU, written on the GPU: nothing passes through the host.
 
-        image: uint8 (H, W, 3) RGB, at least a tile high and wide, with `__cuda_array_interface__` or DLPack; lines may
-        lie further apart than they are long. out: an array (H, W) to write, uint8, or float32 for probabilities; made
-        where None. stream: the caller's, as the number that CUDA knows it by; the work follows what is on it, and what
-        comes on it afterwards follows the work. Without one the result is there when this returns. An array that names
-        no stream itself is read in the order of the caller's, or else of the default one. The result has
-        `__cuda_array_interface__` and DLPack. Where the network gives what is no probability, a call without a stream
-        says so, and after one with a stream a later call of the model does.
+        Args:
+            image: uint8 (H, W, 3) RGB on the GPU, at least one tile high and wide, with `__cuda_array_interface__` or
+                DLPack. Its rows may be padded. If it names no stream, it is read in the order of `stream`, or else of
+                the default stream.
+            views: 8, 4, 1, or None for the model's own.
+            form: The output form: "mask" or "level" (uint8), or "probability" (float32).
+            out: Array (H, W) on the GPU to write to. None: a new array.
+            stream: The caller's CUDA stream, as an integer handle. The work waits for what is on the stream, and later
+                work on the stream waits for the result. None: the result is complete when the call returns.
+
+        Returns:
+            An array (H, W) on the GPU with `__cuda_array_interface__` and DLPack.
+
+        Raises:
+            BadInput: The model is not a plan, or an array or option cannot be used.
+            Closed: The model is closed.
+            EngineFailed: The GPU failed, or a result is not a probability (NoProbability). After a call with a stream,
+                NoProbability is raised by a later call of the model.
+
+        Example:
+            >>> import torch  # doctest: +SKIP
+            >>> from dlink.runtime import open_model
+            >>> with open_model("roads.plan") as model:  # doctest: +SKIP
+            ...     roads = model.segment_device(torch.from_numpy(image).cuda())
+            ...     mask = torch.as_tensor(roads, device="cuda")  # uint8 (H, W), not copied
         """
         on_gpu = getattr(self.backend, "segment_device", None)
         if on_gpu is None:
             raise BadInput("segment_device is for plans; this model runs on the CPU, where mask() takes NumPy arrays")
         if views == "adaptive":
-            raise BadInput("segment_device takes 8, 4 or 1 views; adaptive ones are for images of the host")
+            raise BadInput("segment_device takes 8, 4 or 1 views; adaptive views are for images in the host's memory")
         with self.life.use():
             return on_gpu(image, views_of(views), form, self.threshold, self.halo, out, stream)
 
@@ -118,35 +235,77 @@ class Segmenter:
         views: Views = None,
         form: OutputForm = "probability",
     ) -> Iterator[tuple[Window, Roads]]:
-        """Each window's core, row by row, of an image that `read` gives a window at a time. Bounded memory."""
-        backend, chosen = self.chosen(views)
-        most, windows = backend.tiles_per_batch(chosen), cover(height, width, self.spec.tile, self.halo)
+        """Roads of an image that does not fit in memory, a window at a time. Memory stays bounded.
+
+        Args:
+            read: Returns the pixels of a window, `image[window.outer]`: uint8 (h, w, 3) RGB, at most one tile.
+            height: Height of the image, in pixels.
+            width: Width of the image, in pixels.
+            views: 8, 4, 1, "adaptive", or None for the model's own.
+            form: The output form: "probability" (float32), "level" or "mask" (uint8).
+
+        Yields:
+            Each window and the roads of its core, row by row. `roads[window.core]` is where the core belongs. Every
+            pixel is in exactly one core.
+
+        Raises:
+            BadInput: The number of views cannot be used.
+            Closed: The model is closed.
+            EngineFailed: The engine failed, or a result is not a probability (NoProbability).
+
+        Example:
+            >>> import numpy as np
+            >>> from dlink.runtime import open_model
+            >>> roads = np.empty((100, 150), np.uint8)
+            >>> with open_model("roads.onnx") as model:
+            ...     for window, core in model.pieces(lambda w: image[w.outer], 100, 150, form="mask"):
+            ...         roads[window.core] = core
+            >>> int((roads == 255).sum())  # pixels
+            3000
+        """
+        backend, numbers = self.backend_for(views)
+        per_batch, windows = backend.tiles_per_batch(numbers), cover(height, width, self.spec.tile, self.halo)
         running: deque[tuple[list[Window], Running]] = deque()
-        for i in range(0, len(windows), most):
-            batch = windows[i : i + most]
+        for i in range(0, len(windows), per_batch):
+            batch = windows[i : i + per_batch]
             tiles = [square(read(w), self.spec.tile) for w in batch]
-            with self.life.use(), where(batch):
-                running.append((batch, backend.start(tiles, chosen, form, self.threshold)))
+            with self.life.use(), fault_located(batch):
+                running.append((batch, backend.start(tiles, numbers, form, self.threshold)))
             if len(running) == backend.slots:
                 yield from self.cores(*running.popleft())
-        for done in running:
-            yield from self.cores(*done)
+        for started in running:
+            yield from self.cores(*started)
 
     def cores(self, batch: list[Window], running: Running) -> Iterator[tuple[Window, Roads]]:
-        """What a batch's windows keep, once it is there."""
-        with self.life.use(), where(batch):
-            found = running()
-        for window, roads in zip(batch, found, strict=True):
+        """Wait for a batch; yield each window and its core."""
+        with self.life.use(), fault_located(batch):
+            tiles = running()
+        for window, roads in zip(batch, tiles, strict=True):
             yield window, roads[window.inner]
 
-    def chosen(self, views: Views) -> tuple[Backend, Sequence[int] | None]:
-        """Who runs a number of views, and which those are; None are the model's own."""
+    def backend_for(self, views: Views) -> tuple[Backend, Sequence[int] | None]:
+        """The backend that runs so many views, and the views' numbers; None: the model's own."""
         if views == "adaptive":
             return self.adaptive, None
         return self.backend, views_of(views)
 
     def close(self, cancel: bool = False) -> None:
-        """Finish what was submitted, or cancel what has not begun, then free the model. Twice is once; see life.py."""
+        """Free the model. Submitted images are finished first. A second call does nothing; life.py has all rules.
+
+        Args:
+            cancel: Cancel images that have not begun, instead of finishing them. Leaving a `with` block by an exception
+                does this too.
+
+        Example:
+            >>> from dlink.runtime import Closed, open_model
+            >>> model = open_model("roads.onnx")
+            >>> model.close()
+            >>> try:
+            ...     model.mask(image)
+            ... except Closed as e:
+            ...     print(e)
+            this model is closed; open it again
+        """
         self.life.close(cancel)
 
     def __enter__(self) -> "Segmenter":
@@ -159,21 +318,21 @@ class Segmenter:
 
 
 def default_halo(spec: Spec) -> int:
-    """HALO, or what fits a small tile."""
+    """HALO, or a quarter of a small tile."""
     return min(HALO, spec.tile // 4)
 
 
 @contextmanager
-def where(batch: list[Window]) -> Iterator[None]:
-    """Say of a tile at fault where it lies in the image."""
+def fault_located(batch: list[Window]) -> Iterator[None]:
+    """Make a NoProbability say where its first bad tile lies in the image."""
     try:
         yield
     except NoProbability as e:
-        raise placed(batch, e.tiles[0]) from e
+        raise fault_of(batch[e.tiles[0]]) from e
 
 
 def views_of(count: int | None) -> Sequence[int] | None:
-    """The views that a number of them stands for; None, the model's own, stays None."""
+    """The numbers of 8, 4 or 1 views; None stays None."""
     if count is None:
         return None
     if isinstance(count, bool) or not isinstance(count, Integral) or count not in BY_COUNT:
@@ -182,11 +341,12 @@ def views_of(count: int | None) -> Sequence[int] | None:
 
 
 def as_mask(prob: Probs, threshold: float) -> Mask:
-    return formed(prob, "mask", threshold)
+    """255 where the probability is greater than the threshold, 0 elsewhere."""
+    return to_form(prob, "mask", threshold)
 
 
 def check_image(image: Any) -> None:
-    """Refuse what is not uint8 (H, W, 3), with the way to make it so."""
+    """Raise BadInput unless the image is uint8 (H, W, 3); the message says how to convert it."""
     if not isinstance(image, np.ndarray):
         raise BadInput(f"an image must be a NumPy array uint8 (H, W, 3), got {type(image).__name__}")
     got = f"an image must be uint8 (H, W, 3) RGB, got {image.dtype} {image.shape}"

@@ -1,4 +1,4 @@
-"""The contract between a trained network and whatever runs it: written once at export, carried by every file after.
+"""The contract between a trained network and what runs it: written once at export, carried inside every later file.
 
 In an ONNX file it is JSON under the metadata key `dlink.spec`: the fields of `Spec` and `"format": 1`.
 """
@@ -17,15 +17,17 @@ from dlink.runtime.values import load_json, value_of
 from dlink.runtime.views import ALL, check_views
 
 ONNX_KEY = "dlink.spec"
-INT8_KEY = "dlink.int8"  # JSON of an INT8 file: how it was made, and "layers", a row for each; calib/calibrate.py
+INT8_KEY = (
+    "dlink.int8"  # metadata of an INT8 file, JSON: how it was made, and a row for each layer (calib/calibrate.py)
+)
 FORMAT = 1
 PRECISIONS = ("fp32", "fp16", "int8")
 RED_GREEN_BLUE = 3
-LONGEST_NAME = 400  # of a network, or of an ensemble's joined
+LONGEST_NAME = 400  # of a network, or of an ensemble's joined names
 LARGEST_TILE = 8192  # px; a D-LinkNet's first layer alone takes 4 GB for it
 LARGEST_WIDTH = 16.0
-SMALLEST_SCALE = 1e-7  # with less all pixels are the same to float16
-LARGEST_INPUT = 65504.0  # of a prepared pixel: where float16 ends
+SMALLEST_SCALE = 1e-7  # with a smaller scale all pixels are equal in float16
+LARGEST_INPUT = 65504.0  # of a prepared pixel: the largest float16
 LARGEST_GSD_M = 1000.0
 SHA256 = re.compile("([0-9a-f]{64})?")
 
@@ -34,26 +36,35 @@ Triple: TypeAlias = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What a network's numbers mean.
+    """What a network's numbers mean: its tile, preparation, views and threshold. Frozen, and checked when it is made.
 
-    The defaults are those of the authors' DeepGlobe release (its test.py): BGR, x = pixel / 255 * 3.2 - 1.6, eight
-    views, road where their mean exceeds one half (there: where their sum exceeds 4).
+    The defaults are those of the D-LinkNet authors' DeepGlobe release (its test.py): BGR, x = pixel / 255 * 3.2 - 1.6,
+    eight views, road where their mean exceeds one half (there: where their sum exceeds 4).
+
+    Raises:
+        BadInput: A value has the wrong type or is out of range.
+
+    Example:
+        >>> from dlink.runtime import Spec
+        >>> spec = Spec(tile=512, threshold=0.4)
+        >>> spec.tile, spec.channels, spec.views
+        (512, 'BGR', (0, 1, 2, 3, 4, 5, 6, 7))
     """
 
     arch: str = "dlinknet34"
     width: float = 1.0  # multiplier of the channels
-    tile: int = 1024  # side of the square input, px
-    channels: str = "BGR"  # the order the network was trained on; images come as RGB
+    tile: int = 1024  # side of the square input, px, a multiple of 32
+    channels: str = "BGR"  # channel order of the network; images are RGB
     scale: Triple = (3.2 / 255, 3.2 / 255, 3.2 / 255)  # x = pixel * scale + shift, in the order of `channels`
     shift: Triple = (-1.6, -1.6, -1.6)
-    views: tuple[int, ...] = ALL  # test-time augmentation, see views.py
+    views: tuple[int, ...] = ALL  # numbers from 0 to 7, see views.py
     threshold: float = 0.5  # a pixel is road where its probability is greater
-    gsd_m: float = 0.5  # metres a pixel of the training tiles (DeepGlobe's)
-    precision: str = "fp32"  # of the graph's tensors
-    checkpoint_sha256: str = ""  # of the file the weights came from
-    int8_method: str = ""  # how an INT8 file's ranges were cut; dlink-calibrate's --method
-    int8_tiles_sha256: str = ""  # of the tiles it was calibrated on
-    int8_verdict: str = ""  # what was seen when it was compared with the float network
+    gsd_m: float = 0.5  # ground resolution of the training tiles, metres a pixel (DeepGlobe's)
+    precision: str = "fp32"  # of the graph's tensors: fp32, fp16 or int8
+    checkpoint_sha256: str = ""  # hash of the checkpoint file
+    int8_method: str = ""  # how an INT8 file's ranges were cut: dlink-calibrate's --method
+    int8_tiles_sha256: str = ""  # hash of the calibration tiles
+    int8_verdict: str = ""  # result of the comparison with the float network
 
     def __post_init__(self) -> None:
         self.take_types()
@@ -80,7 +91,7 @@ class Spec:
                 raise BadInput(f"{name} must be 64 hexadecimal digits or empty, got {getattr(self, name)[:80]!r}")
 
     def take_types(self) -> None:
-        """Every field in the type that it is declared with: whole numbers as floats, lists as tuples."""
+        """Convert each field to its declared type: whole numbers to floats, lists to tuples."""
         hints = get_type_hints(type(self))
         for name, hint in hints.items():
             try:
@@ -89,7 +100,7 @@ class Spec:
                 raise BadInput(str(e)) from e
 
     def check_preparation(self) -> None:
-        """Prepared pixels must be numbers that every engine holds, and differ where the pixels do."""
+        """Prepared pixels must fit in float16, and differ where the pixels differ."""
         if not len(self.scale) == len(self.shift) == RED_GREEN_BLUE or not np.isfinite([self.scale, self.shift]).all():
             raise BadInput(f"scale and shift must be three numbers each, got {self.scale} and {self.shift}")
         ends = [abs(255 * scale) + abs(shift) for scale, shift in zip(self.scale, self.shift, strict=True)]
@@ -100,7 +111,20 @@ class Spec:
             )
 
     def prepare(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Network input of RGB tiles: uint8 (N, S, S, 3) -> float32 (N, 3, S, S), contiguous."""
+        """Convert RGB tiles to the network's input: x = pixel * scale + shift, in the network's channel order.
+
+        Args:
+            tiles: uint8 (N, S, S, 3) RGB.
+
+        Returns:
+            float32 (N, 3, S, S), contiguous.
+
+        Example:
+            >>> from dlink.runtime import Spec
+            >>> x = Spec(tile=64).prepare(image[None, :64, :64])
+            >>> x.shape, float(x.min()), float(x.max())
+            ((1, 3, 64, 64), -1.600000023841858, 1.600000023841858)
+        """
         planes = np.moveaxis(tiles if self.channels == "RGB" else tiles[..., ::-1], -1, 1)
         x = np.empty(planes.shape, np.float32)
         scale, shift = (np.asarray(v, np.float32)[:, None, None] for v in (self.scale, self.shift))
@@ -109,11 +133,40 @@ class Spec:
         return x
 
     def to_json(self) -> str:
+        """The spec as JSON text.
+
+        Returns:
+            A JSON object: the fields and "format".
+
+        Example:
+            >>> import json
+            >>> from dlink.runtime import Spec
+            >>> values = json.loads(Spec(tile=64).to_json())
+            >>> values["format"], values["tile"], values["threshold"]
+            (1, 64, 0.5)
+        """
         return json.dumps({"format": FORMAT, **asdict(self)})
 
     @classmethod
     def from_json(cls, text: str, path: object) -> "Spec":
-        """Inverse of `to_json`; `path` is for the message. A key that this version does not know is an error."""
+        """Read what `to_json` wrote.
+
+        Args:
+            text: The JSON text.
+            path: The file it comes from, for the message.
+
+        Returns:
+            The spec.
+
+        Raises:
+            BadModel: The text is not JSON, has another format, an unknown key, or a value out of range.
+
+        Example:
+            >>> from dlink.runtime import Spec
+            >>> spec = Spec(tile=64, views=(0,))
+            >>> Spec.from_json(spec.to_json(), "roads.onnx") == spec
+            True
+        """
         try:
             values = load_json(text)
         except ValueError as e:
@@ -122,7 +175,7 @@ class Spec:
 
     @classmethod
     def of_values(cls, values: Any, path: object) -> "Spec":
-        """The same from what JSON holds."""
+        """Inverse of `to_json` for parsed JSON; `path` is for the message."""
         if not isinstance(values, dict):
             raise BadModel(f"{path}: its spec is not a JSON object; export it again")
         given = dict(values)
@@ -139,7 +192,24 @@ class Spec:
 
     @classmethod
     def of_onnx(cls, metadata: Mapping[str, str], path: object) -> "Spec":
-        """The Spec in an ONNX file's metadata."""
+        """The spec in an ONNX file's metadata.
+
+        Args:
+            metadata: The file's metadata properties.
+            path: The file, for the message.
+
+        Returns:
+            The spec.
+
+        Raises:
+            BadModel: There is no spec, or it is damaged.
+
+        Example:
+            >>> from dlink.runtime import Spec
+            >>> metadata = {"dlink.spec": Spec(tile=64).to_json()}  # such as onnxruntime's custom_metadata_map
+            >>> Spec.of_onnx(metadata, "roads.onnx").tile
+            64
+        """
         if ONNX_KEY not in metadata:
             raise BadModel(f"{path}: says nothing of its preparation (no {ONNX_KEY}); write it with dlink-export")
         return cls.from_json(metadata[ONNX_KEY], path)

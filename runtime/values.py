@@ -1,4 +1,4 @@
-"""Values at the door: JSON as frozen dataclasses, whose fields say what it must hold, and callers' arguments."""
+"""Checks of values from outside: JSON as frozen dataclasses, whose fields give the types, and callers' arguments."""
 
 import json
 import math
@@ -13,11 +13,11 @@ import numpy as np
 from dlink.runtime.errors import BadInput
 
 T = TypeVar("T")
-Readers = Mapping[type, Callable[[Any], Any]]  # how some types are read, where the way below is not theirs
+Readers = Mapping[type, Callable[[Any], Any]]  # functions that read some types in their own way
 
 
 def load_json(text: str | bytes) -> Any:
-    """What a JSON text holds; ValueError, in a short line, for whatever is none, NaN and infinity among it."""
+    """Parse JSON. Anything else, NaN and infinity included, raises ValueError with a short message."""
 
     def finite(number: str) -> float:
         if not math.isfinite(value := float(number)):
@@ -32,11 +32,11 @@ def load_json(text: str | bytes) -> Any:
         raise ValueError(str(e)[:80]) from e
 
 
-def take(kind: type[T], values: Any, readers: Readers) -> T:
-    """A dataclass of JSON's values; TypeError where one is missing, unknown or of another type."""
+def dataclass_of(kind: type[T], values: Any, readers: Readers) -> T:
+    """A dataclass from JSON values. TypeError if a value is missing, unknown or of another type."""
     if kind in readers:
-        found: T = readers[kind](values)
-        return found
+        made: T = readers[kind](values)
+        return made
     hints = get_type_hints(kind)
     needed = {f.name for f in fields(kind) if f.default is f.default_factory}  # type: ignore[arg-type] # both MISSING
     if not isinstance(values, dict) or values.keys() - hints.keys() or needed - values.keys():
@@ -46,9 +46,9 @@ def take(kind: type[T], values: Any, readers: Readers) -> T:
 
 
 def value_of(hint: Any, value: Any, name: str, readers: Readers) -> Any:
-    """A value as the type of a field: a dataclass, an optional, a tuple, a mapping or a plain one.
+    """A JSON value in the type of a field: a dataclass, an optional, a tuple, a mapping or a plain type.
 
-    A whole number does for a float; true and false are no numbers.
+    A whole number is accepted for a float; true and false are not numbers.
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin is UnionType:
@@ -58,23 +58,23 @@ def value_of(hint: Any, value: Any, name: str, readers: Readers) -> Any:
     if origin is not None and origin is not tuple and isinstance(value, dict):
         return {k: value_of(inner[1], v, name, readers) for k, v in value.items()}
     if is_dataclass(hint) and isinstance(hint, type):
-        return take(hint, value, readers)
+        return dataclass_of(hint, value, readers)
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
-        raise TypeError(f"{name} is {str(value)[:40]!r}, which is no {getattr(hint, '__name__', hint)}")
+        raise TypeError(f"{name} is {str(value)[:40]!r}, expected {getattr(hint, '__name__', hint)}")
     return value
 
 
 def whole(name: str, value: Any, least: int, most: int) -> int:
-    """An argument that must be a whole number, NumPy's too; BadInput names it."""
+    """The argument as an int from `least` to `most`, NumPy's integers included; otherwise BadInput."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or not least <= int(value) <= most:
         raise BadInput(f"{name} must be a whole number from {least} to {most}, got {value!r:.40}")
     return int(value)
 
 
 def real(name: str, value: Any, words: str, fits: Callable[[float], bool]) -> float:
-    """An argument that must be a number which fits; BadInput names it and says in `words` which do."""
+    """The argument as a float if it `fits`; otherwise BadInput, whose message says in `words` what fits."""
     try:
         if not isinstance(value, bool | np.bool_) and isinstance(value, Real) and fits(float(value)):
             return float(value)

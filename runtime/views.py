@@ -1,7 +1,7 @@
-"""The eight views of a square, and the way back.
+"""The eight views of a square (four turns, each mirrored or not) and their inverses.
 
-A view is a number whose bits say what is done, in this order: 1 a quarter turn counter-clockwise, 2 top to bottom,
-4 left to right. Counting from 0 to 7 is the batch order of the authors' test.py.
+A view is a number from 0 to 7. Its bits are applied in this order: 1 turns by a quarter counter-clockwise, 2 flips top
+to bottom, 4 flips left to right. The order 0 to 7 is the batch order of the authors' test.py.
 """
 
 from typing import Any, TypeVar
@@ -16,11 +16,11 @@ T = TypeVar("T", bound=np.generic)
 TURN, FLIP_V, FLIP_H = 1, 2, 4
 ALL = tuple(range(8))
 FLIPS = (0, FLIP_V, FLIP_H, FLIP_V | FLIP_H)
-BY_COUNT = {8: ALL, 4: FLIPS, 1: (0,)}  # what a number of views stands for on the command line
+BY_COUNT = {8: ALL, 4: FLIPS, 1: (0,)}  # the views that a number of views means, in the API and on the command line
 
 
 def apply_view(a: NDArray[T], view: int) -> NDArray[T]:
-    """See `a` (..., S, S) through a view. Returns a strided view of the same memory."""
+    """Apply a view to `a` (..., S, S). Returns a strided array on the same memory."""
     if view & TURN:
         a = np.rot90(a, 1, axes=(-2, -1))
     if view & FLIP_V:
@@ -31,7 +31,7 @@ def apply_view(a: NDArray[T], view: int) -> NDArray[T]:
 
 
 def undo_view(a: NDArray[T], view: int) -> NDArray[T]:
-    """Inverse of `look`: the same steps undone in reverse order."""
+    """Inverse of `apply_view`: undoes its steps in reverse order."""
     if view & FLIP_H:
         a = a[..., ::-1]
     if view & FLIP_V:
@@ -42,6 +42,6 @@ def undo_view(a: NDArray[T], view: int) -> NDArray[T]:
 
 
 def check_views(views: Any) -> None:
-    """Refuse what is not a choice of different views."""
+    """Raise BadInput unless these are different views, at least one."""
     if not views or not set(views) <= set(ALL) or len(set(views)) != len(views):
         raise BadInput(f"views must be different numbers from 0 to 7, got {views}")

@@ -1,10 +1,9 @@
-"""An image of any size as tiles: where each is read, and which core of it is kept.
+"""Cuts an image of any size into windows: where each tile is read, and which core of it is kept.
 
-Every pixel of the image is in exactly one core, so nothing is blended and memory stays bounded. Cores keep `halo`
-pixels of context on every side that is not the image's own edge.
+Every pixel of the image is in exactly one core, so nothing is blended and memory stays bounded. A core has `halo`
+pixels of context on every side that is not the image's edge.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -27,12 +26,12 @@ class Span:
 
     @property
     def core(self) -> slice:
-        """What is kept, in the image."""
+        """The kept pixels, counted in the image."""
         return slice(self.lo, self.hi)
 
     @property
     def inner(self) -> slice:
-        """What is kept, in the tile."""
+        """The kept pixels, counted in the tile."""
         return slice(self.lo - self.start, self.hi - self.start)
 
 
@@ -45,15 +44,17 @@ class Window:
 
     @property
     def outer(self) -> tuple[slice, slice]:
-        """What is read, in the image; smaller than the tile where the image is."""
+        """The pixels to read, (rows, columns) of the image; smaller than the tile if the image is."""
         return slice(self.rows.start, self.rows.stop), slice(self.cols.start, self.cols.stop)
 
     @property
     def core(self) -> tuple[slice, slice]:
+        """The kept pixels, (rows, columns) of the image."""
         return self.rows.core, self.cols.core
 
     @property
     def inner(self) -> tuple[slice, slice]:
+        """The kept pixels, (rows, columns) of the tile."""
         return self.rows.inner, self.cols.inner
 
 
@@ -63,7 +64,7 @@ def spans(length: int, tile: int, halo: int) -> list[Span]:
         raise BadInput(f"a halo of {halo} px leaves nothing of a {tile} px tile; it must be from 0 to {tile // 2 - 1}")
     out, lo = [], 0
     while lo < length:
-        # The last read moves back inside the image instead of past it: real pixels beat made-up ones.
+        # The last read moves back into the image instead of past its edge: real pixels are better than padding.
         start = max(0, min(lo - halo, length - tile))
         stop = min(start + tile, length)
         hi = length if stop == length else stop - halo
@@ -78,14 +79,14 @@ def cover(height: int, width: int, tile: int, halo: int) -> list[Window]:
     return [Window(rows, cols) for rows in spans(height, tile, halo) for cols in columns]
 
 
-def placed(windows: Sequence[Window], at: int) -> NoProbability:
-    """The error of one tile of a call, said by where it lies in its image."""
-    rows, cols = windows[at].rows, windows[at].cols
+def fault_of(window: Window) -> NoProbability:
+    """The error of a bad tile, which says where it lies in its image."""
+    rows, cols = window.rows, window.cols
     return NoProbability(f"the tile at rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop}")
 
 
 def square(image: NDArray[T], tile: int) -> NDArray[T]:
-    """An image (H, W, 3) no larger than the tile, mirrored at its right and bottom edge to (tile, tile, 3)."""
+    """Pad an image (H, W, 3) to (tile, tile, 3) by mirroring its right and bottom edges."""
     down, right = tile - image.shape[0], tile - image.shape[1]
     if not down and not right:
         return image

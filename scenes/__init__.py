@@ -1,4 +1,4 @@
-"""Generated overhead scenes with exact road masks, so that nobody's imagery is needed. Needs NumPy and OpenCV.
+"""Generates overhead scenes with exact road masks, for tests and training without real imagery. Needs OpenCV.
 
 from dlink.scenes import scene
 

@@ -1,5 +1,6 @@
-"""Lots and what stands on them: houses in rows along roads, large flat roofs, car parks, gardens, pools and
-courts. Lots are planned against the occupancy layer first, then drawn in order: ground, shadows, walls, roofs.
+"""Lots with houses in rows along roads, large flat roofs, car parks, gardens, pools and courts.
+
+Lots are planned on free ground of the occupancy layer, then drawn in order: ground, shadows, walls, roofs.
 """
 
 from __future__ import annotations
@@ -199,8 +200,7 @@ def garden(canvas: Canvas, centre: Points, angle: float, out: Points, front: flo
 
 def infill(canvas: Canvas, angle: float, count: int, style: Style, kinds: list[Colour],
            near: list[Road] | None = None) -> list[Roof]:  # fmt: skip
-    """Large buildings, car parks, courts and lawns thrown into ground that is still free, about the
-    roads `near` or anywhere."""
+    """Large buildings, car parks, courts and lawns on ground that is still free, near the roads `near` or anywhere."""
     rng = canvas.rng
     roofs: list[Roof] = []
     for _ in range(count):

@@ -1,5 +1,6 @@
-"""What the sensor and the archive do to a scene: light and colour, haze, vignetting, blur, resampling, noise
-and JPEG. Mostly moderate, strong now and then.
+"""The effects of sensor and archive: light and colour, haze, vignetting, blur, resampling, noise and JPEG.
+
+They are mostly moderate and sometimes strong.
 """
 
 from __future__ import annotations

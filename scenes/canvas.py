@@ -1,6 +1,7 @@
-"""The drawing surface of one synthetic scene: image, road mask, occupancy and shadow layers with the few
-anti-aliased, sub-pixel drawing primitives everything else is built from. Points are (N, 2) arrays of (x, y)
-in pixels; lengths given in metres are turned to pixels by `Canvas.px`.
+"""The drawing surface of a scene: image, road mask, occupancy and shadow layers, and the drawing primitives.
+
+The primitives are anti-aliased and have sub-pixel precision. Points are (N, 2) arrays of (x, y) in pixels. `Canvas.px`
+converts metres to pixels.
 """
 
 from __future__ import annotations

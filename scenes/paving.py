@@ -1,6 +1,7 @@
-"""Roads as they look from above: verges and sidewalks, the carriageway in one of six materials with wear and
-repairs, painted markings, and the exact mask of the carriageway. Sidewalks, shoulders and medians' planting are
-drawn but are not road in the mask, except that a median stays road, as hand labels have it.
+"""Draws roads as seen from above, and the exact mask of the carriageway.
+
+A road has verges and sidewalks, a carriageway in one of six materials with wear and repairs, and painted markings.
+Sidewalks and shoulders are not road in the mask. A median is road, as in hand labels.
 """
 
 from __future__ import annotations
@@ -124,8 +125,7 @@ def frayed(canvas: Canvas, alpha: Bytes) -> Bytes:
 def material(canvas: Canvas, name: str, tone: Bytes, alpha: Bytes) -> Bytes:
     """A canvas-wide surface (S, S, 3) of the material, brightness stepped by `tone` about 128.
 
-    It stands out from the ground under `alpha`, its cover, by a least distance: a road that nobody could see teaches
-    nothing but to guess.
+    Its colour differs from the ground under its cover `alpha` by a minimum: invisible roads would teach only guessing.
     """
     rng, size = canvas.rng, canvas.size
     base = pick(rng, MATERIALS[name], 11)
@@ -144,8 +144,10 @@ def material(canvas: Canvas, name: str, tone: Bytes, alpha: Bytes) -> Bytes:
 
 
 def apart(base: Colour, ground: NDArray[np.float32], least: float) -> Colour:
-    """A colour moved away from the mean of the ground (N, 3) until it is `least` grey levels, or the ground's own
-    spread, from it; brighter where there is room, else darker."""
+    """Move a colour away from the mean of the ground (N, 3), at least by `least` grey levels or the ground's spread.
+
+    It becomes brighter where there is room, otherwise darker.
+    """
     mean = ground.mean(0)
     least = max(least, float(ground.std(0).mean()))
     step = np.asarray(base, np.float32) - mean

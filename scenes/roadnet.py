@@ -1,5 +1,6 @@
-"""Plans of road networks: each plan returns `Road`s, centre lines with a width, a surface and a character, for
-one kind of place (grid town, suburb, village, farmland, open country). Nothing is drawn here.
+"""Plans road networks for each kind of place: grid town, suburb, village, farmland, open country.
+
+A plan is a list of `Road`s: centre lines with a width, a surface and a rank. Nothing is drawn here.
 """
 
 from __future__ import annotations

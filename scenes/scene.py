@@ -1,7 +1,8 @@
-"""Synthetic overhead road scenes with exact road masks, for training without labelled images. `scene(seed)`
-draws one place out of a wide mix (grid town, suburb, village, farmland, forest, desert, industry, roadless
-country) with its ground, roads, buildings, cars, trees, shadows and look-alikes of roads, then photographs it
-with a random camera. The mask holds every carriageway, also where trees, cars or shadows hide it.
+"""Synthetic overhead road scenes with exact road masks, for training without labelled images.
+
+`scene(seed)` draws one place of a wide mix (grid town, suburb, village, farmland, forest, desert, industry, roadless
+country) with ground, roads, buildings, cars, trees, shadows and things that look like roads. Then a random camera
+photographs it. The mask has every carriageway, also where trees, cars or shadows hide it.
 """
 
 from __future__ import annotations
@@ -89,8 +90,10 @@ def town(canvas: Canvas) -> None:
 
 
 def built(canvas: Canvas, roads: list[Road], angle: float, big: float, works: bool, grey: bool) -> list[buildings.Roof]:
-    """Buildings of a town: a share `big` of large ones first, then houses, then whatever still fits;
-    a `grey` one is dense, paved between the houses and built in dull colours."""
+    """Buildings of a town: first a share `big` of large ones, then houses, then what still fits.
+
+    A `grey` town is dense, paved between the houses, and built in dull colours.
+    """
     rng = canvas.rng
     flat = buildings.palette(rng, FLAT, int(rng.integers(3, 8)))
     base = GREYS + BRIGHT + (ROOFS if rng.random() < 0.3 else []) if grey else ROOFS + BRIGHT

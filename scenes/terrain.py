@@ -1,6 +1,7 @@
-"""Ground of a synthetic scene: multi-octave noise, colour-mapped soils, crop fields in patchworks, water and
-bare ground. Every routine works on the whole canvas at once with low-resolution noise enlarged by cv2, so that
-its cost does not depend on how busy the scene is.
+"""The ground of a scene: multi-octave noise, colour-mapped soils, crop fields in patchworks, water and bare ground.
+
+Every function works on the whole canvas with low-resolution noise enlarged by OpenCV, so its time does not depend on
+how busy the scene is.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Vehicles: cars, vans and buses on roads and at kerbs, and car parks full of them. A car park is asphalt
-like the roads' but not road in the mask.
+"""Vehicles: cars, vans and buses on roads, at kerbs and in car parks.
+
+A car park has asphalt like a road's, but is not road in the mask.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Trees: crowns grown around scattered points from distance transforms, with lumpy outlines, light and shade
-by height, and cast shadows. They cover roads in the image and never in the mask.
+"""Trees: crowns around scattered points, made by distance transforms, with lumpy outlines, shading and shadows.
+
+They cover roads in the image but not in the mask.
 """
 
 from __future__ import annotations
@@ -60,8 +61,7 @@ def scattered(canvas: Canvas, share: float, spacing_m: float, scale_m: float, sm
 
 
 def grow(canvas: Canvas, avoid_roads: float, clear_m: float) -> None:
-    """Draw all planted trees; of those standing on the carriageway or within `clear_m` metres of it, a
-    share `avoid_roads` is felled first."""
+    """Draw all planted trees. First remove a share `avoid_roads` of those within `clear_m` metres of a carriageway."""
     rng, size = canvas.rng, canvas.size
     if not canvas.trees:
         return

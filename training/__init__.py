@@ -1,1 +1,1 @@
-"""."""
+"""Trains networks on tiles, makes masks from OpenStreetMap, and fine-tunes INT8 networks. Needs PyTorch and OpenCV."""

@@ -1,8 +1,8 @@
-"""The authors' augmentation: each step with probability one half, for image and label alike.
+"""The authors' augmentation: each step has probability one half and changes image and label alike.
 
-Amounts are those of the released code, PP-LinkNet's as well (hue +-30 of OpenCV's 180, saturation +-5, value +-15,
-shift, scale and aspect +-0.1 with a black border), or for colours the slides'. Its slips are not: hue wraps at 180, and
-aspect changes the sides against each other.
+The amounts are those of the released code, which PP-LinkNet uses too (hue +-30 of OpenCV's 180, saturation +-5, value
++-15; shift, scale and aspect +-0.1 with a black border), or for colours those of the slides. Two slips of the released
+code are corrected: hue wraps at 180, and aspect changes the two sides in opposite directions.
 """
 
 from typing import TypeAlias
@@ -29,7 +29,7 @@ def augment(
 
 
 def turn(image: NDArray[np.uint8], label: NDArray[np.uint8], rng: np.random.Generator) -> Pair:
-    """One of the eight ways a square lies, each as likely."""
+    """Turn and flip into one of the eight views, all equally likely."""
     if rng.random() < 0.5:
         image, label = image[:, ::-1], label[:, ::-1]
     if rng.random() < 0.5:
@@ -47,7 +47,7 @@ def shift_colours(image: NDArray[np.uint8], rng: np.random.Generator, most: tupl
 
 
 def warp(image: NDArray[np.uint8], label: NDArray[np.uint8], rng: np.random.Generator) -> Pair:
-    """Shift, scale and stretch about the centre; what comes from outside is black and no road."""
+    """Shift, scale and stretch about the centre. What lies outside becomes black, without road."""
     side = image.shape[0]
     scale, aspect = 1 + rng.uniform(-SCALE, SCALE), np.sqrt(1 + rng.uniform(-ASPECT, ASPECT))
     stretch = np.array([scale * aspect, scale / aspect])

@@ -1,4 +1,4 @@
-"""Tiles on disk -> prepared random crops, the same for a seed, an epoch and a tile whoever loads them."""
+"""Prepared random crops of tiles on disk. Seed, epoch and tile determine a crop, in any process."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from dlink.training.augment import Pair, augment, turn
 
 @dataclass
 class Crops(Dataset[tuple[Tensor, Tensor, int]]):
-    """A crop of each tile: float (3, crop, crop) as the network wants it, its target float (1, crop, crop), its index.
+    """A crop of each tile: prepared float (3, crop, crop), its target float (1, crop, crop), and the tile's index.
 
-    The target is the tile's label, and both are augmented; or, where there are `levels`, the probabilities in those
-    files in 255 steps, and both are only turned and mirrored.
+    The target is the tile's label, and both are augmented. With `levels` the target is the probability in those files,
+    in 255 steps, and both are only turned and flipped.
     """
 
     tiles: list[TileFile]
-    spec: Spec  # its tile is the crop's side
+    spec: Spec  # spec.tile is the crop's side
     seed: int
     epoch: int = 0
     colours: str = "released"
@@ -51,13 +51,13 @@ class Crops(Dataset[tuple[Tensor, Tensor, int]]):
         if self.levels:
             return read_image(tile.image), read_grey(self.levels[index])
         image, label = read_tile(tile)
-        assert label is not None  # `labelled` saw to it
+        assert label is not None  # `labelled` has only such tiles
         return image, label.astype(np.uint8) * 255
 
 
 @dataclass
-class Handed(Dataset[Any]):
-    """Crops for a loader: an error is handed over as it is, since a loader's process makes a traceback of its line."""
+class ErrorsAsItems(Dataset[Any]):
+    """Crops for a loader. Errors are returned as items, since a loader's process would turn one into a traceback."""
 
     crops: Crops
 
@@ -72,12 +72,12 @@ class Handed(Dataset[Any]):
 
 
 def collate(items: list[Any]) -> Any:
-    """A batch, or the first error among what would have been one."""
+    """A batch, or the first error among its items."""
     return next((item for item in items if isinstance(item, Exception)), None) or default_collate(items)
 
 
 def batches(loader: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """What a loader of Handed gives, its errors raised."""
+    """The batches of a loader of ErrorsAsItems. Errors are raised."""
     for batch in loader:
         if isinstance(batch, Exception):
             raise batch
@@ -89,7 +89,7 @@ def as_target(levels: NDArray[np.uint8]) -> Tensor:
 
 
 def check_size(tile: TileFile, shape: tuple[int, ...], side: int) -> None:
-    """Refuse a tile from which no crop can be taken."""
+    """Raise BadInput for a tile that is smaller than the crop."""
     if min(shape[:2]) < side:
         raise BadInput(f"{tile.image}: smaller than the crop of {side} px; lower --crop")
 

@@ -1,8 +1,8 @@
-"""Teach one view what eight give: the mean of a network's eight views is the target of its own one view.
+"""Distillation: the mean of a network's eight views is the target of its one view.
 
-Then a drone runs an eighth of the work. Tiles need no labels. The eight views are drawn once, of the pictures as they
-are, at the size of the crops; what is learned from them is only cropped and turned, since what eight views would make
-of another colour or scale is not known.
+A drone then runs an eighth of the work. Tiles need no labels. The eight views are computed once, of the unchanged
+pictures, in tiles of the crop's size. The crops are only turned and flipped, because the result of eight views for
+other colours or scales is not known.
 """
 
 from collections.abc import Iterator
@@ -29,9 +29,9 @@ def taught(
     half: torch.dtype | None = None,
     drawing: Count = lambda done, total: None,
 ) -> Iterator[None]:
-    """Inside, the crops' targets are what the eight views of `net` gave before; they lie in `folder` until the end.
+    """Within the block, the crops' targets are the means of eight views of `net`, kept in `folder` until the end.
 
-    half: of mixed precision; float32 where None. drawing: called with the tiles that are done, and all.
+    half: the type of mixed precision; None: float32. drawing: called with (tiles done, all tiles).
     """
     levels = [folder / f"{i}.png" for i in range(len(crops.tiles))]
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,5 +50,5 @@ def taught(
         if world.first:
             for path in levels:
                 path.unlink(missing_ok=True)
-            with suppress(OSError):  # somebody else's files are in it
+            with suppress(OSError):  # it holds other files too
                 folder.rmdir()

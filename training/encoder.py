@@ -1,7 +1,7 @@
-"""ImageNet's weights for the encoder: a state_dict with torchvision's key names, loud about what matched.
+"""Loads ImageNet weights into the encoder, from a state_dict with torchvision's key names, and reports what matched.
 
-The papers' largest single gain. A ResNet fills `firstconv`, `firstbn` and the encoder stages, a VGG-13 the six
-convolutions of D-UNet. Nothing else is touched.
+This is the papers' largest single gain. A ResNet fills `firstconv`, `firstbn` and the encoder stages, a VGG-13 the six
+convolutions of D-UNet. Other weights are not changed.
 """
 
 import re
@@ -21,7 +21,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Filled:
-    """What came of it, for a line to the user."""
+    """What was filled, for a line to the user."""
 
     taken: int
     wanted: int
@@ -29,17 +29,18 @@ class Filled:
 
     def __str__(self) -> str:
         rest = len(self.unused) - SHOWN
-        said = ", ".join(self.unused[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-        return f"{self.taken} of {self.wanted} tensors of the encoder filled" + (f"; not used: {said}" if said else "")
+        unused = ", ".join(self.unused[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+        filled = f"{self.taken} of {self.wanted} tensors of the encoder filled"
+        return f"{filled}; not used: {unused}" if unused else filled
 
 
 def fill_encoder(net: nn.Module, path: Path) -> Filled:
-    """Put a classifier's weights into a network's encoder; BadInput where they do not fill all of it."""
+    """Copy a classifier's weights into a network's encoder. BadInput if they do not fill all of it."""
     wanted = {k: v for k, v in net.state_dict().items() if is_encoder(net, k) and not k.endswith(COUNTER)}
     if not wanted:
         raise BadInput(f"{path}: {type(net).__name__} has no encoder that a classifier's weights would fit")
     state = read_state(path)
-    named = {ours: (theirs, value) for theirs, value in state.items() if (ours := renamed(theirs)) in wanted}
+    named = {key: (source, value) for source, value in state.items() if (key := renamed(source)) in wanted}
     missing = [k for k in wanted if k not in named]
     if missing:
         raise BadInput(
@@ -69,11 +70,11 @@ def is_encoder(net: nn.Module, key: str) -> bool:
 
 
 def renamed(key: str) -> str:
-    """torchvision's name as ours."""
+    """Our key for a torchvision key; empty if there is none."""
     if vgg := re.match(r"features\.(\d+)\.(.*)", key):
         return f"conv{VGG13.get(int(vgg[1]), 0)}.{vgg[2]}"
-    for pattern, ours in RESNET:
-        key, count = re.subn(pattern, ours, key)
+    for pattern, replacement in RESNET:
+        key, count = re.subn(pattern, replacement, key)
         if count:
             return key
     return ""

@@ -1,4 +1,4 @@
-"""What became of a training: a CSV with a row for each epoch, and its curves as a picture."""
+"""The history of a training: a CSV with a row for each epoch, and its curves as a picture."""
 
 import csv
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def write_history(course: Course, out: Path) -> None:
 
 
 def curves(course: Course) -> NDArray[np.uint8]:
-    """RGB (H, W, 3): the loss, scaled to its largest, and both IoUs, from 0 to 1."""
+    """The curves, RGB (H, W, 3): the loss divided by its largest value, and both IoUs, from 0 to 1."""
     picture = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     for tenth in range(0, 11, 2):
         y = row(tenth / 10)

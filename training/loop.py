@@ -1,13 +1,13 @@
-"""The authors' training: optimiser and schedule in a loop that can be stopped and taken up again.
+"""The training loop, with the authors' optimiser and schedule. It can be stopped and resumed.
 
-Adam at 2e-4 on binary cross-entropy plus soft Dice; the best epoch by training loss is what is kept. Their schedule,
-`plateau`: after more than 3 epochs without a better loss the best weights are loaded again and the rate divided by 5,
-at every further such epoch too; after more than 6, or below 5e-7, it ends. `poly` is PP-LinkNet's
-(1 - progress)^0.9 over a fixed number of epochs, for when time is short; there the last epoch is kept. With tiles to
-validate on, the epoch with the best pooled IoU (one view) is kept instead, by either schedule.
+The authors use Adam at 2e-4 on binary cross-entropy plus soft Dice, and keep the epoch with the lowest training loss.
+Their schedule is `plateau`: after more than 3 epochs without a better loss, the best weights are loaded again and the
+rate is divided by 5, also at every further such epoch; after more than 6 such epochs, or below a rate of 5e-7, it ends.
+`poly` is PP-LinkNet's (1 - progress)^0.9 over a fixed number of epochs, for short trainings; it keeps the last epoch.
+With validation tiles either schedule keeps the epoch with the best pooled IoU (one view).
 
-Beside the checkpoint stand `<name>.csv` and `<name>.png`, the history, and `<name>.state`, from which `resume` goes on
-as if it had never stopped.
+Beside the checkpoint it writes the history, `<name>.csv` and `<name>.png`, and `<name>.state`. `resume` continues from
+the state as if the training had never stopped.
 """
 
 import copy
@@ -38,7 +38,7 @@ from dlink.nets.zoo import build, spec_of
 from dlink.runtime.errors import BadInput, BadModel, CheckFailed
 from dlink.runtime.files import replacing
 from dlink.runtime.progress import Count
-from dlink.training.crops import Crops, Handed, batches, collate, labelled
+from dlink.training.crops import Crops, ErrorsAsItems, batches, collate, labelled
 from dlink.training.distil import taught
 from dlink.training.encoder import Filled, fill_encoder
 from dlink.training.history import write_history
@@ -49,13 +49,13 @@ from dlink.training.world import World, joined
 
 Weights: TypeAlias = dict[str, Tensor]
 
-STATE = {"recipe", "course", "net", "best", "optimiser", "scaler"}  # what a state file holds, see state_of
+STATE = {"recipe", "course", "net", "best", "optimiser", "scaler"}  # keys of a state file, see state_of
 RELOAD_AFTER, STOP_AFTER, DIVISOR, LEAST_RATE = 3, 6, 5.0, 5e-7  # the authors' train.py
 POLY_POWER = 0.9  # PP-LinkNet
 
 
 class Logits(nn.Module):
-    """A network whose `forward` gives its logits, for what wraps a `forward`."""
+    """A network whose `forward` gives logits, for DistributedDataParallel, which wraps `forward`."""
 
     def __init__(self, net: RoadNet) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class TrainingRun:
     model: nn.Module  # gives the logits
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    half: torch.dtype  # of mixed precision
+    half: torch.dtype  # the type of mixed precision
     crops: Crops
     recipe: Recipe
     course: Course
@@ -99,16 +99,16 @@ def train(
     drawing: Count = lambda done, total: None,
     say: Callable[[str], None] = lambda words: None,
 ) -> Course:
-    """Train on a folder's tiles and write the checkpoint to `out` whenever an epoch deserves to be kept.
+    """Train on a folder's tiles, and write the checkpoint to `out` after each epoch that is to be kept.
 
-    init: a checkpoint of the same network to begin from, for a second stage on other tiles.
-    encoder: a classifier's weights with torchvision's names.
+    init: a checkpoint of the same network to start from, for a second stage on other tiles.
+    encoder: a classifier's weights with torchvision's key names.
     valid: labelled tiles whose IoU is measured after each epoch.
-    distil: teach the network's one view what the eight views of `init` give; labels are not looked at, and loss and
-        colours of the recipe don't count. `drawing` is called with the tiles whose eight views are drawn, and all.
-    half: store the result in float16: half the file, and read as float32 again.
+    distil: the target of one view is the mean of eight views of `init`. Labels and the recipe's loss and colours are
+        ignored. `drawing` is called with (tiles whose eight views are computed, all tiles).
+    half: store the convolutions' weights in float16, which halves the file.
 
-    Started by torchrun, its processes train one network.
+    The processes that torchrun starts train one network together.
     """
     if distil and init is None:
         raise BadInput("--init is missing: name the trained network to teach")
@@ -128,28 +128,36 @@ def train(
             say(str(filled))
         net.to(world.device)
         teacher = copy.deepcopy(net) if distil else None
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        half_type = half_of(world.device)
-        run = TrainingRun(
-            net=net,
-            model=world.wrap(Logits(net)),
-            optimiser=torch.optim.Adam(net.parameters(), recipe.rate),
-            scaler=torch.amp.GradScaler(world.device.type, enabled=recipe.amp and half_type == torch.float16),
-            half=half_type,
-            crops=Crops(chosen, spec_of(recipe.arch, tile=recipe.crop), recipe.seed, colours=recipe.colours),
-            recipe=recipe,
-            course=Course(recipe.rate),
-            world=world,
-            workers=workers,
-            start=time.monotonic(),
-            report=report if world.first else lambda step: None,
-        )
+        run = new_run(net, recipe, chosen, world, workers, report)
         best = restore(state_path, run) if resume else copied(net)
-        views, half_views = out.with_suffix(".views"), half_type if recipe.amp else None
+        views, half_views = out.with_suffix(".views"), run.half if recipe.amp else None
         with taught(run.crops, teacher, views, world, half_views, drawing) if teacher else nullcontext():
             while run.course.done < recipe.epochs and not finished(run):
                 best = epoch(run, best, checked, out, half, state_path)
         return run.course
+
+
+def new_run(
+    net: RoadNet, recipe: Recipe, tiles: list[TileFile], world: World, workers: int,
+    report: Callable[[TrainingStep], None],
+) -> TrainingRun:  # fmt: skip
+    """A training that has not begun, of a network on its device."""
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    half = half_of(world.device)
+    return TrainingRun(
+        net=net,
+        model=world.wrap(Logits(net)),
+        optimiser=torch.optim.Adam(net.parameters(), recipe.rate),
+        scaler=torch.amp.GradScaler(world.device.type, enabled=recipe.amp and half == torch.float16),
+        half=half,
+        crops=Crops(tiles, spec_of(recipe.arch, tile=recipe.crop), recipe.seed, colours=recipe.colours),
+        recipe=recipe,
+        course=Course(recipe.rate),
+        world=world,
+        workers=workers,
+        start=time.monotonic(),
+        report=report if world.first else lambda step: None,
+    )
 
 
 def half_of(device: torch.device) -> torch.dtype:
@@ -158,7 +166,7 @@ def half_of(device: torch.device) -> torch.dtype:
 
 
 def epoch(run: TrainingRun, best: Weights, checked: list[TileFile], out: Path, half: bool, state_path: Path) -> Weights:
-    """One epoch and what follows from it; the best weights so far."""
+    """Run one epoch, validate, write the files and apply the schedule. Returns the best weights so far."""
     course, recipe, world = run.course, run.recipe, run.world
     run.crops.epoch = course.done
     course.rates.append(course.rate)
@@ -195,13 +203,13 @@ def finished(run: TrainingRun) -> bool:
 
 
 def run_epoch(run: TrainingRun) -> float:
-    """One pass over the crops; the mean loss of this process."""
+    """One pass over the crops. Returns this process's mean loss."""
     course, recipe, world = run.course, run.recipe, run.world
     generator = torch.Generator().manual_seed(recipe.seed * 100_003 + course.done)
     order = world.share(torch.randperm(len(run.crops), generator=generator).tolist())
-    whole = len(order) >= recipe.batch  # a last batch of one would upset the batch norms
-    how: dict[str, Any] = {"sampler": order, "generator": generator, "num_workers": run.workers, "drop_last": whole}
-    loader = DataLoader(Handed(run.crops), recipe.batch, collate_fn=collate, **how)
+    full = len(order) >= recipe.batch  # drop an incomplete last batch: one crop would upset the batch norms
+    how: dict[str, Any] = {"sampler": order, "generator": generator, "num_workers": run.workers, "drop_last": full}
+    loader = DataLoader(ErrorsAsItems(run.crops), recipe.batch, collate_fn=collate, **how)
     run.net.train()
     if run.crops.levels:
         hold_norms(run.net)
@@ -219,7 +227,7 @@ def run_epoch(run: TrainingRun) -> float:
 
 
 def poly(progress: float) -> float:
-    """What is left of the rate, from 1 down to 0."""
+    """The factor of the rate, from 1 down to 0."""
     return float((1 - progress) ** POLY_POWER)
 
 
@@ -229,17 +237,17 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 
 
 def hold_norms(net: nn.Module) -> None:
-    """Norms go on with the statistics that they have: a copy begins as its teacher, whatever the batch."""
+    """Freeze the norms' statistics, so that a student starts equal to its teacher for any batch."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
 
 
 def step(run: TrainingRun, x: Tensor, target: Tensor, which: Tensor) -> float:
-    """One step on a batch; its loss."""
+    """Train on one batch. Returns its loss."""
     with torch.autocast(x.device.type, run.half, enabled=run.recipe.amp):
         logits = run.model(x)
-    if run.crops.levels:  # cross-entropy alone is least where both probabilities are the same
+    if run.crops.levels:  # of the losses, only cross-entropy is lowest where both probabilities are equal
         loss = binary_cross_entropy_with_logits(logits.float(), target)
     else:
         loss = LOSSES[run.recipe.loss](logits.float(), target)
@@ -253,7 +261,7 @@ def step(run: TrainingRun, x: Tensor, target: Tensor, which: Tensor) -> float:
 
 
 def blame(run: TrainingRun, logits: Tensor, which: Tensor) -> str:
-    """Which tiles a loss that is no number comes from."""
+    """The tiles that a loss of NaN or infinity comes from, in words."""
     names = [run.crops.tiles[i].id for i in which.tolist()]
     bad = [name for name, each in zip(names, logits, strict=True) if not torch.isfinite(each).all()]
     if bad:
@@ -262,7 +270,7 @@ def blame(run: TrainingRun, logits: Tensor, which: Tensor) -> str:
 
 
 def begin(recipe: Recipe, init: Path | None, encoder: Path | None) -> tuple[RoadNet, Filled | None]:
-    """The network with fresh weights, those of a checkpoint, or a classifier's in its encoder."""
+    """The network with fresh weights, a checkpoint's weights, or a classifier's weights in its encoder."""
     if init and encoder:
         raise BadInput("--encoder and --init: begin from one of them; a checkpoint has an encoder already")
     if init is None:
@@ -271,7 +279,7 @@ def begin(recipe: Recipe, init: Path | None, encoder: Path | None) -> tuple[Road
     read = read_checkpoint(init)
     if keys_of(read.arch) != keys_of(recipe.arch) or read.width != recipe.width:
         raise BadInput(
-            f"{init}: {read.arch} of width {read.width:g}, to train is {recipe.arch} of width {recipe.width:g}; "
+            f"{init}: {read.arch} of width {read.width:g}, expected {recipe.arch} of width {recipe.width:g}; "
             f"give --arch and --width as it has them"
         )
     return (read if read.arch == recipe.arch else read_checkpoint(init, recipe.arch)).net, None
@@ -293,16 +301,16 @@ def state_of(run: TrainingRun, best: Weights) -> dict[str, Any]:
 
 
 def restore(path: Path, run: TrainingRun) -> Weights:
-    """Load a state file into a run; the best weights so far."""
+    """Load a state file into a run. Returns the best weights so far."""
     if not path.exists():
         raise BadInput(f"{path}: nothing to resume; leave --resume out to begin")
     state = load(path)
     if not isinstance(state, dict) or state.keys() != STATE or not all(isinstance(v, dict) for v in state.values()):
         raise BadModel(f"{path}: not the state of a training; --resume goes on from what dlink-train wrote beside OUT")
-    ours = asdict(run.recipe)
-    theirs = {k: v for k, v in state["recipe"].items() if ours.get(k) != v}
-    if theirs or state["recipe"].keys() != ours.keys():
-        raise BadInput(f"{path}: was begun with {theirs or 'another version'}; resume with the same, or begin anew")
+    recipe = asdict(run.recipe)
+    different = {k: v for k, v in state["recipe"].items() if recipe.get(k) != v}
+    if different or state["recipe"].keys() != recipe.keys():
+        raise BadInput(f"{path}: was begun with {different or 'another version'}; resume with the same, or begin anew")
     best: Weights = state["best"]
     for weights in (state["net"], best):
         check_fit(run.net, plain_tensors(weights, path), str(path))

@@ -1,7 +1,7 @@
-"""What both papers minimise, on logits, so that no logit is too large: every one is finite where the logits are.
+"""The losses of both papers. They take logits, so they are finite for every finite logit.
 
-bce+dice is the D-LinkNet authors': binary cross-entropy (mean) and soft Dice over the whole batch. focal and focal+dice
-are PP-LinkNet's (alpha 0.25, gamma 0.5, and 5 focal + Dice of squares, each tile's own), as its loss.py has them.
+bce+dice is the D-LinkNet authors': binary cross-entropy (mean) plus soft Dice over the whole batch. focal and
+focal+dice are PP-LinkNet's, as in its loss.py: alpha 0.25, gamma 0.5, and 5 focal + Dice of squares, each tile's own.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 ALPHA, GAMMA, FOCAL_SHARE = 0.25, 0.5, 5.0
-SMOOTH = 1e-6  # where there is no road at all
+SMOOTH = 1e-6  # avoids 0 / 0 without any road
 
 
 def bce_dice(logits: Tensor, target: Tensor) -> Tensor:
@@ -22,9 +22,9 @@ def bce_dice(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def focal(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy weighted by alpha and by (1 - p_t)^gamma, mean; the weight itself has no gradient, as published.
+    """Mean cross-entropy weighted by alpha and by (1 - p_t)^gamma. As published, the weight has no gradient.
 
-    1 - p_t is taken as exp(log(1 - p_t)): its own square root has an infinite slope where p_t is 1.
+    1 - p_t is computed as exp(log(1 - p_t)), because its square root has an infinite slope where p_t is 1.
     """
     with torch.no_grad():
         wrong = torch.exp(logsigmoid(-logits) * target + logsigmoid(logits) * (1 - target))

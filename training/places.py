@@ -1,4 +1,4 @@
-"""Where tiles are: from a GeoTIFF, a world file beside the picture, or a CSV of bounds."""
+"""Locates tiles on the ground: by a GeoTIFF, a world file beside the picture, or a CSV of bounds."""
 
 import csv
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ WORLD_FILES = {".jpg": ".jgw", ".jpeg": ".jgw", ".png": ".pgw", ".tif": ".tfw", 
 
 @dataclass(frozen=True)
 class Place:
-    """A picture's size and its grid: `affine` takes (column, row) of a pixel's corner to `crs`."""
+    """A picture's size and grid. `affine` maps (column, row) of a pixel's corner to `crs`."""
 
     height: int
     width: int
@@ -32,7 +32,7 @@ class Place:
     crs: CRS
 
     def pixels(self, lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Degrees (N, 2) -> pixels (N, 2) as x, y; a pixel's centre is at one half. Infinite beyond the projection."""
+        """Degrees (N, 2) -> pixels (N, 2) as x, y; a pixel's centre is at 0.5. Infinite outside the projection."""
         x, y = transform(WGS84, self.crs, lonlat[:, 0], lonlat[:, 1]) if self.crs != WGS84 else lonlat.T
         back = ~self.affine
         a = np.array([[back.a, back.b], [back.d, back.e]])
@@ -40,13 +40,13 @@ class Place:
         return pixels
 
     def ground(self, x: float, y: float) -> tuple[float, float]:
-        """A pixel's place in `crs`."""
+        """The coordinates of a pixel in `crs`."""
         grid = self.affine
         return grid.a * x + grid.b * y + grid.c, grid.d * x + grid.e * y + grid.f
 
     @property
     def gsd_m(self) -> float:
-        """Metres a pixel, at the middle: the root of the ground that one covers."""
+        """Metres a pixel at the picture's middle: the square root of a pixel's area."""
         side = abs(self.affine.determinant) ** 0.5
         if self.crs.is_geographic:
             latitude = self.ground(self.width / 2, self.height / 2)[1]
@@ -58,7 +58,7 @@ class Place:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """Longitude and latitude."""
+        """Longitude and latitude of the middle, in degrees."""
         x, y = self.ground(self.width / 2, self.height / 2)
         lon, lat = transform(self.crs, WGS84, [x], [y])
         return float(lon[0]), float(lat[0])
@@ -72,7 +72,7 @@ class Place:
 
 
 def place_of(image: Path, table: Mapping[str, tuple[float, float, float, float]] | None, crs: CRS | None) -> Place:
-    """Where a picture is: by the table if there is one, else by its own georeference or a world file's."""
+    """Locate a picture by the table if there is one, else by its own georeference or a world file."""
     if table is not None:
         name = image.stem.removesuffix("_sat")
         if name not in table:

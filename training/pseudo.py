@@ -1,4 +1,4 @@
-"""Pseudo masks, PP-LinkNet's first stage: the roads of OpenStreetMap drawn over a tile."""
+"""Pseudo masks for PP-LinkNet's first stage: OpenStreetMap's roads drawn on a tile's grid."""
 
 from collections.abc import Iterable
 
@@ -10,11 +10,11 @@ from dlink.training.places import Place
 from dlink.training.streets import Street
 
 SHIFT = 4  # bits of a pixel's fraction that OpenCV draws with
-FAR = 1e6  # px: what is farther away is not drawn towards
+FAR = 1e6  # px; points farther away are left out
 
 
 def draw(streets: Iterable[Street], place: Place) -> NDArray[np.uint8]:
-    """uint8 (H, W), 255 where a road is: each line as wide as its lanes, in the tile's own metres, no soft edges."""
+    """A mask, uint8 (H, W), 255 where there is road. Each line is as wide as its lanes, without soft edges."""
     mask = np.zeros((place.height, place.width), np.uint8)
     gsd = place.gsd_m
     for street in streets:
@@ -30,6 +30,6 @@ def draw(streets: Iterable[Street], place: Place) -> NDArray[np.uint8]:
 
 
 def touches(points: NDArray[np.float64], place: Place, margin: float) -> bool:
-    """Whether the box around a line meets the tile."""
+    """Whether the bounding box of a line overlaps the tile."""
     low, high = points.min(0) - margin, points.max(0) + margin
     return bool((low < (place.width, place.height)).all() and (high > 0).all())

@@ -1,8 +1,8 @@
-"""Quantisation-aware fine-tuning: a network that calibration alone cannot hold learns to live with int8.
+"""Quantisation-aware fine-tuning, for networks whose INT8 file misses its limits after calibration alone.
 
-The float graph of `calib/` runs in PyTorch with fake quantisation exactly where its Q/DQ pairs will stand, with the
-same ranges; weights are rounded in each step as they will be in the file. The float network's own probabilities are the
-target, so tiles need no labels. What is learnt goes back into the same Q/DQ graph.
+The float graph of `calib/` runs in PyTorch with fake quantisation exactly where the file will have Q/DQ pairs, with the
+same ranges. In each step weights are rounded as in the file. The target is the float network's own probability, so
+tiles need no labels. The trained weights go back into the same Q/DQ graph.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ from dlink.runtime.progress import Tick
 from dlink.runtime.views import ALL, apply_view
 from dlink.training.loop import poly, set_rate
 
-GRADIENT = 1.0  # the largest norm of a step's
+GRADIENT = 1.0  # the largest norm of a step's gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class FineTuneOptions:
 
 @dataclass(frozen=True)
 class FineTuned:
-    """What fine-tuning came to."""
+    """The result of fine-tuning, and the scores before it."""
 
     result: CalibrationResult
     before: tuple[Score, ...]
@@ -97,25 +97,25 @@ class Quantised(nn.Module):
         return torch.fake_quantize_per_tensor_affine(x, self.limits[name] / STEPS, 0, -STEPS - 1, STEPS)
 
     def network(self) -> Network:
-        """The graph with what was learnt."""
-        found = {name: self.weights[at].detach().numpy().copy() for name, at in self.learnt.items()}
-        return self.graph.with_weights(found)
+        """The graph with the trained weights."""
+        weights = {name: self.weights[at].detach().numpy().copy() for name, at in self.learnt.items()}
+        return self.graph.with_weights(weights)
 
 
 def key_of(name: str) -> str:
-    """A buffer's name may hold no dots."""
+    """The name of a buffer, which must not contain dots."""
     return "constant " + name.replace(".", "/")
 
 
 def weight_as_int8(weight: Tensor, axis: int) -> Tensor:
-    """Rounded to 127 steps of each output channel's largest value."""
+    """Weights rounded to 127 steps of each output channel's largest value."""
     scales = torch.from_numpy(weight_scales(weight.detach().numpy(), axis))
     zeros = torch.zeros(len(scales), dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(weight, scales, zeros, axis, -STEPS, STEPS)
 
 
 def run(node: onnx.NodeProto, x: Sequence[Tensor]) -> Tensor:
-    """One node of the few kinds that our networks have."""
+    """Run one node. The operators are those of our networks."""
     given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     op = node.op_type
     if op in ("Conv", "ConvTranspose", "MaxPool"):
@@ -144,7 +144,7 @@ def run(node: onnx.NodeProto, x: Sequence[Tensor]) -> Tensor:
         "Concat": lambda *values: torch.cat(values, int(given["axis"])),
     }
     if op not in plain:
-        raise BadInput(f"{node.name}: {op} is no operator of a network that dlink-export writes")
+        raise BadInput(f"{node.name}: {op} is not an operator of a network that dlink-export writes")
     return plain[op](*x)
 
 
@@ -156,9 +156,9 @@ def finetune(
     how: FineTuneOptions,
     progress: Callable[[str], Tick],
 ) -> FineTuned:
-    """Write `out`, an INT8 file of the float ONNX file `source`, fine-tuned on a sample's tiles, judged on the others.
+    """Fine-tune the float ONNX file `source` on a sample's tiles, evaluate on its holdout, and write the INT8 `out`.
 
-    Nothing is written where it does not come nearer to the float network than calibration does.
+    Raises CheckFailed and writes nothing if the result is no closer to the float network than calibration alone.
     """
     graph = read_network(source)
     found = Ranges.read(ranges, graph)
@@ -188,7 +188,7 @@ def finetune(
 
 
 def learn(net: Quantised, teacher: Quantised, sample: Sample, how: FineTuneOptions, tick: Tick) -> Iterator[float]:
-    """Adam at a low rate, falling as PP-LinkNet's poly; each tile through a random one of the eight views. Losses."""
+    """Train by Adam at a low rate with the poly schedule, each tile in a random view. Yields each step's loss."""
     rng = np.random.default_rng(how.seed)
     optimiser = torch.optim.Adam(net.parameters(), how.rate)
     images, spec = [tile.image for tile in sample.tiles], net.graph.spec
@@ -214,5 +214,5 @@ def learn(net: Quantised, teacher: Quantised, sample: Sample, how: FineTuneOptio
 
 
 def entropy(p: Tensor) -> Tensor:
-    """Of the target itself, so that the loss ends at 0: a Kullback-Leibler divergence."""
+    """The target's entropy. Cross-entropy minus this is the Kullback-Leibler divergence, whose minimum is 0."""
     return functional.binary_cross_entropy(p, p)

@@ -1,4 +1,4 @@
-"""What a training depends on besides its tiles, and where it stands."""
+"""The settings of a training, and its progress."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ SCHEDULES = ("plateau", "poly")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The defaults are the D-LinkNet authors'."""
+    """The settings of a training. The defaults are the D-LinkNet authors'."""
 
     arch: str = "dlinknet34"
     width: float = 1.0
@@ -22,8 +22,8 @@ class Recipe:
     rate: float = 2e-4
     loss: str = "bce+dice"
     schedule: str = "plateau"
-    colours: str = "released"  # how far colours are shifted: the released code's amounts, or the slides'
-    patience: int = 0  # epochs without a better validation IoU after which to stop; 0: none
+    colours: str = "released"  # amounts of the colour shifts: the released code's, or the slides'
+    patience: int = 0  # stop after so many epochs without a better validation IoU; 0: never
     seed: int = 0
     amp: bool = False  # mixed precision
 
@@ -46,7 +46,7 @@ class Start:
 
 @dataclass
 class TrainingStep:
-    """Where a training is, for a progress line."""
+    """The progress of a training, for a progress line."""
 
     epoch: int  # from 1
     epochs: int
@@ -59,11 +59,11 @@ class TrainingStep:
 
 @dataclass
 class Course:
-    """What the schedule remembers from epoch to epoch, and what the history shows."""
+    """What the schedule keeps from epoch to epoch, and what the history shows."""
 
     rate: float
-    done: int = 0  # epochs behind us
-    stale: int = 0  # epochs since the loss was last better
+    done: int = 0  # finished epochs
+    stale: int = 0  # epochs since the lowest loss
     best: float = float("inf")
     losses: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
@@ -75,6 +75,6 @@ class Course:
 
     @property
     def since_best_iou(self) -> int:
-        """Epochs since one view's IoU was last better than ever."""
+        """Epochs since the best IoU of one view."""
         ones = [one for one, _ in self.ious]
         return len(ones) - 1 - ones.index(max(ones)) if ones else 0

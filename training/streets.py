@@ -1,6 +1,6 @@
-"""Roads of OpenStreetMap: from an extract (.osm, .osm.pbf by pyosmium; GeoJSON), or fetched by osmnx.
+"""Reads OpenStreetMap's roads from an extract (.osm, .osm.pbf by pyosmium; GeoJSON), or fetches them by osmnx.
 
-Only their centre lines and tags; how wide they are drawn is PP-LinkNet's rule, in metres.
+A road is its centre line and tags. Its width follows PP-LinkNet's rule, in metres.
 """
 
 import json
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from dlink.runtime.errors import BadInput
 
-LANE_M = 4.0  # PP-LinkNet: 8 px a lane of its 1024 px tiles, 0.5 m a pixel
-LANES = {  # where the `lanes` tag is no whole number
+LANE_M = 4.0  # PP-LinkNet: 8 px a lane in tiles of 0.5 m a pixel
+LANES = {  # used where the `lanes` tag is not a whole number
     **dict.fromkeys(("motorway", "trunk", "primary", "secondary", "tertiary"), 1.5),
     **dict.fromkeys((f"{kind}_link" for kind in ("motorway", "trunk", "primary", "secondary", "tertiary")), 1.5),
     **dict.fromkeys(("residential", "service", "unclassified"), 1.0),
     **dict.fromkeys(("track", "living_street"), 0.5),
 }
-OTHER = 1.0
-MOST_LANES = 20  # more is a slip of the mapper's
-# For people on foot or on horses, planned or gone, or no ways at all.
+OTHER = 1.0  # lanes of all other kinds
+MOST_LANES = 20  # more is a mistake in the map
+# Kinds of `highway` that are not roads: for people on foot or horses, not built or gone, or not ways at all.
 FEET = {
     "bridleway",
     "corridor",
@@ -50,9 +50,9 @@ class Street:
 
     @property
     def lanes(self) -> float:
-        said = self.tags.get("lanes", "")
-        if said.isascii() and said.isdigit() and 0 < int(said[:4]) <= MOST_LANES:
-            return float(int(said[:4]))
+        tag = self.tags.get("lanes", "")
+        if tag.isascii() and tag.isdigit() and 0 < int(tag[:4]) <= MOST_LANES:
+            return float(int(tag[:4]))
         return LANES.get(self.tags.get("highway", ""), OTHER)
 
     @property
@@ -60,7 +60,7 @@ class Street:
         return LANE_M * self.lanes
 
     def has(self, name: str) -> bool:
-        """Whether it is what --skip names: a tag that is set and not "no" (tunnel, bridge), or a kind of highway."""
+        """Whether --skip NAME applies: a tag that is set and not "no" (tunnel, bridge), or a kind of highway."""
         return self.tags.get(name, "no") != "no" or self.tags.get("highway") == name
 
 
@@ -89,7 +89,7 @@ def of_extract(path: Path) -> Iterator[Street]:
             if not isinstance(way, osmium.osm.Way):
                 continue
             tags = dict(way.tags)
-            line = [(n.lon, n.lat) for n in way.nodes if n.location.valid()]  # an extract ends within ways
+            line = [(n.lon, n.lat) for n in way.nodes if n.location.valid()]  # extracts cut ways at their edge
             if is_street(tags) and len(line) > 1:
                 yield Street(np.array(line, np.float64), tags)
     except (RuntimeError, ValueError) as e:
@@ -112,7 +112,7 @@ def of_geojson(path: Path) -> Iterator[Street]:
 
 
 def lines_of(geometry: Mapping[str, Any]) -> list[Any]:
-    """The lines of a GeoJSON geometry; none of a point or an area."""
+    """The lines of a GeoJSON geometry; points and areas have none."""
     kind, found = geometry.get("type"), geometry.get("coordinates")
     return {"LineString": [found], "MultiLineString": list(found or [])}.get(str(kind), [])
 
@@ -140,6 +140,6 @@ def of_frame(frame: Any) -> Iterator[Street]:
 
 
 def skipped(streets: Iterable[Street], skip: Iterable[str]) -> list[Street]:
-    """Without those that --skip names."""
+    """The streets without those that --skip names."""
     names = list(skip)
     return [street for street in streets if not any(street.has(name) for name in names)]

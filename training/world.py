@@ -1,4 +1,4 @@
-"""Training in several processes, as torchrun starts them: one for each GPU, or some on a CPU."""
+"""Training in several processes started by torchrun: one for each GPU, or some on a CPU."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class World:
-    """This process among its like."""
+    """This process's place among the training processes."""
 
     rank: int = 0
     size: int = 1
@@ -22,24 +22,24 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Who writes files and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def share(self, order: list[int]) -> list[int]:
-        """This process's part of an epoch, as long as every other's."""
+        """This process's part of an epoch; all parts are equally long."""
         return order[self.rank : len(order) - len(order) % self.size : self.size]
 
     def wrap(self, net: nn.Module) -> nn.Module:
-        """The network with gradients averaged over all processes."""
+        """The network, with gradients averaged over all processes."""
         return DistributedDataParallel(net) if self.size > 1 else net
 
     def wait(self) -> None:
-        """For all the others."""
+        """Wait for all other processes."""
         if self.size > 1:
             distributed.barrier()
 
     def mean(self, value: float) -> float:
-        """Over all processes."""
+        """The mean of a value over all processes."""
         if self.size == 1:
             return value
         total = torch.tensor([value], dtype=torch.float64, device=self.device)
@@ -47,22 +47,22 @@ class World:
         return float(total.item()) / self.size
 
     def agreed(self, values: tuple[float, ...]) -> tuple[float, ...]:
-        """What the first process says, everywhere."""
+        """The first process's values, in every process."""
         if self.size == 1:
             return values
-        said = torch.tensor(values, dtype=torch.float64, device=self.device)
-        distributed.broadcast(said, 0)
-        return tuple(said.tolist())
+        shared = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.broadcast(shared, 0)
+        return tuple(shared.tolist())
 
 
 def speaks() -> bool:
-    """Whether this process is the first, or alone: before and after `joined` too."""
+    """Whether this process is the first or the only one. Works outside `joined` too."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The processes that torchrun started with this one; alone where it did not."""
+    """Join the processes that torchrun started; without torchrun this process is alone."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     cuda = torch.cuda.is_available()
@@ -75,6 +75,6 @@ def joined() -> Iterator[World]:
     distributed.init_process_group("nccl" if cuda else "gloo")
     try:
         yield World(distributed.get_rank(), size, device)
-        distributed.barrier()  # who leaves first would break the others' connections
+        distributed.barrier()  # a process that leaves early would break the others' connections
     finally:
         distributed.destroy_process_group()

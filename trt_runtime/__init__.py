@@ -1,4 +1,4 @@
-"""The lean CUDA runtime: TensorRT plans on NVIDIA GPUs. `dlink.runtime.open_model` comes here for them.
+"""Runs TensorRT plans on NVIDIA GPUs. `dlink.runtime.open_model` imports it for a .plan file.
 
 Deprecated here: `open_model`, `Segmenter`, `Spec`, `Backend`, `HostBackend` and the errors. They have moved to
 `dlink.runtime`, which needs neither TensorRT nor CUDA; these names stay until dlink 1.0.

@@ -1,6 +1,6 @@
-"""CUDA graphs and the order of streams, which pycuda lacks: NVIDIA's driver asked through ctypes.
+"""CUDA graphs and the order of streams, which pycuda lacks. They call NVIDIA's driver through ctypes.
 
-Streams are the driver's handles as numbers, `pycuda.driver.Stream.handle` or what another library says.
+A stream is the driver's handle as an integer: `pycuda.driver.Stream.handle`, or another library's.
 """
 
 import ctypes
@@ -9,46 +9,46 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dlink.trt_runtime.nvidia_driver import call, end
+from dlink.trt_runtime.nvidia_driver import call, destroy
 
-LEGACY = 1  # CU_STREAM_LEGACY in cuda.h: the default stream of whoever names none; 0 is the same
-NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, a flag of a stream: it and LEGACY do not wait for each other
-THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do does not end a capture
+LEGACY = 1  # CU_STREAM_LEGACY in cuda.h: the default stream; handle 0 means it too
+NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, a stream's flag: the stream and LEGACY do not wait for each other
+THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: calls of other threads do not end a capture
 NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
 
 
 class CudaGraph:
-    """Work that was captured from a stream, to be launched again as one."""
+    """Work captured from a stream, which can be launched again as a whole."""
 
-    def __init__(self, made: ctypes.c_void_p) -> None:
-        self.made = made
+    def __init__(self, executable: ctypes.c_void_p) -> None:
+        self.executable = executable
 
     def launch(self, stream: int) -> None:
-        call("cuGraphLaunch", self.made, ctypes.c_void_p(stream))
+        call("cuGraphLaunch", self.executable, ctypes.c_void_p(stream))
 
     def close(self) -> None:
-        end("cuGraphExecDestroy", self.made)
+        destroy("cuGraphExecDestroy", self.executable)
 
 
 def capture(stream: int, enqueue: Callable[[], None]) -> CudaGraph:
-    """What `enqueue` puts on a stream, as a graph and not run; DriverError where that can't be captured."""
-    graph, made = ctypes.c_void_p(), ctypes.c_void_p()
+    """Capture what `enqueue` puts on a stream, without running it. DriverError where it can't be captured."""
+    graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
     try:
-        with uncollected():
+        with collector_paused():
             call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), ctypes.c_int(THREAD_LOCAL))
             try:
                 enqueue()
             finally:  # a stream must not stay in capture
                 call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
-        call("cuGraphInstantiateWithFlags", ctypes.byref(made), graph, ctypes.c_ulonglong(0))
+        call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
     finally:
         if graph.value:
-            end("cuGraphDestroy", graph)
-    return CudaGraph(made)
+            destroy("cuGraphDestroy", graph)
+    return CudaGraph(executable)
 
 
 class Pause:
-    """How many captures are under way, and whether garbage was collected before."""
+    """The number of captures under way, and whether the collector was on before them."""
 
     lock = threading.Lock()
     captures = 0
@@ -56,11 +56,11 @@ class Pause:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """Without Python's garbage collector, which would free someone's memory of the GPU amid a capture.
+def collector_paused() -> Iterator[None]:
+    """Pause Python's garbage collector, so that it frees no GPU memory during a capture.
 
-    The thread that captures must not (cuThreadExchangeStreamCaptureMode in cuda.h): it would spoil the capture, and
-    pycuda does not try again. Other threads free as ever.
+    A free on the capturing thread would fail and end the capture (cuThreadExchangeStreamCaptureMode in cuda.h), and
+    pycuda does not try it again. Frees by name on other threads go on.
     """
     with Pause.lock:
         Pause.captures += 1
@@ -77,11 +77,11 @@ def uncollected() -> Iterator[None]:
 
 
 def follow(later: int, earlier: int) -> None:
-    """Let a stream wait for what is on another one now; nothing waits on the host."""
+    """Make one stream wait for what is now on another one. The host does not wait."""
     event = ctypes.c_void_p()
     call("cuEventCreate", ctypes.byref(event), ctypes.c_uint(NO_TIMING))
     try:
         call("cuEventRecord", event, ctypes.c_void_p(earlier))
         call("cuStreamWaitEvent", ctypes.c_void_p(later), event, ctypes.c_uint(0))
     finally:
-        end("cuEventDestroy_v2", event)
+        destroy("cuEventDestroy_v2", event)

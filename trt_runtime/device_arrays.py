@@ -1,7 +1,7 @@
-"""Arrays that are on the GPU already: read where they lie, whoever's they are, and our results as such.
+"""Arrays on the GPU: reads other libraries' arrays in place, and gives results as such arrays.
 
-In and out: `__cuda_array_interface__` (Numba's; versions 2 and 3 in, 3 out) or DLPack. CuPy and PyTorch take and give
-both without a copy.
+Both directions support `__cuda_array_interface__` (Numba's; reads versions 2 and 3, gives 3) and DLPack. CuPy and
+PyTorch take and give both without a copy.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ DTYPES = {(dlpack.UNSIGNED, 8): "|u1", (dlpack.FLOAT, 32): "<f4"}
 
 
 class DeviceMemory:
-    """Memory of the GPU that outlives the model it came from: freed with its last user, on whatever thread that is."""
+    """GPU memory that may outlive its model. It is freed with its last user, on any thread."""
 
     def __init__(self, size: int) -> None:
         self.context, self.pid, self.address = retain(), os.getpid(), ctypes.c_uint64()
@@ -34,7 +34,7 @@ class DeviceMemory:
     def __del__(self) -> None:
         if not hasattr(self, "address") or os.getpid() != self.pid:
             return
-        with suppress(DriverError), current(self.context):  # a GPU that has failed takes nothing back
+        with suppress(DriverError), current(self.context):  # after a GPU error freeing fails too
             if self.address:
                 call("cuMemFree_v2", self.address)
         with suppress(DriverError):
@@ -43,15 +43,15 @@ class DeviceMemory:
 
 @dataclass
 class DeviceArray:
-    """uint8 or float32 (H, W) or uint8 (H, W, 3) on the GPU; lines may be further apart than they are long."""
+    """uint8 or float32 (H, W), or uint8 (H, W, 3), on the GPU. Rows may be padded."""
 
     pointer: int
     shape: tuple[int, ...]
     typestr: str
-    pitch: int  # bytes from line to line
-    owner: object = None  # what keeps the memory
-    stream: int | None = None  # whose work must be waited for before it is read; None: done, or not said
-    fixed: bool = False  # it must not be written
+    pitch: int  # bytes from row to row
+    owner: object = None  # keeps the memory alive
+    stream: int | None = None  # a reader must wait for this stream; None: the work is done, or the array names none
+    read_only: bool = False
 
     @property
     def itemsize(self) -> int:
@@ -59,7 +59,7 @@ class DeviceArray:
 
     @property
     def pixel(self) -> int:
-        """Bytes."""
+        """Bytes of a pixel."""
         return self.itemsize * int(np.prod(self.shape[2:]))
 
     @property
@@ -77,9 +77,9 @@ class DeviceArray:
         self, *, stream: int | None = None, max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None, copy: bool | None = None,
     ) -> Any:  # fmt: skip
-        """A capsule, as the array API has it. What comes on `stream` afterwards follows the work on the array."""
+        """A capsule, as the array API defines it. Later work on `stream` waits for the work on the array."""
         if copy or tuple(dl_device or self.__dlpack_device__()) != self.__dlpack_device__():
-            raise BufferError("roads on the GPU are given where they lie, without a copy")
+            raise BufferError("roads on the GPU are given in place, without a copy")
         if self.stream is not None and stream != -1:
             context = retain()
             try:
@@ -102,12 +102,12 @@ def typestr_of(form: OutputForm) -> str:
 
 
 def number_of(stream: Any) -> int | None:
-    """A stream as the driver has it: CUDA's default one is 0 to the runtime's API and 1 to the array interfaces."""
+    """A stream's handle for the driver. The default stream is 0 in CUDA's runtime API and 1 in the array interfaces."""
     if stream is None:
         return None
     if isinstance(stream, bool) or not isinstance(stream, int) or stream < 0:
         raise BadInput(
-            f"stream must be the number that CUDA knows it by (PyTorch's stream.cuda_stream, CuPy's stream.ptr), "
+            f"stream must be a CUDA handle as an integer (PyTorch's stream.cuda_stream, CuPy's stream.ptr), "
             f"got {stream!r}"
         )
     return stream or LEGACY
@@ -116,45 +116,49 @@ def number_of(stream: Any) -> int | None:
 def read_array(
     array: Any, what: str, axes: int, stream: int, form: OutputForm = "mask", shape: tuple[int, ...] | None = None
 ) -> DeviceArray:
-    """An array on the GPU as ours, of the type of `form` and of a shape, or else of three channels.
+    """Another library's array on the GPU. It must have the type of `form`, and `shape`, or else three channels.
 
-    stream: whose order the array is in where it names no stream itself.
+    stream: the order in which the array is read if it names no stream itself.
     """
-    if (said := getattr(array, "__cuda_array_interface__", None)) is not None:
-        pointer, fixed = said["data"]
-        named = number_of(said.get("stream"))
-        found = DeviceArray(pointer, tuple(said["shape"]), said["typestr"], 0, array, named or stream, fixed)
-        strides = said.get("strides")
+    if (interface := getattr(array, "__cuda_array_interface__", None)) is not None:
+        pointer, read_only = interface["data"]
+        own = number_of(interface.get("stream"))
+        wrapped = DeviceArray(
+            pointer, tuple(interface["shape"]), interface["typestr"], 0, array, own or stream, read_only
+        )
+        strides = interface.get("strides")
     elif hasattr(array, "__dlpack__"):
-        found, strides = read_dlpack(array, what, stream)
+        wrapped, strides = read_dlpack(array, what, stream)
     else:
         raise BadInput(
             f"{what} must be on the GPU and have __cuda_array_interface__ or __dlpack__, got {type(array).__name__}; "
-            f"mask() takes arrays of the host"
+            f"mask() takes arrays in the host's memory"
         )
     typestr = typestr_of(form)
-    fits = found.shape == shape if shape else found.shape[2:] == (3,)
-    if found.typestr != typestr or len(found.shape) != axes or not fits or 0 in found.shape:
+    fits = wrapped.shape == shape if shape else wrapped.shape[2:] == (3,)
+    if wrapped.typestr != typestr or len(wrapped.shape) != axes or not fits or 0 in wrapped.shape:
         wanted = f"{np.dtype(typestr)} {shape or '(H, W, 3) RGB'}"
-        raise BadInput(f"{what} must be {wanted}, got {np.dtype(found.typestr)} {found.shape}")
-    dense = (found.pixel, *[found.itemsize] * (axes - 2))
-    found.pitch = strides[0] if strides else found.shape[1] * found.pixel
-    if strides and (tuple(strides[1:]) != dense or found.pitch < found.shape[1] * found.pixel):
+        raise BadInput(f"{what} must be {wanted}, got {np.dtype(wrapped.typestr)} {wrapped.shape}")
+    dense = (wrapped.pixel, *[wrapped.itemsize] * (axes - 2))
+    wrapped.pitch = strides[0] if strides else wrapped.shape[1] * wrapped.pixel
+    if strides and (tuple(strides[1:]) != dense or wrapped.pitch < wrapped.shape[1] * wrapped.pixel):
         raise BadInput(f"{what} must have its pixels side by side, got strides {tuple(strides)}; make it contiguous")
-    return found
+    return wrapped
 
 
 def read_dlpack(array: Any, what: str, stream: int) -> tuple[DeviceArray, tuple[int, ...] | None]:
-    """An array and its strides in bytes; None where it is dense. Its producer lets the stream wait for its own work."""
+    """An array and its strides in bytes (None: dense). The producer makes the stream wait for its own work."""
     kind, number = array.__dlpack_device__()
     if kind not in (dlpack.CUDA, dlpack.CUDA_MANAGED):
-        raise BadInput(f"{what} must be on the GPU, its DLPack device is {int(kind)}; mask() takes arrays of the host")
+        raise BadInput(
+            f"{what} must be on the GPU, its DLPack device is {int(kind)}; mask() takes arrays in the host's memory"
+        )
     if number:
         raise BadInput(f"{what} is on GPU {number}, and the model on GPU 0; copy it there")
     try:
         capsule = dlpack.capsule_of(array, stream)
-        tensor, fixed = dlpack.look_into(capsule)
-    except BufferError as e:  # its producer's, or of another version
+        tensor, read_only = dlpack.tensor_of(capsule)
+    except BufferError as e:  # the producer's own, or an unknown version
         raise BadInput(f"{what}: {e}") from e
     typestr = DTYPES.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
     if typestr is None:
@@ -162,18 +166,18 @@ def read_dlpack(array: Any, what: str, stream: int) -> tuple[DeviceArray, tuple[
     size = tensor.bits // 8
     shape = tuple(tensor.shape[: tensor.ndim])
     strides = tuple(n * size for n in tensor.strides[: tensor.ndim]) if tensor.strides else None
-    return DeviceArray(tensor.data + tensor.offset, shape, typestr, 0, capsule, stream, fixed), strides
+    return DeviceArray(tensor.data + tensor.offset, shape, typestr, 0, capsule, stream, read_only), strides
 
 
 def copy(
     source: DeviceArray, where: tuple[slice, slice], target: DeviceArray, corner: tuple[int, int], stream: Any
 ) -> None:
-    """Put a rectangle (rows, columns) of one array into another from a corner on, in a stream's order."""
+    """Copy a rectangle (rows, columns) of one array to a corner (row, column) of another, on a stream."""
     rows, cols = where
-    made = cuda.Memcpy2D()
-    made.set_src_device(source.pointer + rows.start * source.pitch + cols.start * source.pixel)
-    made.src_pitch = source.pitch
-    made.set_dst_device(target.pointer + corner[0] * target.pitch + corner[1] * target.pixel)
-    made.dst_pitch = target.pitch
-    made.width_in_bytes, made.height = (cols.stop - cols.start) * source.pixel, rows.stop - rows.start
-    made(stream)
+    copier = cuda.Memcpy2D()
+    copier.set_src_device(source.pointer + rows.start * source.pitch + cols.start * source.pixel)
+    copier.src_pitch = source.pitch
+    copier.set_dst_device(target.pointer + corner[0] * target.pitch + corner[1] * target.pixel)
+    copier.dst_pitch = target.pitch
+    copier.width_in_bytes, copier.height = (cols.stop - cols.start) * source.pixel, rows.stop - rows.start
+    copier(stream)

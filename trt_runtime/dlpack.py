@@ -1,6 +1,7 @@
-"""DLPack (dlpack.h, data-apis.org's array API): arrays on the GPU from and to other libraries, as capsules.
+"""DLPack capsules (dlpack.h, data-apis.org's array API): exchange arrays on the GPU with other libraries.
 
-NumPy makes ours, since whoever takes a capsule ends it by calling C, wherever Python is then: amid an exception, even.
+NumPy makes our capsules, because the consumer may call a capsule's deleter at any moment, even while Python handles an
+exception. So the deleter must be C.
 """
 
 import ctypes
@@ -11,12 +12,12 @@ import numpy as np
 CUDA, CUDA_MANAGED = 2, 13  # kDLCUDA, kDLCUDAManaged
 UNSIGNED, FLOAT = 1, 2  # kDLUInt, kDLFloat
 READ_ONLY = 1  # DLPACK_FLAG_BITMASK_READ_ONLY
-MAJOR = 1  # the version that we read, of any minor one
+MAJOR = 1  # the version that we read, with any minor version
 PLAIN, VERSIONED = b"dltensor", b"dltensor_versioned"
 
 
 class DLTensor(ctypes.Structure):
-    """DLTensor, with which a DLManagedTensor begins."""
+    """DLTensor, the beginning of a DLManagedTensor."""
 
     _fields_ = (
         ("data", ctypes.c_size_t),
@@ -33,7 +34,7 @@ class DLTensor(ctypes.Structure):
 
 
 class Versioned(ctypes.Structure):
-    """DLManagedTensorVersioned, since 1.0."""
+    """DLManagedTensorVersioned, of DLPack 1.0 and newer."""
 
     _fields_ = (
         ("major", ctypes.c_uint32),
@@ -46,15 +47,15 @@ class Versioned(ctypes.Structure):
 
 
 def capsule_of(array: Any, stream: int) -> Any:
-    """Another library's capsule, of 1.0 where it knows that: there for what comes on a stream from now on."""
+    """Another library's capsule, of DLPack 1.0 if the library supports it. Later work on the stream may read it."""
     try:
         return array.__dlpack__(stream=stream, max_version=(MAJOR, 0))
-    except TypeError:  # of before 1.0
+    except TypeError:  # a library older than 1.0
         return array.__dlpack__(stream=stream)
 
 
-def look_into(capsule: Any) -> tuple[DLTensor, bool]:
-    """What a capsule holds, valid as long as that lives, and whether it must not be written."""
+def tensor_of(capsule: Any) -> tuple[DLTensor, bool]:
+    """A capsule's tensor, valid while the capsule lives, and whether it is read-only."""
     if is_valid(capsule, VERSIONED):
         managed = Versioned.from_address(pointer_of(capsule, VERSIONED))
         if managed.major != MAJOR:
@@ -64,29 +65,29 @@ def look_into(capsule: Any) -> tuple[DLTensor, bool]:
 
 
 def lend(owner: object, interface: dict[str, Any], max_version: tuple[int, int] | None) -> Any:
-    """A capsule for memory of the GPU that is described as a `__cuda_array_interface__`; its owner lives as long."""
-    host: Any = np.asarray(PassedOff(owner, interface))
-    knows = np.lib.NumpyVersion(np.__version__) >= "2.1.0"  # versions; before it a plain capsule must do
-    capsule = host.__dlpack__(max_version=max_version) if max_version and knows else host.__dlpack__()
-    tensor, _ = look_into(capsule)
+    """A capsule for GPU memory described by a `__cuda_array_interface__`. It keeps the owner alive."""
+    disguised: Any = np.asarray(Disguised(owner, interface))
+    versioned = np.lib.NumpyVersion(np.__version__) >= "2.1.0"  # older NumPy only makes plain capsules
+    capsule = disguised.__dlpack__(max_version=max_version) if max_version and versioned else disguised.__dlpack__()
+    tensor, _ = tensor_of(capsule)
     tensor.device_type, tensor.device_id = CUDA, 0
     return capsule
 
 
-class PassedOff:
-    """Memory of the GPU passed off as the host's: NumPy reads none of it."""
+class Disguised:
+    """GPU memory that NumPy takes for host memory. NumPy makes the capsule without reading the memory."""
 
     def __init__(self, owner: object, interface: dict[str, Any]) -> None:
         self.owner = owner
         self.__array_interface__ = {**interface, "version": 3}
 
 
-def function(name: str, result: Any) -> Any:
-    """One of CPython's, that looks into a capsule by name."""
-    found = ctypes.pythonapi[name]
-    found.restype, found.argtypes = result, (ctypes.py_object, ctypes.c_char_p)
-    return found
+def capsule_function(name: str, result: Any) -> Any:
+    """A C function of CPython that takes a capsule and its name."""
+    function = ctypes.pythonapi[name]
+    function.restype, function.argtypes = result, (ctypes.py_object, ctypes.c_char_p)
+    return function
 
 
-is_valid = function("PyCapsule_IsValid", ctypes.c_int)
-pointer_of = function("PyCapsule_GetPointer", ctypes.c_void_p)
+is_valid = capsule_function("PyCapsule_IsValid", ctypes.c_int)
+pointer_of = capsule_function("PyCapsule_GetPointer", ctypes.c_void_p)

@@ -1,10 +1,10 @@
-"""The kernels that TensorRT-RTX has compiled on this GPU, kept beside the plan as `roads.plan.cache`.
+"""Keeps the kernels that TensorRT-RTX has compiled on this GPU, beside the plan as `roads.plan.cache`.
 
-TensorRT-RTX compiles kernels when a model first runs, seconds of work. The file is one line of JSON and then the
-library's own bytes. The line names the plan by hash, what made it, the GPU, and the hash of those bytes: where it is
-not the very line that would be written here, nothing of the file is used. Drivers the library compares itself
-(IRuntimeCache.deserialize). Compiled kernels are code that nobody signs, so a model that is opened with keys has no
-such file.
+TensorRT-RTX compiles kernels when a model first runs, which takes seconds. The file is one line of JSON, then the
+library's own bytes. The line holds the plan's hash, what made the plan, the GPU, and the hash of those bytes. The file
+is used only if its line equals the line that this machine would write. The library compares the driver itself
+(IRuntimeCache.deserialize). Compiled kernels are code that no signature covers, so a model opened with keys neither
+reads nor writes the file.
 """
 
 import hashlib
@@ -20,18 +20,18 @@ log = logging.getLogger(__name__)
 
 
 class KernelCache:
-    """The file of one plan on one GPU. That it can't be read or written is no error."""
+    """The cache file of one plan on one GPU. Failing to read or write it is not an error."""
 
     def __init__(self, plan: Path, manifest: Manifest, gpu: Gpu) -> None:
         self.path = plan.with_name(plan.name + ".cache")
         self.mark = {"plan": manifest.plan.sha256, "made_by": manifest.title, "gpu": str(gpu)}
-        self.kept = b""  # what is in the file
+        self.kept = b""  # the file's content
 
     def line(self, data: bytes) -> bytes:
         return json.dumps({**self.mark, "sha256": hashlib.sha256(data).hexdigest()}).encode()
 
     def read(self) -> bytes:
-        """What was kept for this plan, here; empty where nothing was."""
+        """The kernels kept for this plan on this machine; empty where there are none."""
         try:
             line, _, data = self.path.read_bytes().partition(b"\n")
         except OSError:
@@ -43,7 +43,7 @@ class KernelCache:
         return data
 
     def write(self, data: bytes) -> None:
-        """Keep it, if it is new."""
+        """Write the file if its content is new."""
         if not data or data == self.kept:
             return
         try:

@@ -1,4 +1,4 @@
-"""What a plan takes of the GPU's memory, and what is free there."""
+"""The GPU memory that a plan needs, and how much is free."""
 
 import re
 from dataclasses import dataclass
@@ -11,31 +11,33 @@ MEMINFO = Path("/proc/meminfo")
 
 @dataclass(frozen=True)
 class PlanMemory:
-    """What a plan takes on the GPU, in bytes."""
+    """The GPU memory that a plan needs, in bytes. All but `plan` is needed once for each slot."""
 
-    plan: int  # weights; the plan's own size
-    activations: int  # of each slot, what TensorRT asks for
-    tiles: int  # of each slot, and so on: pixels
-    batch: int  # what the network reads
-    answers: int  # what it gives
-    roads: int  # results, and the sum where a tile's views come in several batches
-    slots: int
-    shared: bool = False  # CPU and GPU have one memory, a Jetson's: tiles and roads are not doubled
+    plan: int  # weights: the plan's own size
+    activations: int  # TensorRT's own
+    tiles: int  # pixels
+    batch: int  # the network's input
+    answers: int  # the network's output
+    roads: int  # results, and the sum of a tile whose views need several batches
+    slots: int  # how many
+    shared: bool = False  # CPU and GPU share one memory (a Jetson): no second copy of tiles and roads
 
     @property
     def slot(self) -> int:
+        """Bytes of one slot."""
         return self.activations + self.tiles + self.batch + self.answers + self.roads
 
     @property
     def total(self) -> int:
+        """Bytes of the plan and all slots."""
         return self.plan + self.slots * self.slot
 
 
 def free_memory(shared: bool) -> int:
-    """Bytes. A Jetson's memory is the computer's, and cuMemGetInfo does not count what Linux would give back."""
-    words = MEMINFO.read_text() if shared and MEMINFO.exists() else ""
-    said = re.search(r"MemAvailable: +(\d+) kB", words)
-    return int(said[1]) << 10 if said else int(cuda.mem_get_info()[0])
+    """Free bytes. On a Jetson this is MemAvailable, because cuMemGetInfo leaves out what Linux would give back."""
+    meminfo = MEMINFO.read_text() if shared and MEMINFO.exists() else ""
+    available = re.search(r"MemAvailable: +(\d+) kB", meminfo)
+    return int(available[1]) << 10 if available else int(cuda.mem_get_info()[0])
 
 
 def mb(size: int) -> str:

@@ -1,6 +1,6 @@
-"""NVIDIA's driver, asked through ctypes: which GPUs there are and what it runs.
+"""Calls NVIDIA's driver through ctypes: which GPUs there are, and which CUDA the driver runs.
 
-Asked before TensorRT is imported anywhere: full TensorRT returns null or ends the process where there is no GPU.
+This comes before any import of TensorRT, because without a GPU full TensorRT returns null or ends the process.
 """
 
 import ctypes
@@ -14,13 +14,13 @@ from typing import Any
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 RELEASE = Path("/sys/module/nvidia/version")
 OUT_OF_MEMORY, NO_DEVICE = 2, 100  # CUDA_ERROR_OUT_OF_MEMORY and CUDA_ERROR_NO_DEVICE in cuda.h
-HARMLESS = {OUT_OF_MEMORY, 400, *range(900, 909)}  # CUDA_ERROR_INVALID_HANDLE and those of captures: it can go on
-MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, the same
+HARMLESS = {OUT_OF_MEMORY, 400, *range(900, 909)}  # the GPU still works: also CUDA_ERROR_INVALID_HANDLE and captures'
+MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR in cuda.h
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU as the driver has it."""
+    """One GPU, as the driver reports it."""
 
     name: str  # "NVIDIA H200"
     capability: str  # compute capability, "9.0"
@@ -32,17 +32,17 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Gpus:
-    """What NVIDIA's driver says."""
+    """What NVIDIA's driver reports."""
 
-    driver: str = ""  # the newest CUDA it runs, "12.8"; empty where there is no driver
+    driver: str = ""  # the newest CUDA that the driver runs, "12.8"; empty without a driver
     found: tuple[Gpu, ...] = ()
     fault: str = ""  # why there is no driver or no GPU
-    broken: bool = False  # the fault is one to mend, not an absence
-    release: str = ""  # of the driver itself, "560.35.03"; empty where the system does not say
+    broken: bool = False  # there is a driver or a GPU, but it does not work
+    release: str = ""  # the driver's own version, "560.35.03"; empty where the system does not give it
 
 
 class DriverError(Exception):
-    """A call of NVIDIA's driver failed: its name, the code and the driver's own words."""
+    """A call of NVIDIA's driver failed: its name, the driver's own message and the code."""
 
     def __init__(self, call: str, code: int, words: str) -> None:
         super().__init__(f"{call}: {words or 'error'} ({code})")
@@ -68,13 +68,13 @@ def call(name: str, *args: Any) -> None:
     ask(driver(), name, *args)
 
 
-def end(name: str, *args: Any) -> None:
-    """Call one of this machine's driver after which something is gone, whatever it returns."""
+def destroy(name: str, *args: Any) -> None:
+    """Call a function of this machine's driver that destroys something. Its return code is ignored."""
     driver()[name](*args)
 
 
 def number(cuda: ctypes.CDLL, call: str, *args: Any) -> int:
-    """Call one of the driver's functions that write an int to their first argument."""
+    """Call a function of the driver that writes an int to its first argument."""
     value = ctypes.c_int()
     ask(cuda, call, ctypes.byref(value), *args)
     return value.value
@@ -100,7 +100,7 @@ def look_for_gpus(library: str = LIBRARY) -> Gpus:
 
 
 def release() -> str:
-    """Of the driver; a Jetson's has none of its own."""
+    """The driver's own version. A Jetson's driver has none."""
     try:
         return RELEASE.read_text().strip()
     except OSError:

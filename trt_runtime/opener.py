@@ -1,4 +1,4 @@
-"""A plan's way into the runtime: verified first, then given to TensorRT and pycuda, which are imported here."""
+"""Opens a plan as a Backend: verifies it first, then imports TensorRT and pycuda."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from dlink.trt_runtime.plan import fit, read_plan
 
 
 def open(path: Path, opening: Opening) -> Backend:
-    """The plan as a Backend. TensorRT and pycuda are imported once everything else has been verified."""
+    """The plan as a Backend. TensorRT and pycuda are imported after everything else has been verified."""
     plan, manifest = read_plan(path, opening.keys, opening.require_verdict)
     gpu = fit(path, manifest)
     from dlink.trt_runtime.tensorrt_backend import TensorRTBackend
 
-    kept = None if opening.keys else KernelCache(path, manifest, gpu)
-    return TensorRTBackend(path, plan, manifest, gpu, opening.slots, kept=kept)
+    cache = None if opening.keys else KernelCache(path, manifest, gpu)
+    return TensorRTBackend(path, plan, manifest, gpu, opening.slots, cache=cache)

@@ -1,7 +1,7 @@
-"""A plan from a file to TensorRT: what is verified before, in which order, and what to do where it does not hold.
+"""Reads and verifies a plan before TensorRT sees it; each failure says what to do.
 
-A plan is code: deserialising one is like running a program. So it is read once, and the very bytes whose hash, manifest
-and signature were verified are those that TensorRT gets.
+A plan is code: deserialising one is like running a program. So the file is read once, and TensorRT gets exactly the
+bytes whose hash, manifest and signature were verified.
 """
 
 import hashlib
@@ -15,8 +15,8 @@ from dlink.trt_runtime.manifest import TARGETS, Manifest, RunsOn, capability_of,
 from dlink.trt_runtime.nvidia_driver import Gpu, Gpus, look_for_gpus
 
 TAGS = {b"ftrt": "tensorrt", b"ptrt": "tensorrt", b"vtrt": "tensorrt-rtx"}  # a plan's first four bytes
-AMPERE = "8.0"  # the oldest GPUs that a plan of TensorRT-RTX is for where it names none
-VERSION_AT = 24  # where the four numbers of TensorRT's version stand (trtexec --getPlanVersionOnly reads them there)
+AMPERE = "8.0"  # the oldest GPU of a TensorRT-RTX plan that names no GPUs
+VERSION_AT = 24  # offset of the four numbers of TensorRT's version (trtexec --getPlanVersionOnly reads them there)
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
@@ -25,94 +25,96 @@ class Here:
     """What this machine has to run plans."""
 
     gpus: Gpus
-    versions: dict[str, str]  # of TensorRT by target; one that is not here is not in it
+    versions: dict[str, str]  # installed versions of TensorRT, by target
 
 
-def mend(path: Path, manifest: Manifest) -> str:
-    """The line that mends a plan."""
+def rebuild(path: Path, manifest: Manifest) -> str:
+    """Advice to build a plan on this machine, with the command."""
     return f"build it here: {manifest.command(path)}"
 
 
-def mend_for(path: Path, manifest: Manifest, gpu: Gpu) -> str:
-    """The line that mends a plan which is for other GPUs."""
+def rebuild_for(path: Path, manifest: Manifest, gpu: Gpu) -> str:
+    """Advice for a plan that is for other GPUs than this one."""
     if manifest.built.target != "tensorrt-rtx" or capability_of(gpu.capability) < capability_of(AMPERE):
-        return mend(path, manifest)
+        return rebuild(path, manifest)
     options = replace(manifest.options, compute_capability=(), unlisted_gpu=True)
     line = replace(manifest, options=options).command(path)
     return f"TensorRT-RTX may run on it without listing it: {line}"
 
 
 def look_here() -> Here:
-    """Asks the driver and the installed distributions; imports nothing."""
+    """The GPUs and the installed versions of TensorRT. Imports nothing."""
     return Here(look_for_gpus(), {target: v for target in TARGETS if (v := installed_tensorrt(target))})
 
 
 def installed_tensorrt(target: str) -> str:
-    """The version of TensorRT that is installed for a target; empty where none is."""
+    """The version of TensorRT installed for a target; empty if none is."""
     return installed_version(*TENSORRT_DISTRIBUTIONS[target])
 
 
 def made_by(data: bytes) -> tuple[str, str]:
-    """Target and version that a plan's first bytes name, both empty where they name none.
+    """Target and version named by a plan's first bytes; both empty if the bytes name none.
 
-    The layout is what TensorRT-RTX 1.7 writes and what trtexec reads of TensorRT's; it is a hint, not a proof.
+    TensorRT-RTX 1.7 writes this layout, and trtexec reads it from TensorRT's plans. It is a hint, not a proof.
     """
     target = TAGS.get(data[:4], "")
-    known = target and len(data) >= VERSION_AT + 4 and data[4] == 0
-    return target, ".".join(map(str, data[VERSION_AT : VERSION_AT + 4])) if known else ""
+    has_version = target and len(data) >= VERSION_AT + 4 and data[4] == 0
+    return target, ".".join(map(str, data[VERSION_AT : VERSION_AT + 4])) if has_version else ""
 
 
 def read_plan(path: Path, keys: Sequence[Path] = (), require_verdict: bool = False) -> tuple[bytes, Manifest]:
-    """A plan's bytes and its manifest, once they belong together and are trusted as far as is asked.
+    """A plan's bytes and its manifest, checked against each other, the keys and the verdict.
 
-    keys: public keys (PEM files), one of which must have signed it; none asks for no signature.
+    keys: public keys (PEM files). One of them must have signed the plan; empty: no signature is required.
     """
-    said = read_bytes(path)
+    text = read_bytes(path)
     if keys:
         from dlink.trt_runtime.signing import verify
 
-        verify(path, said, keys)
-    manifest = parse(said, path)
+        verify(path, text, keys)
+    manifest = parse(text, path)
     data = read_exactly(path, manifest)
     target, version = made_by(data)
     if target and target != manifest.built.target:
         raise BadPlan(
-            f"{path}: a plan of {TARGETS[target]} {version}, its manifest says {manifest.title}; {mend(path, manifest)}"
+            f"{path}: a plan of {TARGETS[target]} {version}, its manifest says {manifest.title}; "
+            f"{rebuild(path, manifest)}"
         )
     if require_verdict:
-        need_verdict(path, manifest)
+        check_verdict(path, manifest)
     return data, manifest
 
 
 def read_exactly(path: Path, manifest: Manifest) -> bytes:
-    """The plan's bytes, if they are those that the manifest was written for."""
+    """The plan's bytes, if size and hash are those in the manifest."""
     size = path.stat().st_size
     if size != manifest.plan.bytes:
         kind = "truncated" if size < manifest.plan.bytes else "another"
         raise BadPlan(
             f"{path}: {kind}: {size:,} bytes, {manifest_of(path).name} says {manifest.plan.bytes:,}; "
-            f"{mend(path, manifest)}"
+            f"{rebuild(path, manifest)}"
         )
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != manifest.plan.sha256:
         raise BadPlan(
-            f"{path}: damaged, or not the plan that {manifest_of(path).name} was written for; {mend(path, manifest)}"
+            f"{path}: damaged, or not the plan that {manifest_of(path).name} was written for; {rebuild(path, manifest)}"
         )
     return data
 
 
-def need_verdict(path: Path, manifest: Manifest) -> None:
+def check_verdict(path: Path, manifest: Manifest) -> None:
+    """Raise Untrusted unless dlink-check found that this very plan draws the same roads."""
     check = f"check it: dlink-check {path} TILES --against CHECKPOINT"
     if manifest.verdict is None:
         raise Untrusted(f"{path}: nobody has checked that it draws the same roads; {check}")
     if manifest.verdict.plan_sha256 != manifest.plan.sha256:
-        raise Untrusted(f"{path}: was checked as another plan than it is now; {check}")
+        raise Untrusted(f"{path}: its verdict belongs to an earlier build; {check}")
     if not manifest.verdict.same_roads:
         raise Untrusted(f"{path}: does not draw the same roads: {manifest.verdict.words}; {check}, or build another")
 
 
 def fit(path: Path, manifest: Manifest, here: Here | None = None) -> Gpu:
-    """The GPU that will run a plan; Mismatch or NoEngine where this machine can't, in one line."""
+    """The GPU that will run the plan. Raises Mismatch or NoEngine where this machine cannot run it."""
     here = here or look_here()
     title, target = manifest.title, manifest.built.target
     if not here.gpus.found:
@@ -126,37 +128,37 @@ def fit(path: Path, manifest: Manifest, here: Here | None = None) -> Gpu:
         raise NoEngine(f"{path}: a plan of {title}, here is {others}; install {title}")
     version = here.versions[target]
     if not same_version(manifest, version):
-        raise Mismatch(f"{path}: a plan of {title}, here is {TARGETS[target]} {version}; {mend(path, manifest)}")
+        raise Mismatch(f"{path}: a plan of {title}, here is {TARGETS[target]} {version}; {rebuild(path, manifest)}")
     if not runs_on(manifest.runs_on, gpu):
         raise Mismatch(
             f"{path}: for GPUs of compute capability {manifest.runs_on.words()}"
             + (f" (built on {manifest.built.gpu})" if manifest.built.gpu else "")
-            + f", here is {gpu}; {mend_for(path, manifest, gpu)}"
+            + f", here is {gpu}; {rebuild_for(path, manifest, gpu)}"
         )
     if major(here.gpus.driver) < major(manifest.built.cuda):
         raise Mismatch(
             f"{path}: built with a driver for CUDA {manifest.built.cuda}, the driver here is for "
-            f"{here.gpus.driver}; update the driver, or {mend(path, manifest)}"
+            f"{here.gpus.driver}; update the driver, or {rebuild(path, manifest)}"
         )
     return gpu
 
 
 def same_version(manifest: Manifest, version: str) -> bool:
-    """Plans load in the very version that built them, or if so built in newer ones of the same major version."""
-    ours, theirs = version_numbers(manifest.built.version), version_numbers(version)
-    known = min(len(ours), len(theirs))  # 8.6.1.post1 is the wheel of 8.6.1
-    if known and ours[:known] == theirs[:known]:
+    """Whether this TensorRT loads the plan: the version that built it, or a newer one if the plan allows that."""
+    built, here = version_numbers(manifest.built.version), version_numbers(version)
+    length = min(len(built), len(here))  # 8.6.1.post1 is the wheel of 8.6.1
+    if length and built[:length] == here[:length]:
         return True
-    return manifest.runs_on.newer_versions and ours[:1] == theirs[:1] and theirs > ours
+    return manifest.runs_on.newer_versions and built[:1] == here[:1] and here > built
 
 
 def runs_on(where: RunsOn, gpu: Gpu) -> bool:
-    """Whether a GPU is among those, or newer than the newest of them, or than the oldest, where that will do."""
+    """Whether the GPU is listed, or newer than the newest (or oldest) listed one where the plan allows that."""
     if gpu.capability in where.capabilities:
         return True
-    known = sorted(map(capability_of, where.capabilities)) or [(99, 0)]
+    listed = sorted(map(capability_of, where.capabilities)) or [(99, 0)]
     here = capability_of(gpu.capability)
-    return (where.newer_gpus and here > known[-1]) or (where.unlisted_gpus and here > known[0])
+    return (where.newer_gpus and here > listed[-1]) or (where.unlisted_gpus and here > listed[0])
 
 
 def major(version: str) -> int:

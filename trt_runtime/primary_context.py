@@ -1,9 +1,10 @@
-"""CUDA's primary context of the first GPU, the one that PyTorch and OpenCV use too: retained, current, released.
+"""CUDA's primary context of the first GPU, which PyTorch and OpenCV use too: retain it, make it current, release it.
 
-What pycuda makes (memory, streams, kernels) wants pycuda's own Context, which `detach` does not let go of: on another
-thread than the one that retained it nothing is released, and wherever it is, CUDA's stack keeps an entry that pycuda no
-longer knows (pycuda 2026.1, src/cpp/cuda.hpp; cuDevicePrimaryCtxRelease "does not pop the context from stack in any
-circumstances", cuda.h). What Python's garbage collector frees, on any thread and amid anyone's work, does without.
+What pycuda makes (memory, streams, kernels) needs pycuda's own Context, and its `detach` has two faults. On another
+thread than the one that retained the context it releases nothing. And CUDA's stack of contexts keeps an entry that
+pycuda has forgotten (pycuda 2026.1, src/cpp/cuda.hpp; cuDevicePrimaryCtxRelease "does not pop the context from stack in
+any circumstances", cuda.h). `release_pycudas` undoes both. Memory that Python's garbage collector frees, on any thread
+and at any time, does not use pycuda.
 """
 
 import ctypes
@@ -23,7 +24,7 @@ def device() -> ctypes.c_int:
 
 
 def retain() -> ctypes.c_void_p:
-    """The context, which lives until it is released as often."""
+    """The context. It lives until it is released as often as it was retained."""
     context = ctypes.c_void_p()
     call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device())
     return context
@@ -35,7 +36,7 @@ def release() -> None:
 
 @contextmanager
 def current(context: ctypes.c_void_p) -> Iterator[None]:
-    """A retained context on this thread, above whatever is there."""
+    """Make a retained context current on this thread for the block."""
     call("cuCtxPushCurrent_v2", context)
     try:
         yield
@@ -44,7 +45,7 @@ def current(context: ctypes.c_void_p) -> Iterator[None]:
 
 
 def pop() -> ctypes.c_void_p:
-    """Take the uppermost context from this thread's stack."""
+    """Pop the topmost context of this thread's stack."""
     context = ctypes.c_void_p()
     call("cuCtxPopCurrent_v2", ctypes.byref(context))
     return context
@@ -52,7 +53,7 @@ def pop() -> ctypes.c_void_p:
 
 @contextmanager
 def pycudas() -> Iterator[None]:
-    """The context as pycuda's own on this thread, for what it makes in the meantime."""
+    """Make the context current as pycuda's own Context, so that pycuda can make things in the block."""
     cuda.init()
     context = cuda.Device(0).retain_primary_context()
     context.push()
@@ -60,16 +61,16 @@ def pycudas() -> Iterator[None]:
         yield
     finally:
         cuda.Context.pop()
-        let_go(context)
+        release_pycudas(context)
 
 
-def let_go(context: Any) -> None:
-    """Release a pycuda Context that was retained, from any thread, and leave the thread's stack as it was."""
-    context.push()  # `detach` releases what is uppermost, whatever the thread
+def release_pycudas(context: Any) -> None:
+    """Release a retained pycuda Context from any thread, and leave the thread's stack as it was."""
+    context.push()  # `detach` releases the topmost context on any thread
     context.detach()
     if cuda.Context.get_current() is None:
         pop()
         return
-    below = pop()  # pycuda has pushed it again, above what it left
+    below = pop()  # `detach` has pushed it again, above the entry that it left behind
     pop()
     call("cuCtxPushCurrent_v2", below)

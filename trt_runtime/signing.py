@@ -1,6 +1,6 @@
-"""Signatures of plans: Ed25519 over the manifest, which holds the plan's hash. Needs `cryptography` (extra `sign`).
+"""Signs plans and verifies signatures: Ed25519 over the manifest, which holds the plan's hash. Needs `cryptography`.
 
-A signature is `roads.plan.json.sig`, JSON: the public key and the signature, in hexadecimal. Keys are PEM files, as
+A signature is `roads.plan.json.sig`, JSON with the public key and the signature in hexadecimal. Keys are PEM files, as
 OpenSSL writes them (`openssl genpkey -algorithm ed25519`).
 """
 
@@ -24,12 +24,12 @@ from dlink.runtime.errors import BadInput, Untrusted
 from dlink.runtime.files import replacing
 from dlink.trt_runtime.manifest import signature_of
 
-SAID = b"dlink manifest, format 1\n"  # before the manifest's bytes: the key may sign other things as well
-MOST_BYTES = 4096  # of a signature's file
+CONTEXT = b"dlink manifest, format 1\n"  # signed before the manifest's bytes, since a key may sign other things too
+MOST_BYTES = 4096  # of a signature file
 
 
 def make_keys(path: Path) -> Path:
-    """Write a new private key, for its owner's eyes alone, and the public one beside it; the public one's path."""
+    """Write a new private key, readable by its owner only, and the public key beside it. Returns the public path."""
     public = path.with_name(path.name + ".pub")
     for p in (path, public):
         if p.exists():
@@ -42,7 +42,7 @@ def make_keys(path: Path) -> Path:
 
 
 def read_private(path: Path, password: bytes | None = None) -> Ed25519PrivateKey:
-    """A private key; TypeError where it needs a password and there is none."""
+    """Read a private key. TypeError if it needs a password and none is given."""
     try:
         key = load_pem_private_key(path.read_bytes(), password)
     except (ValueError, UnsupportedAlgorithm) as e:
@@ -63,10 +63,10 @@ def read_public(path: Path) -> Ed25519PublicKey:
 
 
 def sign(plan: Path, manifest: bytes, key: Ed25519PrivateKey) -> Path:
-    """Write the signature of a plan's manifest; its path. The caller has verified the plan."""
+    """Write the signature of a plan's manifest and return its path. The caller has verified the plan."""
     values = {
         "key": key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex(),
-        "signature": key.sign(SAID + manifest).hex(),
+        "signature": key.sign(CONTEXT + manifest).hex(),
     }
     path = signature_of(plan)
     with replacing(path) as part:
@@ -75,23 +75,23 @@ def sign(plan: Path, manifest: bytes, key: Ed25519PrivateKey) -> Path:
 
 
 def verify(plan: Path, manifest: bytes, keys: Sequence[Path]) -> None:
-    """Untrusted unless one of these public keys signed exactly these bytes."""
+    """Raise Untrusted unless one of these public keys signed exactly these bytes."""
     path = signature_of(plan)
     trusted = [read_public(k) for k in keys]
     names = " or ".join(str(k) for k in keys)
-    mend = f"sign it: dlink-sign KEY {plan}"
+    remedy = f"sign it: dlink-sign KEY {plan}"
     try:
         with path.open("rb") as f:
             values = json.loads(f.read(MOST_BYTES))
         signature = bytes.fromhex(values["signature"])
     except FileNotFoundError as e:
-        raise Untrusted(f"{plan}: is not signed, and a signature by {names} is required; {mend}") from e
+        raise Untrusted(f"{plan}: is not signed, and a signature by {names} is required; {remedy}") from e
     except (ValueError, TypeError, KeyError, RecursionError) as e:
-        raise Untrusted(f"{path}: is not a signature; {mend}") from e
+        raise Untrusted(f"{path}: is not a signature; {remedy}") from e
     for key in trusted:
         try:
-            key.verify(signature, SAID + manifest)
+            key.verify(signature, CONTEXT + manifest)
         except InvalidSignature:
             continue
         return
-    raise Untrusted(f"{plan}: its manifest is not as {names} signed it; {mend}, if you know where it comes from")
+    raise Untrusted(f"{plan}: its manifest is not as {names} signed it; {remedy}, if you know where it comes from")

@@ -1,9 +1,9 @@
-"""One run of a plan at a time: buffers and a stream of its own, from pixels on the host to roads on the host.
+"""A slot: its own buffers and stream, for one run of a plan at a time, from pixels on the host to roads on the host.
 
-A run is a copy in, and for each batch of views spread, the network and gather, and a copy out: captured as one CUDA
-graph after its first time. TensorRT wants a context of its own for each graph ("modifying the context from which the
-graph was captured results in undefined behaviour", its developer guide), so contexts share the slot's memory for
-activations.
+A run is a copy in, then for each batch of views the spread kernel, the network and the gather kernel, then a copy out.
+After its first time it is captured as one CUDA graph. TensorRT needs a separate context for each graph ("modifying the
+context from which the graph was captured results in undefined behaviour", its developer guide). All contexts of a slot
+share the slot's memory for activations.
 """
 
 import logging
@@ -27,52 +27,52 @@ from dlink.trt_runtime.memory import PlanMemory
 from dlink.trt_runtime.nvidia_driver import DriverError
 from dlink.trt_runtime.tensorrt_engine import Context, TensorRTEngine
 
-GRAPHS = 16  # that a slot keeps; each holds a context
+GRAPHS = 16  # the most CUDA graphs that a slot keeps; each holds a context
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a run a graph depends on."""
+    """What a CUDA graph of a run depends on."""
 
     tiles: int
     views: tuple[int, ...]
     form: OutputForm
     threshold: float
-    copies: bool = True  # to and from the host
+    copies: bool = True  # whether pixels and roads are copied from and to the host
 
     def parts(self, batch: int) -> list[tuple[int, ...]]:
-        """The views of each batch that goes through the network; several where one tile's do not fit."""
-        most = max(1, batch // self.tiles)
-        return [self.views[i : i + most] for i in range(0, len(self.views), most)]
+        """The views of each batch; there are several batches if one tile's views do not fit a batch."""
+        per_batch = max(1, batch // self.tiles)
+        return [self.views[i : i + per_batch] for i in range(0, len(self.views), per_batch)]
 
 
 @dataclass(kw_only=True)
 class Share:
-    """What the slots of a model have in common."""
+    """What all slots of a model share."""
 
     spec: Spec
     max_tiles: int
     engine: TensorRTEngine
     kernels: Kernels
     memory: PlanMemory
-    working: Callable[[], AbstractContextManager[None]]  # CUDA's context on the thread, and its errors as ours
+    working: Callable[[], AbstractContextManager[None]]  # makes CUDA's context current and translates CUDA's errors
     captures: bool  # whether runs become CUDA graphs
-    missed: Callable[[NoProbability], None]  # told of a run's fault that nobody waits for
+    keep_fault: Callable[[NoProbability], None]  # called with the fault of a run that nobody waits for
 
     def close(self) -> None:
-        """Let go of what must be freed in CUDA's context, whoever still holds this."""
+        """Drop what must be freed in CUDA's context, even if something still refers to this object."""
         del self.kernels, self.engine
 
 
 class Run:
-    """A run that is under way."""
+    """A run under way."""
 
     def __init__(self, slot: "Slot", shape: Shape, held: object = None) -> None:
-        self.slot, self.shape, self.held = slot, shape, held  # what must live until it is done
+        self.slot, self.shape, self.held = slot, shape, held  # held: arrays that must live until the run is done
         self.roads: Roads | None = None
         self.error: EngineFailed | None = None
-        self.unattended = False  # nobody waits for it: what fails is said at the model's next call
+        self.unattended = False  # nobody waits for the run: the model's next call raises its fault
 
     def __call__(self) -> Roads:
         self.slot.collect(self)
@@ -83,15 +83,15 @@ class Run:
 
 
 class Slot:
-    """Used with the GPU's context on the thread, `collect` apart."""
+    """All methods but `collect` need the GPU's context current on the thread."""
 
     def __init__(self, model: Share) -> None:
         self.model = model
         self.lock = threading.Lock()
         self.run: Run | None = None
         self.graphs: OrderedDict[Shape, tuple[CudaGraph, Context]] = OrderedDict()
-        self.plain: set[Shape] = set()  # that can't be captured
-        self.held: list[Any] = []  # memory
+        self.plain: set[Shape] = set()  # shapes that can't be captured
+        self.held: list[Any] = []  # pycuda's memory objects
 
     def allocate(self) -> None:
         model = self.model
@@ -99,8 +99,8 @@ class Slot:
         self.stream = cuda.Stream(NON_BLOCKING)  # a capture would make the default stream unusable, on every thread
         self.tiles: NDArray[np.uint8] = self.pinned((batch, side, side, 3))
         self.roads: NDArray[np.uint8] = self.pinned((batch * side * side * 4,))
-        self.faults: NDArray[np.uint32] = self.pinned((batch * 4,)).view(np.uint32)  # not 0: of this tile
-        if model.memory.shared:  # of CPU and GPU: nothing to copy
+        self.faults: NDArray[np.uint32] = self.pinned((batch * 4,)).view(np.uint32)  # not 0: the tile is bad
+        if model.memory.shared:  # CPU and GPU share one memory: nothing to copy
             self.tiles_at, self.roads_at, self.faults_at = (memory.get_device_pointer() for memory in self.held[-3:])
         else:
             ends = (self.tiles, self.roads, self.faults)
@@ -113,30 +113,30 @@ class Slot:
         self.contexts[self.key(model.max_tiles)] = self.new_context()
 
     def memory(self, size: int) -> int:
-        """The address of memory on the GPU."""
+        """Allocate memory on the GPU; its address."""
         self.held.append(cuda.mem_alloc(size))
         return int(self.held[-1])
 
     def pinned(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Memory of the host that the GPU copies from and to, or sees where it is one with its own."""
+        """Allocate host memory for copies from and to the GPU; with shared memory the GPU uses it directly."""
         flags = cuda.host_alloc_flags.DEVICEMAP if self.model.memory.shared else 0
         array: NDArray[np.uint8] = cuda.pagelocked_empty(shape, np.uint8, mem_flags=flags)
         self.held.append(array.base)
         return array
 
     def new_context(self) -> Context:
-        """An execution context on this slot's memory; MemoryError where there is none left for it."""
+        """A new execution context on this slot's memory. MemoryError if there is no memory for it."""
         context = self.model.engine.context(self.activations, self.batch, self.answers, self.stream.handle)
         if context is None:
             raise cuda.MemoryError("no execution context")
         return context
 
     def key(self, batch: int) -> int:
-        """Which context runs so many views plainly: one for all, or one for each number."""
+        """Which context runs so many views without a graph: one for all numbers, or one for each."""
         return batch if self.model.engine.context_per_shape else 0
 
     def context(self, batch: int) -> Context:
-        """The one that runs so many views plainly; another one's where there is no memory for one more."""
+        """The context that runs so many views without a graph; any other one if there is no memory for it."""
         key = self.key(batch)
         if key not in self.contexts:
             try:
@@ -150,15 +150,15 @@ class Slot:
 
     def begin(self, tiles: Tiles, shape: Shape) -> Run:
         """Copy the pixels and launch. The slot must be free."""
-        for at, tile in zip(self.tiles, tiles, strict=False):
-            at[...] = tile
+        for target, tile in zip(self.tiles, tiles, strict=False):
+            target[...] = tile
         with self.under_way(Run(self, shape)) as run:
             self.launch(shape)
         return run
 
     @contextmanager
     def under_way(self, run: Run) -> Iterator[Run]:
-        """The slot is a run's until it is collected; where its launch breaks off, until the stream has ended."""
+        """Give the slot to a run until `collect`. If the launch fails, wait for the stream and free the slot."""
         self.run = run
         try:
             yield run
@@ -168,13 +168,13 @@ class Slot:
             raise
 
     def launch(self, shape: Shape) -> None:
-        """Put a run on the stream: as a graph, or plainly the first time and where it can't be one."""
+        """Put a run on the stream: as a graph, or as plain calls the first time and where it can't be captured."""
         if shape in self.graphs:
             self.graphs.move_to_end(shape)
             self.graphs[shape][0].launch(self.stream.handle)
             return
-        alike = len({len(part) for part in shape.parts(self.model.max_tiles)}) == 1  # else shapes would change
-        if not self.model.captures or shape in self.plain or not alike:
+        one_size = len({len(part) for part in shape.parts(self.model.max_tiles)}) == 1  # else the context would change
+        if not self.model.captures or shape in self.plain or not one_size:
             self.enqueue(shape)
             return
         try:
@@ -188,7 +188,7 @@ class Slot:
             graph = capture(self.stream.handle, lambda: self.enqueue(shape, context))
         except (DriverError, GpuFailed, cuda.Error) as e:
             self.give_up(shape, e)
-            self.stream.synchronize()  # the context, which now goes, is at work
+            self.stream.synchronize()  # the context is still in use, and is freed on return
             return
         self.graphs[shape] = graph, context
         if len(self.graphs) > GRAPHS:
@@ -196,10 +196,10 @@ class Slot:
 
     def give_up(self, shape: Shape, why: Exception) -> None:
         self.plain.add(shape)
-        log.warning("%d tiles, views %s: not as a CUDA graph, launched plainly: %s", shape.tiles, shape.views, str(why))
+        log.warning("%d tiles, views %s: launched without a CUDA graph: %s", shape.tiles, shape.views, str(why))
 
     def enqueue(self, shape: Shape, context: Context | None = None) -> None:
-        """The run's work in order; none of it waits. A context that a graph is made of is that graph's own."""
+        """Put the run's work on the stream without waiting. `context` is given for a graph, which then owns it."""
         model, count = self.model, shape.tiles
         copies = shape.copies and not model.memory.shared
         if shape.copies:
@@ -221,23 +221,23 @@ class Slot:
             self.fetch_faults()
 
     def clear_faults(self) -> None:
-        """Put it on the stream that no tile is at fault."""
+        """On the stream, set `faults` to 0."""
         cuda.memset_d32_async(self.faults_at, 0, len(self.faults), self.stream)
 
     def fetch_faults(self) -> None:
-        """Put it on the stream that `faults` become the host's."""
+        """On the stream, copy `faults` to the host."""
         if not self.model.memory.shared:
             cuda.memcpy_dtoh_async(self.faults, self.faults_at, self.stream)
 
     def read(self, shape: Shape) -> Roads:
-        """The host's buffer as the run's result."""
+        """The run's result as a part of the host's buffer."""
         side, dtype = self.model.spec.tile, np.dtype(np.float32 if shape.form == "probability" else np.uint8)
         size = shape.tiles * side * side
         roads: Roads = self.roads[: size * dtype.itemsize].view(dtype).reshape(shape.tiles, side, side)
         return roads
 
     def collect(self, run: Run | None = None) -> None:
-        """Wait for a run, or for whichever is under way, keep its result for its caller, and be free again."""
+        """Wait for `run` (None: the run under way), keep its result for its caller, and free the slot."""
         with self.lock:
             current = self.run
             if current is None or (run and run is not current):
@@ -251,11 +251,11 @@ class Slot:
             except EngineFailed as e:
                 current.error = e
                 if current.unattended and isinstance(e, NoProbability):
-                    self.model.missed(e.with_traceback(None))  # whose frames hold arrays
+                    self.model.keep_fault(e.with_traceback(None))  # the traceback's frames hold arrays
             self.run = current.held = None
 
     def check(self, run: Run) -> None:
-        """NoProbability where the kernels found tiles at fault."""
+        """Raise NoProbability if the kernels found bad tiles."""
         bad = np.flatnonzero(self.faults).tolist()
         if bad and run.roads is None:
             raise NoProbability("an image on the GPU")
@@ -263,11 +263,11 @@ class Slot:
             raise NoProbability.of(bad, run.roads)
 
     def close(self) -> None:
-        """Free everything, in an order that a context's graphs go before it."""
+        """Free everything, each graph before its context."""
         for graph, _ in self.graphs.values():
             graph.close()
         self.graphs.clear()
         vars(self).pop("contexts", None)
-        while self.held:  # now, and not when the last exception that has seen it is gone
+        while self.held:  # freed by name, because an exception's frames may still refer to it
             self.held.pop().free()
         vars(self).pop("stream", None)

@@ -1,8 +1,8 @@
-"""TensorRT as a Backend: a verified plan on the GPU, through pycuda.
+"""TensorRT as a Backend: runs a verified plan on the GPU, through pycuda.
 
-CUDA's primary context alone, the one that PyTorch and OpenCV use too: pushed and popped around each call, whatever
-thread it comes from. Everything is allocated when the model opens, and what does not fit is said then. Runs go round
-its slots (slot.py), so that one's pixels are copied while another one's are computed.
+It uses CUDA's primary context, which PyTorch and OpenCV use too, and pushes and pops it around each call on any thread.
+All memory is allocated when the model opens, and too little memory is an error then. Runs use the slots (slot.py) in
+turn, so the pixels of one run are copied while another run is computed.
 """
 
 import logging
@@ -24,7 +24,7 @@ from dlink.runtime.errors import BadInput, Closed, GpuFailed, NoEngine, NoProbab
 from dlink.runtime.life import CLOSED, ENGINES, check_process
 from dlink.runtime.precision import shares_in_words
 from dlink.runtime.views import check_views
-from dlink.runtime.windows import cover
+from dlink.runtime.windows import Window, cover
 from dlink.trt_runtime.cuda_graphs import LEGACY, follow
 from dlink.trt_runtime.device_arrays import DeviceArray, copy, new_array, number_of, read_array
 from dlink.trt_runtime.kernel_cache import KernelCache
@@ -33,7 +33,7 @@ from dlink.trt_runtime.manifest import Manifest
 from dlink.trt_runtime.memory import PlanMemory, free_memory, mb
 from dlink.trt_runtime.nvidia_driver import HARMLESS, DriverError, Gpu
 from dlink.trt_runtime.plan import fit, read_plan
-from dlink.trt_runtime.primary_context import let_go
+from dlink.trt_runtime.primary_context import release_pycudas
 from dlink.trt_runtime.slot import Run, Shape, Share, Slot
 from dlink.trt_runtime.tensorrt_engine import TensorRTEngine
 
@@ -41,7 +41,24 @@ log = logging.getLogger(__name__)
 
 
 def memory_needed(path: str | os.PathLike[str], slots: int = 2) -> PlanMemory:
-    """What a plan would take. It is verified and loaded for that, and nothing more is allocated."""
+    """GPU memory that a plan needs. The plan is verified and loaded for this, but no slot is allocated.
+
+    Args:
+        path: The plan. Its manifest must lie beside it.
+        slots: Runs that can be under way at once.
+
+    Returns:
+        The bytes by purpose; `total` is their sum over all slots.
+
+    Raises:
+        BadPlan: The plan or its manifest is damaged.
+        Mismatch: The plan is for another GPU, TensorRT or driver.
+        NoEngine: This machine lacks a GPU, a driver, TensorRT, or memory for the weights.
+
+    Example:
+        >>> from dlink.trt_runtime.tensorrt_backend import memory_needed  # doctest: +SKIP
+        >>> fits = memory_needed("roads.plan", slots=2).total < 4 << 30  # bytes  # doctest: +SKIP
+    """
     path = Path(path)
     plan, manifest = read_plan(path)
     backend = TensorRTBackend(path, plan, manifest, fit(path, manifest), slots, measure=True)
@@ -50,19 +67,19 @@ def memory_needed(path: str | os.PathLike[str], slots: int = 2) -> PlanMemory:
 
 
 class TensorRTBackend:
-    """A plan that has been verified as a Backend; it holds memory of the GPU from its making to its `close`."""
+    """A verified plan as a Backend. It holds GPU memory until `close`."""
 
     def __init__(
         self, path: Path, plan: bytes, manifest: Manifest, gpu: Gpu, slots: int = 2, *, measure: bool = False,
-        kept: KernelCache | None = None,
+        cache: KernelCache | None = None,
     ) -> None:  # fmt: skip
-        self.path, self.manifest, self.kept = path, manifest, kept
+        self.path, self.manifest, self.cache = path, manifest, cache
         self.spec, self.max_tiles, self.slots = manifest.spec, manifest.options.batch, slots
         self.executed: Mapping[str, float] = dict(manifest.precision.shares)
         self.engine = f"{manifest.title}, {shares_in_words(dict(self.executed))}, {gpu.name}"
         self.lock = threading.Lock()
         self.pid, self.closed, self.fault = os.getpid(), False, ""
-        self.missed: NoProbability | None = None  # of a run that nobody waited for
+        self.kept_fault: NoProbability | None = None  # of a run that nobody waited for
         self.at_work: list[Slot] = []
         try:
             cuda.init()
@@ -85,14 +102,16 @@ class TensorRTBackend:
         ENGINES.add(self)
 
     def load(self, plan: bytes) -> None:
-        """The engine, and what it will take."""
+        """Load the engine and compute the memory that it needs."""
         free = free_memory(self.shared_memory)
         if len(plan) > free:
-            self.lacks(f"{self.path}: not enough memory on the GPU: its weights take {mb(len(plan))}, {mb(free)} free")
-        self.loaded = TensorRTEngine(self.path, plan, self.manifest, self.kept)
+            self.report_shortage(
+                f"{self.path}: not enough memory on the GPU: its weights take {mb(len(plan))}, {mb(free)} free"
+            )
+        self.loaded = TensorRTEngine(self.path, plan, self.manifest, self.cache)
         if self.loaded.remark:
             self.engine += f", {self.loaded.remark}"
-        if not self.loaded.several:
+        if not self.loaded.many_contexts:
             self.slots = 1
             log.info("%s: one slot and no CUDA graphs: %s has one context a plan", self.path, self.manifest.title)
         batch, area = self.max_tiles, self.spec.tile**2
@@ -108,19 +127,19 @@ class TensorRTBackend:
         )
 
     def allocate(self) -> None:
-        """The slots; NoEngine says what would fit where they don't."""
+        """Allocate the slots. If they do not fit, NoEngine says what would."""
         free = free_memory(self.shared_memory)
         if self.slots * self.memory.slot > free:
-            self.lacks(self.too_much(free))
+            self.report_shortage(self.shortage(free))
         try:
-            self.share = self.what_slots_share()
+            self.share = self.new_share()
             for _ in range(self.slots):
                 self.at_work.append(Slot(self.share))
                 self.at_work[-1].allocate()
         except cuda.MemoryError as e:
-            raise NoEngine(self.too_much(free)) from e
+            raise NoEngine(self.shortage(free)) from e
 
-    def what_slots_share(self) -> Share:
+    def new_share(self) -> Share:
         return Share(
             spec=self.spec,
             max_tiles=self.max_tiles,
@@ -128,35 +147,35 @@ class TensorRTBackend:
             kernels=Kernels(PTX.read_bytes(), self.spec, *self.loaded.types),
             memory=self.memory,
             working=self.working,
-            captures=self.loaded.captures and self.loaded.several,
-            missed=self.miss,
+            captures=self.loaded.captures and self.loaded.many_contexts,
+            keep_fault=self.keep_fault,
         )
 
-    def miss(self, fault: NoProbability) -> None:
-        """Keep what a run found that nobody waits for, for the model's next call."""
-        self.missed = fault
+    def keep_fault(self, fault: NoProbability) -> None:
+        """Keep the fault of a run that nobody waits for; the model's next call raises it."""
+        self.kept_fault = fault
 
-    def lacks(self, words: str) -> None:
-        """NoEngine; a warning where memory is the computer's, and nobody knows before it is asked for."""
+    def report_shortage(self, words: str) -> None:
+        """Raise NoEngine. With shared memory only warn: Linux may still free enough."""
         if not self.shared_memory:
             raise NoEngine(words)
         log.warning("%s", words)
 
-    def too_much(self, free: int) -> str:
-        """What was needed, what was free, and what fits."""
+    def shortage(self, free: int) -> str:
+        """The message: needed memory, free memory, and what would fit."""
         need, options = self.memory, self.manifest.options
-        said = f"{self.path}: not enough memory on the GPU: {self.slots} slots need {mb(self.slots * need.slot)}"
-        said += f" beside the weights, {mb(free)} free"
+        found = f"{self.path}: not enough memory on the GPU: {self.slots} slots need {mb(self.slots * need.slot)}"
+        found += f" beside the weights, {mb(free)} free"
         if self.slots > 1 and need.slot < free:
-            return f"{said}; open it with slots={free // need.slot}"
-        fits = int(free * options.max_tiles / need.slot)
-        if 1 <= fits < options.max_tiles:
-            return f"{said}; build it with --max-tiles {fits}"
-        return f"{said}; build it with --views 1, or with a smaller tile"
+            return f"{found}; open it with slots={free // need.slot}"
+        max_tiles = int(free * options.max_tiles / need.slot)
+        if 1 <= max_tiles < options.max_tiles:
+            return f"{found}; build it with --max-tiles {max_tiles}"
+        return f"{found}; build it with --views 1, or with a smaller tile"
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """CUDA's context on this thread, for the time of a call."""
+        """Make CUDA's context current on this thread for the block."""
         self.gpu.push()
         try:
             yield
@@ -165,7 +184,7 @@ class TensorRTBackend:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """The same for a model that can be used, with CUDA's errors as ours. After one of them nothing is run again."""
+        """Like `current`, for a usable model. CUDA's errors become GpuFailed, and after one nothing runs again."""
         self.check()
         try:
             with self.current():
@@ -178,7 +197,7 @@ class TensorRTBackend:
             ) from e
 
     def check(self) -> None:
-        """Whether the model can be used, here and now."""
+        """Raise the error that keeps the model from being used now, if there is one."""
         check_process(self.pid)
         if self.closed:
             raise Closed(CLOSED)
@@ -187,18 +206,18 @@ class TensorRTBackend:
                 f"{self.path}: the GPU has failed before: {self.fault}; open the model again, if need be in "
                 f"a new process"
             )
-        if self.missed:
-            missed, self.missed = self.missed, None
-            raise missed
+        if self.kept_fault:
+            fault, self.kept_fault = self.kept_fault, None
+            raise fault
 
-    def chosen(self, views: Sequence[int] | None) -> tuple[int, ...]:
-        """Views in the order of the batch."""
+    def in_batch_order(self, views: Sequence[int] | None) -> tuple[int, ...]:
+        """The views (None: the spec's) in the order of the batch."""
         views = self.spec.views if views is None else views
         check_views(views)
         return tuple(sorted(views))
 
     def tiles_per_batch(self, views: Sequence[int] | None = None) -> int:
-        return max(1, self.max_tiles // len(self.chosen(views)))
+        return max(1, self.max_tiles // len(self.in_batch_order(views)))
 
     def start(
         self, tiles: Tiles, views: Sequence[int] | None = None, form: OutputForm = "probability", threshold: float = 0.5
@@ -212,11 +231,11 @@ class TensorRTBackend:
     def shape(self, tiles: int, views: Sequence[int] | None, form: OutputForm, threshold: float) -> Shape:
         if form not in get_args(OutputForm):
             raise BadInput(f"form must be {', '.join(get_args(OutputForm))}, got {form!r}")
-        return Shape(tiles, self.chosen(views), form, threshold if form == "mask" else 0.0)
+        return Shape(tiles, self.in_batch_order(views), form, threshold if form == "mask" else 0.0)
 
     @contextmanager
     def free_slot(self) -> Iterator[Slot]:
-        """The slot whose turn it is, once its last run has ended, to be used in the context."""
+        """The next slot, once its last run has ended. The block runs with CUDA's context current."""
         self.check()
         slot = self.at_work.pop(0)
         self.at_work.append(slot)
@@ -226,8 +245,8 @@ class TensorRTBackend:
 
     def probabilities(self, tiles: Tiles, views: Sequence[int] | None = None) -> Probs:
         check_tiles(tiles, self.spec, self.max_tiles)
-        most = self.tiles_per_batch(views)
-        runs = [self.start(tiles[i : i + most], views) for i in range(0, len(tiles), most)]
+        per_batch = self.tiles_per_batch(views)
+        runs = [self.start(tiles[i : i + per_batch], views) for i in range(0, len(tiles), per_batch)]
         return np.concatenate([run() for run in runs]) if len(runs) > 1 else runs[0]()
 
     def segment_device(
@@ -235,76 +254,82 @@ class TensorRTBackend:
         stream: int | None = None,
     ) -> DeviceArray:  # fmt: skip
         """See Segmenter.segment_device."""
-        theirs = number_of(stream)
-        order = theirs or LEGACY  # our streams do not wait for the default one by themselves
+        callers = number_of(stream)
+        order = callers or LEGACY  # our streams do not wait for the default stream by themselves
         source = read_array(image, "an image", 3, order)
         height, width = source.shape[:2]
-        side, most = self.spec.tile, self.tiles_per_batch(views)
+        side, per_batch = self.spec.tile, self.tiles_per_batch(views)
         if min(height, width) < side:
             raise BadInput(f"an image on the GPU must have {side} x {side} px or more, got {width} x {height}")
         windows, target = cover(height, width, side, halo), None
-        before = [theirs, source.stream]
+        earlier = [callers, source.stream]
         if out is not None:
             target = read_array(out, "out", 2, order, form, (height, width))
-            if target.fixed:
+            if target.read_only:
                 raise BadInput("out must not be read-only")
-            before.append(target.stream)
-        shape = replace(self.shape(most, views, form, threshold), copies=False)
+            earlier.append(target.stream)
+        shape = replace(self.shape(per_batch, views, form, threshold), copies=False)
         self.check()
         with self.lock, self.free_slot() as slot, slot.under_way(Run(slot, shape)) as run:
             target = target or new_array((height, width), form)
             run.held = source, target
-            for other in {earlier for earlier in before if earlier is not None}:
+            for other in {stream for stream in earlier if stream is not None}:
                 follow(slot.stream.handle, other)
             slot.clear_faults()
-            for i in range(0, len(windows), most):
-                batch = windows[i : i + most]
-                tiles = DeviceArray(slot.tiles_at, (len(batch) * side, side, 3), "|u1", side * 3)
-                roads = DeviceArray(slot.roads_at, (len(batch) * side, side), target.typestr, side * target.itemsize)
-                for at, window in enumerate(batch):
-                    copy(source, window.outer, tiles, (at * side, 0), slot.stream)
-                slot.launch(replace(shape, tiles=len(batch)))
-                for at, window in enumerate(batch):
-                    rows, cols = window.inner
-                    inner = slice(at * side + rows.start, at * side + rows.stop), cols
-                    copy(roads, inner, target, (window.rows.lo, window.cols.lo), slot.stream)
+            for i in range(0, len(windows), per_batch):
+                self.put_batch(slot, shape, windows[i : i + per_batch], source, target)
             slot.fetch_faults()
-            run.unattended = theirs is not None
-            if theirs is not None:
-                follow(theirs, slot.stream.handle)
-        if theirs is None:
+            run.unattended = callers is not None
+            if callers is not None:
+                follow(callers, slot.stream.handle)
+        if callers is None:
             slot.collect(run)
             if run.error:
                 raise run.error
-        target.stream = theirs
+        target.stream = callers
         return target
 
+    def put_batch(
+        self, slot: Slot, shape: Shape, batch: list[Window], source: DeviceArray, target: DeviceArray
+    ) -> None:
+        """Put one batch of windows on the slot's stream: copy the tiles in, launch, copy the cores out."""
+        side = self.spec.tile
+        tiles = DeviceArray(slot.tiles_at, (len(batch) * side, side, 3), "|u1", side * 3)
+        roads = DeviceArray(slot.roads_at, (len(batch) * side, side), target.typestr, side * target.itemsize)
+        for i, window in enumerate(batch):
+            copy(source, window.outer, tiles, (i * side, 0), slot.stream)
+        slot.launch(replace(shape, tiles=len(batch)))
+        for i, window in enumerate(batch):
+            rows, cols = window.inner
+            inner = slice(i * side + rows.start, i * side + rows.stop), cols
+            copy(roads, inner, target, (window.rows.lo, window.cols.lo), slot.stream)
+
     def layer_times(self, runs: int) -> dict[str, float]:
-        """Each layer's time for a full batch by TensorRT's profiler, the median of some runs, in ms."""
+        """Each layer's time for a full batch by TensorRT's profiler: the median of some runs, in ms."""
         self.check()
-        found: dict[str, list[float]] = defaultdict(list)
+        times: dict[str, list[float]] = defaultdict(list)
 
         class Profiler(self.loaded.trt.IProfiler):  # type: ignore[misc, name-defined]
             def __init__(self) -> None:
                 super().__init__()
 
             def report_layer_time(self, layer_name: str, ms: float) -> None:
-                found[layer_name].append(ms)
+                times[layer_name].append(ms)
 
         with self.lock, self.free_slot() as slot:
-            context = slot.new_context() if self.loaded.several else slot.context(self.max_tiles)
+            context = slot.new_context() if self.loaded.many_contexts else slot.context(self.max_tiles)
             for run in range(runs + 1):
-                if run == 1:  # the first is slower
-                    context.made.profiler = profiler = Profiler()
+                if run == 1:  # the first run is slower
+                    context.execution.profiler = profiler = Profiler()
                 context.run(self.max_tiles, slot.stream.handle)
                 slot.stream.synchronize()
-            if not self.loaded.several:
-                context.made.profiler = None
+            if not self.loaded.many_contexts:
+                context.execution.profiler = None
             del profiler
-        return {name: median(times) for name, times in found.items()}
+        return {name: median(ms) for name, ms in times.items()}
 
     def close(self) -> None:
-        """Finish what is under way and free what is held, in the context it was made in. Twice is once."""
+        """Finish the runs under way and free everything in CUDA's context. A second call does nothing."""
         if os.getpid() != self.pid:
             return
         with self.lock:
@@ -316,14 +341,14 @@ class TensorRTBackend:
             try:
                 with self.current():
                     if "loaded" in vars(self) and not self.fault:
-                        self.loaded.keep()
+                        self.loaded.save_kernels()
                     for slot in self.at_work:
                         slot.close()
                     self.at_work.clear()
                     if share := vars(self).pop("share", None):
                         share.close()
                     vars(self).pop("loaded", None)
-                let_go(self.gpu)
-            except (cuda.Error, DriverError) as e:  # a GPU that has failed takes nothing back
+                release_pycudas(self.gpu)
+            except (cuda.Error, DriverError) as e:  # after a GPU error freeing fails too
                 log.warning("%s: closing: %s", self.path, str(e))
             self.gpu = None

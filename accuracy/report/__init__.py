@@ -1,1 +1,1 @@
-"""The report of a check: one HTML file with charts and pictures inside."""
+"""Writes the report of a check: one HTML file that contains its charts and pictures."""

@@ -1,6 +1,6 @@
-"""Charts as SVG text, to stand in an HTML page: what is drawn here is styled by report.css.
+"""Charts as SVG text for an HTML page. report.css styles them.
 
-A chart is 360 units wide, about the pixels of a phone, so that its 11 px letters stay legible there.
+A chart is 360 units wide, about the pixels of a phone, so its 11 px letters are legible there.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ MOST_DOTS = 1500
 
 @dataclass(frozen=True)
 class Axis:
-    """What one side of a chart shows."""
+    """One axis of a chart."""
 
     title: str
     low: float = 0.0
@@ -27,20 +27,20 @@ class Axis:
 
     @property
     def ticks(self) -> list[float]:
-        """Round numbers, four to seven of them."""
+        """Four to seven round numbers."""
         span = self.high - self.low
         step = next(s for e in range(-9, 9) for m in (1, 2, 5) if span / (s := m * 10.0**e) <= 6)
         first = int(np.ceil(self.low / step - 1e-9))
         return [round(i * step, 9) for i in range(first, int(np.floor(self.high / step + 1e-9)) + 1)]
 
     def at(self, value: float) -> float:
-        """Where a value is, from 0 to 1."""
+        """The position of a value, from 0 to 1."""
         return (value - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A frame with two axes, to put marks in."""
+    """A frame with two axes, for marks."""
 
     x: Axis
     y: Axis
@@ -64,10 +64,8 @@ class Chart:
         return f'<path class="line {kind}" d="{"".join(path)}"/>'
 
     def dot(self, x: float, y: float, kind: str, title: str = "", radius: float = 4) -> str:
-        said = f"<title>{escape(title)}</title>" if title else ""
-        return (
-            f'<circle class="dot {kind}" cx="{self.px(x):.1f}" cy="{self.py(y):.1f}" r="{radius:.1f}">{said}</circle>'
-        )
+        tip = f"<title>{escape(title)}</title>" if title else ""
+        return f'<circle class="dot {kind}" cx="{self.px(x):.1f}" cy="{self.py(y):.1f}" r="{radius:.1f}">{tip}</circle>'
 
     def word(
         self, x: float, y: float, text: str, kind: str = "", anchor: str = "start", dx: float = 0, dy: float = 0
@@ -80,9 +78,9 @@ class Chart:
         """A line from bottom to top."""
         return f'<path class="mark {kind}" d="M{self.px(x):.1f} {HEIGHT - BOTTOM}V{TOP}"/>'
 
-    def svg(self, said: str, marks: Iterable[str], below: float = 0) -> str:
-        """The whole chart, with room below. `said` tells those who cannot see it what it shows."""
-        return svg(WIDTH, HEIGHT + below, said, [self.frame(), *marks])
+    def svg(self, description: str, marks: Iterable[str], below: float = 0) -> str:
+        """The whole chart, with room below. Screen readers read the description."""
+        return svg(WIDTH, HEIGHT + below, description, [self.frame(), *marks])
 
     def frame(self) -> str:
         parts = []
@@ -104,8 +102,8 @@ class Chart:
         return "".join(parts)
 
 
-def svg(width: float, height: float, said: str, parts: Iterable[str]) -> str:
-    label = escape(said, quote=True)
+def svg(width: float, height: float, description: str, parts: Iterable[str]) -> str:
+    label = escape(description, quote=True)
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
@@ -118,7 +116,7 @@ def around(values: Sequence[float], step: float = 0.1) -> tuple[float, float]:
 
 
 def few(order: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Of so many sorted things those to draw: all up to MOST_DOTS, else evenly chosen ones, both ends among them."""
+    """The items to draw: all up to MOST_DOTS, otherwise evenly chosen ones with both ends."""
     if len(order) <= MOST_DOTS:
         return order
     chosen: NDArray[np.intp] = order[np.linspace(0, len(order) - 1, MOST_DOTS).round().astype(np.intp)]
@@ -126,7 +124,7 @@ def few(order: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def key(*entries: tuple[str, str]) -> str:
-    """What the marks of a chart are: their kind, as the style sheet names it, and a word for each."""
+    """The legend of a chart: for each kind of mark (its class in report.css) its words."""
     items = []
     for kind, words in entries:
         shape = '<path class="{}" d="M0 6H28"/>'
@@ -139,5 +137,5 @@ def key(*entries: tuple[str, str]) -> str:
 
 
 def plain(value: float) -> str:
-    """A tick's number, with a real minus."""
+    """A tick's number with a typographic minus."""
     return f"{value:g}".replace("-", "\N{MINUS SIGN}")

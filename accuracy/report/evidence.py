@@ -1,7 +1,7 @@
-"""What a report shows beyond figures: histograms of probabilities, and pictures of the worst tiles. Needs OpenCV.
+"""Collects what a report shows besides figures: histograms of probabilities, and pictures of the worst tiles.
 
-Bounded: 16 KB of each labelled tile, and pictures of at most eight tiles whatever their number: the four whose masks
-have the lowest IoU with the label, and the four whose masks agree least with the reference's.
+Memory is bounded: 16 KB of each labelled tile, and the pictures of at most eight tiles. These are the four tiles with
+the lowest IoU with their label, and the four whose masks agree least with the reference's. Needs OpenCV.
 """
 
 from dataclasses import dataclass, field
@@ -18,19 +18,19 @@ from dlink.imagery.images import Image
 from dlink.runtime.rounding import Pair, settle
 
 KEPT = 4  # tiles of each kind
-SIDE = 512  # px, of the longer side of a picture; larger tiles are shrunk
+SIDE = 512  # px, the longer side of a picture; larger tiles are shrunk
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 82]
 SHARP = [*JPEG, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]  # thin lines keep their colours
 
-# Okabe and Ito's sky blue, yellow and vermilion: of their palette the three that stay furthest apart, from each other
-# and from grey, for protan, deutan and tritan eyes (CIELAB after Machado et al. 2009).
+# Okabe and Ito's sky blue, yellow and vermilion. Of their palette these three differ most from each other and from grey
+# for protan, deutan and tritan eyes (CIELAB after Machado et al. 2009).
 HITS, EXTRAS, MISSES = (86, 180, 233), (240, 228, 66), (213, 94, 0)
 Colours: TypeAlias = tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One encoded picture, not larger than SIDE."""
+    """One encoded picture, at most SIDE wide and high."""
 
     title: str
     kind: str  # jpeg or png
@@ -49,7 +49,7 @@ class Shown:
 
 @dataclass
 class Evidence:
-    """Gathers while `compare` runs, of the first number of views."""
+    """Collects while `compare` runs, with the first number of views."""
 
     candidate: Histograms = field(default_factory=Histograms)
     reference: Histograms = field(default_factory=Histograms)
@@ -58,7 +58,7 @@ class Evidence:
     by_masks: list[tuple[float, Shown]] = field(default_factory=list)
 
     def add(self, each: Each, image: Image, label: Mask | None, pair: Pair) -> None:
-        """Look at one tile."""
+        """Add one tile; `pair` holds probabilities (H, W)."""
         self.thresholds = (pair[0][1], pair[1][1])
         if label is not None:
             for histograms, (prob, _) in zip((self.candidate, self.reference), pair, strict=True):
@@ -73,13 +73,13 @@ class Evidence:
             del ranking[KEPT:]
 
     def worst(self) -> list[Shown]:
-        """The tiles to show, each once. Those that agree entirely are no evidence where others have labels."""
+        """The tiles to show, each once. If there are labels, tiles whose masks agree entirely are left out."""
         masks = [(value, shown) for value, shown in self.by_masks if value < 1 or not self.by_label]
         return list({shown.each.id: shown for _, shown in self.by_label + masks}.values())
 
 
 def show(each: Each, image: Image, label: Mask | None, pair: Pair) -> Shown:
-    """The pictures of a tile: image, label, both masks, and what the candidate's has right, missed and made up."""
+    """The pictures of a tile: image, label, both masks, and the candidate's hits, misses and extras."""
     candidate, reference, _ = settle(pair)
     pictures = [picture("image", image, "jpeg", JPEG)]
     if label is not None:
@@ -96,7 +96,7 @@ def mask_picture(title: str, mask: Mask) -> Picture:
 
 
 def picture(title: str, pixels: NDArray[np.uint8], kind: str, options: list[int]) -> Picture:
-    """Encode grey (H, W) or RGB (H, W, 3), shrunk to SIDE where it is larger."""
+    """Encode grey (H, W) or RGB (H, W, 3), shrunk to SIDE if it is larger."""
     height, width = pixels.shape[:2]
     if (scale := SIDE / max(height, width)) < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -107,7 +107,7 @@ def picture(title: str, pixels: NDArray[np.uint8], kind: str, options: list[int]
 
 
 def difference(image: Image, truth: Mask, mask: Mask, colours: Colours = (HITS, EXTRAS, MISSES)) -> Image:
-    """The image in dark grey, RGB (H, W, 3), and over it what a mask has of the truth, made up and missed."""
+    """The image in dark grey, RGB (H, W, 3), with a mask's hits, extras and misses in colour."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 3 + 20
     out = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
     for where, colour in zip((truth & mask, mask & ~truth, truth & ~mask), colours, strict=True):

@@ -1,8 +1,8 @@
-"""The report of a check: one HTML file that holds everything, to be read anywhere, offline.
+"""The report of a check: one HTML file that contains everything and opens offline.
 
-report.html is its frame, report.css and report.js stand inside it, charts are SVG (plots.py) and pictures data URIs. A
-content security policy of hashes lets nothing else run or load, and whatever comes from the user (names, ids, rows) is
-escaped. At most 3 MB of pictures are put in; what is left out is said.
+report.html is the frame, report.css and report.js are put into it, charts are SVG (plots.py) and pictures are data
+URIs. A content security policy with hashes lets nothing else run or load. Text from the user (names, ids, rows) is
+escaped. The page holds at most 3 MB of pictures, and says how many tiles are left out.
 """
 
 import base64
@@ -25,27 +25,27 @@ from dlink.accuracy.report.tables import Rows, count, difference, number
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
 
-MOST_BYTES = 3_000_000  # of pictures; base64 makes four of three
+MOST_BYTES = 3_000_000  # of pictures; base64 adds a third
 
 GATES = (
-    "A gate compares the estimate (the dot) with the limit (the upright line). The bar is its 95 % interval: how far "
-    "other tiles of this kind may be from these."
+    "A gate compares the estimate (the dot) with the limit (the vertical line). The bar is the 95 % interval: the "
+    "figure of other tiles of this kind may lie anywhere in it."
 )
 POOLED = (
-    "IoU and agreement, pooled: the pixels that are road in both of two masks by those that are road in either, of all "
-    "tiles together. Mean: of each tile's own, 1 where both masks are empty."
+    "IoU and agreement, pooled: the pixels that are road in both masks divided by those that are road in either, over "
+    "all tiles. Mean: the mean of the tiles' own, 1 where both masks are empty."
 )
 INTERVALS = (
     f"Intervals: 95 %, by {DRAWS} draws of as many tiles with replacement, widened for few tiles (expanded percentile, "
-    "Hesterberg 2014). They say nothing of tiles of another kind."
+    "Hesterberg 2014). They say nothing about tiles of another kind."
 )
 ERROR = (
     "Calibration error: the mean over pixels of the distance between probability and share of road, in ten bins "
     "(Guo et al. 2017)."
 )
 GRAPHS = (
-    "APLS: how alike the lengths of paths are along the roads of two masks, 1 where they are the same (SpaceNet 3). "
-    "Broken links are ways of the label that the mask cuts; bridged ones it makes up."
+    "APLS: how similar the lengths of paths along the roads of two masks are, 1 if they are the same (SpaceNet 3). "
+    "Broken links are roads of the label that the mask interrupts; bridged links are gaps of the label that it closes."
 )
 COLOURS = (
     ("swatch swatch-hits", "hit: road in both"),
@@ -56,16 +56,14 @@ COLOURS = (
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What a check was of, in words, for its report."""
+    """What was checked, in words, for the report."""
 
     model: str
     reference: str
     tiles: str
-    facts: Mapping[str, object] = field(
-        default_factory=dict
-    )  # title -> value, or what belongs to it: machine, versions
-    layers: Rows = ()  # of an INT8 graph: name, type, share (of the work, of 1), precision, why
-    latency: Rows = ()  # as dlink-bench has them: views, p50_ms, tiles_per_s ...
+    facts: Mapping[str, object] = field(default_factory=dict)  # by title: a value or a mapping (machine, versions)
+    layers: Rows = ()  # of an INT8 graph: name, type, share (of the work, 0 to 1), precision, why
+    latency: Rows = ()  # rows of dlink-bench: views, p50_ms, tiles_per_s ...
 
 
 def write_report(path: Path, verdict: Verdict, evidence: Evidence, about: About) -> None:
@@ -77,7 +75,7 @@ def write_report(path: Path, verdict: Verdict, evidence: Evidence, about: About)
 
 
 def check_path(path: Path) -> None:
-    """Refuse what can't be a report's name, before minutes of work."""
+    """Raise BadInput for a path that can't be written, before minutes of work."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise BadInput(f"{path}: a report's name must end in .html")
     if path.is_dir():
@@ -99,8 +97,8 @@ def page(verdict: Verdict, evidence: Evidence, about: About) -> str:
         f"<h2>Figures</h2>{cards(map(score_card, found.settings))}",
         charts(found.settings[0], evidence),
         worst(evidence, found),
-        tables.section("Layers", "What precision each layer of the graph has.", about.layers),
-        tables.section("Latency", "Of one tile through all of its views.", about.latency),
+        tables.section("Layers", "The precision of each layer of the graph.", about.layers),
+        tables.section("Latency", "One tile with all its views.", about.latency),
         small_print(found, about),
     )
     return Template(frame).substitute(
@@ -114,7 +112,7 @@ def page(verdict: Verdict, evidence: Evidence, about: About) -> str:
 
 
 def policy_hash(text: str) -> str:
-    """As a content security policy names what may be used."""
+    """The hash of a style or script, as a content security policy lists it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
@@ -126,11 +124,11 @@ def head(verdict: Verdict, about: About) -> str:
     found = verdict.found
     labels = f"{found.labelled:,} with labels" if found.labelled else "no labels, so the masks' agreement alone"
     kind, sign = ("bad", "✕") if verdict.why else ("good", "✓")
-    said = "".join(f"<li>{escape(words)}</li>" for words in (*verdict.why, *verdict.doubts, *verdict.notes))
+    notes = "".join(f"<li>{escape(words)}</li>" for words in (*verdict.why, *verdict.doubts, *verdict.notes))
     return (
         f'<header class="{kind}"><h1><span aria-hidden="true">{sign}</span> {state(verdict)}</h1>'
         f"<p><strong>{escape(about.model)}</strong> against <strong>{escape(about.reference)}</strong></p>"
-        f'<p class="quiet">{count(found.tiles, "tile")} of {escape(about.tiles)}, {labels}</p><ul>{said}</ul></header>'
+        f'<p class="quiet">{count(found.tiles, "tile")} of {escape(about.tiles)}, {labels}</p><ul>{notes}</ul></header>'
     )
 
 
@@ -155,7 +153,7 @@ def gate_card(outcome: Outcome) -> str:
 
 
 def score_card(setting: Setting) -> str:
-    """Candidate, reference and difference, a line for each figure that there is."""
+    """A table of candidate, reference and difference, one line for each figure."""
     body = "".join(
         f'<tr><th scope="row">{title}</th><td>{number(a)}</td><td>{number(b)}</td><td>{difference(a, b)}</td></tr>'
         for title, a, b in score_lines(setting)
@@ -185,7 +183,7 @@ def score_lines(setting: Setting) -> list[tuple[str, float | None, float | None]
 
 
 def charts(setting: Setting, evidence: Evidence) -> str:
-    """Tile by tile; and, where labels have roads, thresholds and calibration."""
+    """The chart of tiles; if the labels have roads, also thresholds and calibration."""
     figures = [tile_chart(setting)]
     counts = (evidence.candidate.pooled(), evidence.reference.pooled())
     if counts[0][1].any():
@@ -249,7 +247,7 @@ def chart_figure(title: str, chart: str, keys: str, words: str) -> str:
 
 
 def worst(evidence: Evidence, found: Agreement) -> str:
-    """The worst tiles, as many as there is room for, and how many are left out."""
+    """The worst tiles, as many as fit, and how many are left out."""
     room, tiles = MOST_BYTES, []
     for tile in evidence.worst():
         room -= sum(len(picture.data) for picture in tile.pictures)
@@ -288,7 +286,7 @@ def picture_figure(picture: Picture, id: str) -> str:
 
 
 def small_print(found: Agreement, about: About) -> str:
-    """What the figures mean, and where they are from."""
+    """What the figures mean, and how they were measured."""
     parts = [POOLED, INTERVALS]
     if found.labelled:
         parts.append(ERROR)

@@ -37,18 +37,18 @@ def interval(outcome: Outcome) -> str:
     parts.append(f'<path class="limit" d="M{at(outcome.limit):.1f} 4V{line + 10}"/>')
     if found.value is not None:
         parts.append(f'<circle class="dot candidate" cx="{at(found.value):.1f}" cy="{line}" r="5"/>')
-    said = f"{outcome.gate.title}: estimate {said_of(found.value)}, interval {said_of(found.low)} to "
-    return svg(WIDTH, STRIP, f"{said}{said_of(found.high)}, limit {outcome.limit:g}", parts)
+    description = f"{outcome.gate.title}: estimate {in_words(found.value)}, interval {in_words(found.low)} to "
+    return svg(WIDTH, STRIP, f"{description}{in_words(found.high)}, limit {outcome.limit:g}", parts)
 
 
-def said_of(value: float | None) -> str:
+def in_words(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3g}"
 
 
 def tiles_by_label(each: Sequence[Each]) -> str:
     """Every labelled tile: the reference's IoU across, the candidate's up."""
     points = [(e.reference, e.candidate, e.id) for e in each if e.candidate is not None and e.reference is not None]
-    order = np.argsort([y - x for x, y, _ in points], kind="stable")  # gains and losses are all kept
+    order = np.argsort([y - x for x, y, _ in points], kind="stable")  # `few` keeps the largest gain and loss
     low, high = around([v for x, y, _ in points for v in (x, y)])
     chart = Chart(Axis("IoU of the reference with the label", low, high), Axis("IoU of the candidate", low, high))
     marks = [chart.line([low, high], [low, high], "even")]
@@ -62,8 +62,8 @@ def tiles_by_label(each: Sequence[Each]) -> str:
     ]
     worse = sum(y < x for x, y, _ in points)
     tiles = counted(len(points), "tile")
-    said = f"IoU of {tiles} with their labels: the candidate's is lower than the reference's on {worse}."
-    return chart.svg(said, marks)
+    description = f"IoU of {tiles} with their labels: the candidate's is lower than the reference's on {worse}."
+    return chart.svg(description, marks)
 
 
 def tiles_by_agreement(each: Sequence[Each]) -> str:
@@ -77,8 +77,10 @@ def tiles_by_agreement(each: Sequence[Each]) -> str:
         for i in chosen
     ]
     middle = ordered[len(ordered) // 2].agreement
-    said = f"Agreement of {counted(len(each), 'tile')}: lowest {ordered[0].agreement:.4f}, in the middle {middle:.4f}."
-    return chart.svg(said, marks)
+    description = (
+        f"Agreement of {counted(len(each), 'tile')}: lowest {ordered[0].agreement:.4f}, in the middle {middle:.4f}."
+    )
+    return chart.svg(description, marks)
 
 
 def over_thresholds(candidate: Curve, reference: Curve, own: float) -> str:
@@ -95,8 +97,10 @@ def over_thresholds(candidate: Curve, reference: Curve, own: float) -> str:
         chart.line(THRESHOLDS, candidate.iou, "candidate"),
         chart.dot(best, highest, "best", f"best: IoU {highest:.4f} at {best:.3f}", 5),
     ]
-    said = f"Precision, recall and IoU over thresholds. The best IoU, {highest:.4f}, is at {best:.3f}; used is {own:g}."
-    return chart.svg(said, marks)
+    description = (
+        f"Precision, recall and IoU over thresholds. The best IoU, {highest:.4f}, is at {best:.3f}; used is {own:g}."
+    )
+    return chart.svg(description, marks)
 
 
 def precision_by_recall(candidate: Curve, reference: Curve, own: float) -> str:
@@ -125,8 +129,10 @@ def calibration(candidate: Calibration, reference: Calibration) -> str:
                 title = f"{kind}: probability {x:.3f}, road {y:.3f}, {pixels:,.0f} pixels"
                 marks.append(chart.dot(float(x), float(y), kind, title, 4))
     marks.append(bars(candidate, chart))
-    said = f"Calibration. Expected error: candidate {said_of(candidate.error)}, reference {said_of(reference.error)}."
-    return chart.svg(said, marks, below=BARS + 4)
+    description = (
+        f"Calibration. Expected error: candidate {in_words(candidate.error)}, reference {in_words(reference.error)}."
+    )
+    return chart.svg(description, marks, below=BARS + 4)
 
 
 def bars(found: Calibration, chart: Chart) -> str:

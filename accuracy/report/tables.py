@@ -1,4 +1,4 @@
-"""Numbers and tables as HTML text for a report. Whatever comes from outside is escaped."""
+"""Numbers and tables as HTML text for a report. Text from outside is escaped."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -8,7 +8,7 @@ Rows: TypeAlias = Sequence[Mapping[str, object]]  # column -> value; a row may l
 
 MINUS = "\N{MINUS SIGN}"
 OPEN_ROWS = 12  # a longer table is folded
-TITLES = {  # of the columns that dlink's own rows have
+TITLES = {  # of the columns of dlink's own rows
     "name": "layer",
     "share": "share of the work",
     "p50_ms": "median, ms",
@@ -26,7 +26,7 @@ SHARES = ("share", "around_share")  # fractions of 1, shown in per cent
 
 
 def number(value: float | None) -> str:
-    """Four digits behind the point, with a real minus; a dash for what there is not."""
+    """Four digits after the point, with a typographic minus; a dash for None."""
     return "–" if value is None else f"{value:.4f}".replace("-", MINUS)
 
 
@@ -39,18 +39,18 @@ def count(number: int, thing: str) -> str:
 
 
 def words(value: object) -> str:
-    """A value as it is; of a mapping, name and value of each."""
+    """A value as text; a mapping as its names and values."""
     return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 def html_table(titles: Sequence[str], body: str, kind: str) -> str:
-    """A table of these columns and rows that are HTML already."""
+    """A table of these columns; `body` is HTML."""
     heads = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
     return f'<table class="{kind}"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def section(title: str, words: str, rows: Rows) -> str:
-    """A table of whatever columns its rows have, folded where it is long; nothing without rows."""
+    """A table with all columns of its rows, folded if it is long; empty without rows."""
     if not rows:
         return ""
     columns = list(dict.fromkeys(name for row in rows for name in row))

@@ -1,1 +1,1 @@
-"""Roads as graphs: traced from masks, compared by APLS and by links that are broken or bridged."""
+"""Roads as graphs: traced from masks, compared by APLS and by broken and bridged links."""

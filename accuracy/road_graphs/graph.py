@@ -1,14 +1,13 @@
 """Roads as a graph: from line strings, or from a mask by thinning and tracing. Needs scikit-image, SciPy and shapely.
 
-A node is where roads end or meet. Points are the same node where they are equal; lines that cross without a shared
-point do not meet. What passes through a point of degree 2 is one edge that keeps its geometry; a ring that nothing
-meets keeps all its points as nodes, since no one of them is special. That is how the SpaceNet 3 challenge read line
-strings (https://github.com/CosmiQ/apls).
+A node is where roads end or meet. Equal points are one node; lines that cross without a common point do not meet. Lines
+that pass through a point of degree 2 are one edge, which keeps its geometry. A ring that meets nothing keeps all its
+points as nodes. The SpaceNet 3 challenge reads line strings in this way (https://github.com/CosmiQ/apls).
 
 A mask is thinned to lines one pixel wide (Zhang and Suen, A fast parallel algorithm for thinning digital patterns,
-Communications of the ACM 27, 1984), whose pixels become points joined to their neighbours. What thinning leaves beside
-the roads is then pruned, and counted. Coordinates are pixels from the mask's upper left corner, x to the right and y
-down; a pixel's centre is at halves. `placed` takes them to the ground.
+Communications of the ACM 27, 1984). The pixels become points that are joined to their neighbours. Artefacts of thinning
+are pruned and counted. Coordinates are pixels from the mask's upper left corner, x to the right and y down; a pixel's
+centre is at halves. `placed` converts them to ground coordinates.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,13 +22,13 @@ from skimage.morphology import skeletonize
 
 from dlink.runtime.errors import BadInput
 
-# In pixels, after the recipe of SpaceNet 3's winner (albu), which dropped terminal edges under 10 px, simplified by 2
-# px and joined gaps up to 20 px, or 100 px in line. Loops are ours: a hole some 5 px across makes one of 20 px around.
+# In pixels. SpaceNet 3's winner (albu) dropped terminal edges under 10 px, simplified by 2 px and joined gaps up to
+# 20 px, or 100 px in line. The limit of loops is ours: a hole about 5 px wide makes a loop of 20 px.
 SPUR, LOOP, SIMPLIFY = 10.0, 20.0, 2.0
-IN_LINE = 5.0  # times the gap is bridged where both ends point at each other
+IN_LINE = 5.0  # a gap may be this many times longer where both ends point at each other
 POINTING = np.cos(np.pi / 6)  # within 30 degrees
-HEADING = 10  # points of a line's end that tell where it points
-MARGIN = 16  # px that roads are prolonged beyond the mask's edge: thinning shortens them by half of their width
+HEADING = 10  # points at the end of a line that give its direction
+MARGIN = 16  # px by which roads are prolonged at the mask's edge, because thinning shortens them by half their width
 
 Points = NDArray[np.float64]  # (N, 2) x, y
 Transform = tuple[float, float, float, float, float, float]  # x' = a x + b y + c, y' = d x + e y + f
@@ -45,7 +44,7 @@ class RoadGraph:
 
     @classmethod
     def from_lines(cls, lines: Iterable[ArrayLike]) -> "RoadGraph":
-        """The graph of line strings, each (K, 2). What is drawn twice counts once; a single point is no road."""
+        """The graph of line strings, each (K, 2). Segments drawn twice count once; single points are left out."""
         drawn = [as_points(line) for line in lines]
         points, of = same_points(np.concatenate(drawn) if drawn else np.empty((0, 2)))
         starts = np.cumsum([len(line) for line in drawn])[:-1]
@@ -56,28 +55,28 @@ class RoadGraph:
 
     @classmethod
     def from_edges(cls, lines: Sequence[Points]) -> "RoadGraph":
-        """The graph of lines that meet at their ends alone; rings that nothing meets are taken apart."""
+        """The graph of lines that meet only at their ends. Rings that meet nothing are cut at every point."""
         _, ends = ends_of(lines)
         degrees = np.bincount(ends.ravel())
         edges: list[Points] = []
         for line, (first, last) in zip(lines, ends, strict=True):
-            alone = first == last and degrees[first] == 2
-            edges += list(np.stack([line[:-1], line[1:]], axis=1)) if alone else [line]
+            isolated_ring = first == last and degrees[first] == 2
+            edges += list(np.stack([line[:-1], line[1:]], axis=1)) if isolated_ring else [line]
         return cls(*ends_of(edges), tuple(edges))
 
     @cached_property
     def degrees(self) -> NDArray[np.int64]:
-        """How many ends of edges each node has."""
+        """The number of edge ends at each node."""
         return np.bincount(self.ends.ravel(), minlength=len(self.nodes))
 
     @cached_property
     def lengths(self) -> NDArray[np.float64]:
-        """Of the edges, in the graph's unit."""
+        """The edges' lengths, in the graph's unit."""
         return np.array([length(line) for line in self.lines], np.float64)
 
     @cached_property
     def shapes(self) -> "NDArray[np.object_]":
-        """The edges as shapely's line strings."""
+        """The edges as shapely line strings."""
         return linestrings(self.lines)
 
     def placed(self, transform: Transform) -> "RoadGraph":
@@ -94,7 +93,7 @@ class RoadGraph:
 
 
 def as_points(line: ArrayLike) -> Points:
-    """float64 (K, 2); what else a line holds is refused."""
+    """A line as float64 (K, 2); anything else raises BadInput."""
     try:
         points = np.asarray(line, np.float64)
     except (ValueError, TypeError) as e:
@@ -107,20 +106,20 @@ def as_points(line: ArrayLike) -> Points:
 
 
 def same_points(points: Points) -> tuple[Points, NDArray[np.int64]]:
-    """The different points, and which of them each point is."""
-    different, of = np.unique(points + 0.0, axis=0, return_inverse=True)  # + 0.0: -0.0 is 0.0
-    return different, of.reshape(-1)
+    """The distinct points, and each point's index among them."""
+    distinct, index = np.unique(points + 0.0, axis=0, return_inverse=True)  # + 0.0 makes -0.0 equal to 0.0
+    return distinct, index.reshape(-1)
 
 
 def ends_of(lines: Sequence[Points]) -> tuple[Points, NDArray[np.int64]]:
-    """The nodes (N, 2) at the ends of lines, and each line's two (E, 2)."""
+    """The nodes (N, 2) at the ends of lines, and the indices of each line's two nodes (E, 2)."""
     ends = np.array([(line[0], line[-1]) for line in lines], np.float64).reshape(-1, 2)
-    nodes, of = same_points(ends)
-    return nodes, of.reshape(-1, 2)
+    nodes, index = same_points(ends)
+    return nodes, index.reshape(-1, 2)
 
 
 def merge(lines: Sequence[Points]) -> list[Points]:
-    """Join lines wherever just two ends meet. Rings stay whole: closed lines."""
+    """Join lines wherever exactly two ends meet. Rings stay whole as closed lines."""
     if not lines:
         return []
     parts = shapely.get_parts(shapely.line_merge(shapely.multilinestrings(linestrings(lines))))
@@ -128,7 +127,7 @@ def merge(lines: Sequence[Points]) -> list[Points]:
 
 
 def linestrings(lines: Sequence[Points]) -> "NDArray[np.object_]":
-    """The lines as shapely has them."""
+    """The lines as shapely line strings."""
     if not lines:
         return np.empty(0, object)
     sizes = [len(line) for line in lines]
@@ -144,21 +143,21 @@ def length(line: Points) -> float:
 
 @dataclass(frozen=True)
 class Traced:
-    """The roads of a mask as a graph, and what was done to get it."""
+    """The roads of a mask as a graph, and what was changed."""
 
     graph: RoadGraph
-    spurs: int  # dropped
-    loops: int  # dropped
-    bridged: int  # gaps joined
+    spurs: int  # how many were dropped
+    loops: int  # how many were dropped
+    bridged: int  # how many gaps were joined
 
 
 def from_mask(
     mask: NDArray[np.bool_], *, spur: float = SPUR, loop: float = LOOP, simplify: float = SIMPLIFY, gap: float = 0.0
 ) -> Traced:
-    """Trace the roads of a mask (H, W). All lengths are in pixels, as is the graph.
+    """Trace the roads of a mask (H, W). The graph and all lengths are in pixels.
 
-    Dropped are ends shorter than `spur`, and loops shorter than `loop` around: closed lines, and the longer one of two
-    ways between the same nodes. Lines are simplified by up to `simplify`. Free ends up to `gap` apart are joined, and
+    Free ends shorter than `spur` are dropped, and so are loops shorter than `loop`: closed lines, and the longer of two
+    lines between the same nodes. Lines are simplified by up to `simplify`. Free ends up to `gap` apart are joined, or
     up to five times that where they point at each other.
     """
     check_mask(mask)
@@ -170,7 +169,7 @@ def from_mask(
 
 
 def check_mask(mask: NDArray[np.bool_]) -> None:
-    """Refuse what is not bool (H, W), with the way to make it so."""
+    """Raise BadInput unless the mask is bool (H, W); the message says how to convert it."""
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.ndim != 2:
         got = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
         raise BadInput(f"a mask must be bool (H, W), got {got}: compare it with its threshold (mask >= 128)")
@@ -186,12 +185,13 @@ def thin(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def trace(lines: NDArray[np.bool_]) -> list[Points]:
-    """Lines one pixel wide, bool (H, W), as polylines through the pixels' centres that meet at their ends alone.
+    """Lines one pixel wide, bool (H, W), as polylines through the pixels' centres that meet only at their ends.
 
-    Pixels that touch by a corner are joined where they have no neighbour in common: else every bend is a triangle.
+    Pixels that touch at a corner are joined only if they have no common neighbour. Otherwise every bend would become a
+    triangle.
     """
     a, b, c, d = lines[:-1, :-1], lines[:-1, 1:], lines[1:, :-1], lines[1:, 1:]
-    steps = (  # where a step begins, and by how many rows and columns it goes
+    steps = (  # where the steps begin, offset of the first pixel, rows and columns of the step
         (lines[:, :-1] & lines[:, 1:], (0, 0), (0, 1)),
         (lines[:-1] & lines[1:], (0, 0), (1, 0)),
         (a & d & ~b & ~c, (0, 0), (1, 1)),
@@ -205,7 +205,7 @@ def trace(lines: NDArray[np.bool_]) -> list[Points]:
 
 
 def prune(lines: list[Points], spur: float, loop: float) -> tuple[list[Points], int, int]:
-    """Drop short ends and loops until none is left; what remains, and how many of each were dropped."""
+    """Drop short ends and loops until none is left. Returns the rest, and how many of each were dropped."""
     spurs = loops = 0
     while lines:
         _, ends = ends_of(lines)
@@ -220,7 +220,7 @@ def prune(lines: list[Points], spur: float, loop: float) -> tuple[list[Points], 
 
 
 def spurs_of(ends: NDArray[np.int64], lengths: NDArray[np.float64], shorter_than: float) -> set[int]:
-    """Short lines with a free end. Of those at one node the shortest go first, and the road's last one stays."""
+    """Indices of short lines with a free end. At one node the shortest go first, and the road's last line stays."""
     degrees = np.bincount(ends.ravel())
     found = set()
     for i in np.argsort(lengths, kind="stable"):
@@ -234,7 +234,7 @@ def spurs_of(ends: NDArray[np.int64], lengths: NDArray[np.float64], shorter_than
 
 
 def loops_of(ends: NDArray[np.int64], lengths: NDArray[np.float64], shorter_than: float) -> set[int]:
-    """Closed lines that are short, and the longer of two lines that are short together."""
+    """Indices of short closed lines, and of the longer of two lines between the same nodes that are short together."""
     found = set()
     shortest: dict[tuple[int, int], float] = {}
     for i in np.argsort(lengths, kind="stable"):
@@ -248,7 +248,7 @@ def loops_of(ends: NDArray[np.int64], lengths: NDArray[np.float64], shorter_than
 
 
 def bridge(lines: Sequence[Points], gap: float) -> list[Points]:
-    """Straight lines over gaps between free ends, the shortest first; each end is joined once."""
+    """Straight lines across gaps between free ends, the shortest first. Each end is joined at most once."""
     nodes, ends = ends_of(lines)
     free = np.bincount(ends.ravel(), minlength=len(nodes)) == 1
     tips = [(i, line[0], line[:HEADING][-1]) for i, line in enumerate(lines) if free[ends[i, 0]]]

@@ -1,17 +1,16 @@
-"""Connectivity: in how many pieces the roads are, and where a mask breaks or bridges what it should not. Needs OpenCV.
+"""Connectivity: counts the pieces of roads, and the links that a mask breaks or bridges. Needs OpenCV.
 
-Both are counted along the lines of one mask, in the other's road that lies within 4 m of them (APLS's snap distance):
+Links are counted along the lines of one mask, in the other mask's road within 4 m of the line (APLS's snap distance).
 
-A link of the truth is broken where the truth has one line on whose course the candidate's road falls into pieces that
-do not touch: one broken link for every two pieces that follow one another along the line. The same is looked for around
-each node, in the first 50 m of the lines that meet there. Road missing at the end of a line breaks nothing: that is for
-recall to tell.
+Broken: along one line of the truth the candidate's road falls into pieces that do not touch. Every two consecutive
+pieces are one broken link. The same is counted around each node, in the first 50 m of the lines that meet there. Road
+that is missing at the end of a line breaks nothing; recall measures that.
 
-A link is bridged where the candidate has a line on whose course it is the truth's road that falls into pieces.
+Bridged: along one line of the candidate it is the truth's road that falls into pieces.
 
-Only what lies beside the line can join the pieces, so a way around the block does not. That differs from path measures
-such as APLS, which see the way around; it is what Heipke et al. count as gaps per kilometre (Evaluation of Automatic
-Road Extraction, IAPRS 32-3-4W2, 1997), told apart from roads that are missing altogether.
+Only road beside the line can join the pieces; a way around the block cannot. Path measures such as APLS do count the
+way around. Heipke et al. count the same as gaps per kilometre, apart from roads that are missing altogether (Evaluation
+of Automatic Road Extraction, IAPRS 32-3-4W2, 1997).
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,15 +24,15 @@ from numpy.typing import NDArray
 from dlink.accuracy.pixels import Mask, check_pair, distance_to
 from dlink.accuracy.road_graphs.graph import Points, RoadGraph, Traced, from_mask
 
-WITHIN_M = 4.0  # of a line: there the other's road can be this one, and can join its pieces
-ARM_M = 50.0  # of a line that leaves a node: APLS's node spacing
+WITHIN_M = 4.0  # distance from a line up to which the other mask's road counts
+ARM_M = 50.0  # length of the lines looked at around a node: APLS's node spacing
 
 
 @dataclass(frozen=True)
 class Links:
-    """How a candidate's roads hang together, beside the truth's."""
+    """The connectivity of a candidate's roads compared with the truth's."""
 
-    components: int  # pieces of the candidate that do not touch, not even by a corner
+    components: int  # pieces of the candidate that do not touch, not even at a corner
     broken: int
     bridged: int
     km: float  # of road in the truth
@@ -50,7 +49,7 @@ class Links:
 
     @property
     def broken_per_km(self) -> float | None:
-        """None without road in the truth."""
+        """Broken links a km; None without road in the truth."""
         return self.broken / self.km if self.km else None
 
     @property
@@ -59,13 +58,13 @@ class Links:
 
 
 def links(candidate: Mask, truth: Mask, gsd_m: float) -> Links:
-    """How the candidate's roads hang together, bool (H, W) each."""
+    """Compare the connectivity of two masks, bool (H, W) each."""
     check_pair(candidate, truth)
     return links_of(candidate, truth, (from_mask(candidate), from_mask(truth)), gsd_m)
 
 
 def links_of(candidate: Mask, truth: Mask, traced: tuple[Traced, Traced], gsd_m: float) -> Links:
-    """The same, where both have been traced already."""
+    """Like `links`, for masks that have been traced."""
     lines, true_lines = (t.graph for t in traced)
     return Links(
         components=components(candidate),
@@ -77,12 +76,12 @@ def links_of(candidate: Mask, truth: Mask, traced: tuple[Traced, Traced], gsd_m:
 
 
 def components(road: Mask) -> int:
-    """Pieces that do not touch, not even by a corner."""
+    """The number of pieces that do not touch, not even at a corner."""
     return cv2.connectedComponents(road.view(np.uint8), connectivity=8)[0] - 1
 
 
 def breaks(road: Mask, graph: RoadGraph, gsd_m: float) -> int:
-    """How often the road (H, W) is interrupted along a graph's lines, in pixels, and around its nodes."""
+    """How often the road (H, W) is interrupted along a graph's lines and around its nodes. The graph is in pixels."""
     if not road.any():
         return 0
     beside = Beside(road, WITHIN_M / gsd_m)
@@ -91,14 +90,14 @@ def breaks(road: Mask, graph: RoadGraph, gsd_m: float) -> int:
 
 
 class Beside:
-    """The road beside lines."""
+    """The road within a distance of lines."""
 
     def __init__(self, road: Mask, within: float) -> None:
         self.road, self.within = road, within
         self.far = distance_to(road)
 
     def breaks_along(self, line: Points) -> int:
-        """The pieces that follow one another along a line, less one; one beside the course of another is none more."""
+        """The number of consecutive pieces along a line, minus one. A piece beside a longer one is not counted."""
         pieces = self.pieces([line])[0]
         seen = np.flatnonzero(pieces)
         last = {int(p): int(i) for i, p in zip(seen, pieces[seen], strict=True)}
@@ -109,12 +108,12 @@ class Beside:
         return max(count - 1, 0)
 
     def breaks_around(self, arms: Sequence[Points]) -> int:
-        """The pieces that lie nearest to a node along its arms, which begin there, less one."""
+        """The number of different pieces nearest to a node along its arms, minus one. The arms begin at the node."""
         nearest = {int(pieces[pieces > 0][0]) for pieces in self.pieces(arms) if pieces.any()}
         return max(len(nearest) - 1, 0)
 
     def pieces(self, lines: Sequence[Points]) -> list[NDArray[np.int64]]:
-        """Which piece of the road beside these lines is nearest at each pixel's length along them; 0 where none is."""
+        """For each line, the number of the nearest piece of road at each pixel along it; 0: none is near."""
         points = np.concatenate(lines)
         lo = np.maximum(np.floor(points.min(0) - self.within - 1).astype(int), 0)
         hi = np.ceil(points.max(0) + self.within + 1).astype(int)
@@ -138,7 +137,7 @@ class Beside:
         return found
 
     def near(self, lines: Sequence[Points], lo: NDArray[np.int64], shape: tuple[int, ...]) -> Mask:
-        """What lies within the distance of lines, in a window that begins at `lo`."""
+        """The pixels within the distance of the lines, in a window that begins at `lo`."""
         free = np.ones(shape, np.uint8)
         for line in lines:
             cv2.polylines(free, [np.floor(line - lo).astype(np.int32)], isClosed=False, color=0)
@@ -154,7 +153,7 @@ def samples(line: Points) -> Points:
 
 
 def arms_of(graph: RoadGraph, reach: float) -> Iterator[list[Points]]:
-    """The lines that leave each node where several meet, cut off at some length."""
+    """For each node where several lines meet, the beginnings of those lines, up to `reach`."""
     arms: dict[int, list[Points]] = {}
     for (first, last), line in zip(graph.ends.tolist(), graph.lines, strict=True):
         arms.setdefault(first, []).append(head(line, reach))
@@ -163,7 +162,7 @@ def arms_of(graph: RoadGraph, reach: float) -> Iterator[list[Points]]:
 
 
 def head(line: Points, reach: float) -> Points:
-    """The beginning of a line."""
+    """The first `reach` of a line."""
     along = np.r_[0, np.cumsum(np.hypot(*np.diff(line, axis=0).T))]
     if along[-1] <= reach:
         return line

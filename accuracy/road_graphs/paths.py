@@ -1,10 +1,10 @@
 """Lengths of shortest paths between points on a graph, a block of sources at a time. Needs SciPy.
 
-Control points outnumber junctions, and paths turn at junctions alone. So shortest paths are searched between junctions,
-and a point anywhere on an edge adds its way to the edge's two ends. Of the junctions a set of those with at most four
-neighbours, no two of them neighbours, is left out of the search too: each is replaced by edges between its neighbours,
-which keeps all other distances, and gets its own from theirs. SciPy's Dijkstra then has half of the nodes, and half of
-the sources, to search: of a grid of 10,000 junctions it takes a quarter of the time.
+There are more control points than junctions, and paths turn only at junctions. So paths are searched between junctions,
+and a point on an edge adds its distances to the edge's two ends. Some junctions are left out of the search too: a set
+of nodes with at most four neighbours, no two of them adjacent. Each is replaced by edges between its neighbours, which
+keeps all other distances, and its own distances follow from its neighbours'. SciPy's Dijkstra then has half of the
+nodes and half of the sources. On a grid of 10,000 junctions it takes a quarter of the time.
 """
 
 import numpy as np
@@ -14,14 +14,14 @@ from scipy.sparse.csgraph import dijkstra
 
 from dlink.accuracy.road_graphs.graph import RoadGraph
 
-MOST = 4  # neighbours of a node that is left out: of a crossroads
+MOST = 4  # the most neighbours of a node that is left out: those of a crossroads
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
 class Paths:
-    """What is known of a graph before paths are searched: its core, and how the nodes left out hang on it."""
+    """A graph prepared for the search: its core, and how the nodes left out are connected to it."""
 
     def __init__(self, graph: RoadGraph) -> None:
         self.graph = graph
@@ -30,23 +30,23 @@ class Paths:
         self.kept = ~independent(whole)
         core, out = np.flatnonzero(self.kept), np.flatnonzero(~self.kept)
         self.core = len(core)
-        self.index = np.empty(count, np.int64)  # of a node among its own kind
+        self.index = np.empty(count, np.int64)  # of a node among the core's nodes, or among those left out
         self.index[core], self.index[out] = np.arange(len(core)), np.arange(len(out))
-        self.beside = np.zeros((len(out), MOST), np.int64)  # the neighbours in the core of those left out
-        self.by = np.full((len(out), MOST), np.inf)  # and the lengths to them
+        self.beside = np.zeros((len(out), MOST), np.int64)  # neighbours in the core of each node left out
+        self.by = np.full((len(out), MOST), np.inf)  # the lengths to them
         number = np.arange(len(whole.data)) - np.repeat(whole.indptr[:-1], np.diff(whole.indptr))
         entries = whole.tocoo()
         here = ~self.kept[entries.row]
         at = self.index[entries.row[here]], number[here]
         self.beside[at], self.by[at] = self.index[entries.col[here]], entries.data[here]
         self.searched = self.without(whole)
-        # Path lengths stand in rows: to the core's nodes, then to those left out, in reverse. Nodes are in the order of
-        # x, and so are the places that are asked for; so the columns still needed are always one stretch of the row.
+        # A row of path lengths holds the core's nodes, then those left out in reverse order. Nodes and requested places
+        # are in the order of x, so the columns that are still needed are always one contiguous part of the row.
         self.column = np.where(self.kept, self.index, count - 1 - self.index)
         self.first_beside = lowest_from(np.where(np.isfinite(self.by), self.beside, self.core).min(axis=1), self.core)
 
     def without(self, whole: csr_array) -> csr_array:
-        """The graph of the core: its own edges, and those that stand for the nodes left out."""
+        """The graph of the core: its own edges, and those that replace the nodes left out."""
         entries = whole.tocoo()
         own = self.kept[entries.row] & self.kept[entries.col]
         rows, cols, weights = [self.index[entries.row[own]]], [self.index[entries.col[own]]], [entries.data[own]]
@@ -60,17 +60,17 @@ class Paths:
 
 
 class Places:
-    """N points on a graph's edges, and how paths leave them. Those in the order of x are found the fastest."""
+    """N points on a graph's edges, and the nodes through which paths leave them. The order of x is the fastest."""
 
     def __init__(self, paths: Paths, edge: Ints, along: Floats) -> None:
-        self.edge = edge  # -1 where the point has no place on the graph
+        self.edge = edge  # -1: the point has no place on the graph
         self.along = along  # from the edge's first node, in the graph's unit
         self.known = edge >= 0
-        some = np.where(self.known, edge, 0)
-        self.nodes = paths.graph.ends[some]  # (N, 2) by which paths leave
-        self.far = np.stack([along, paths.graph.lengths[some] - along], axis=1)  # (N, 2) to these
+        valid = np.where(self.known, edge, 0)
+        self.nodes = paths.graph.ends[valid]  # (N, 2) nodes through which paths leave
+        self.far = np.stack([along, paths.graph.lengths[valid] - along], axis=1)  # (N, 2) distances to them
         for one, other in ((0, 1), (1, 0)):
-            there = self.far[:, one] == 0  # on a node: all paths leave by that one
+            there = self.far[:, one] == 0  # on a node: all paths leave through it
             self.nodes[there, other], self.far[there, other] = self.nodes[there, one], np.inf
         self.far[~self.known] = np.inf
         self.column = paths.column[self.nodes]
@@ -89,7 +89,7 @@ class Places:
 
 
 class Search:
-    """The paths from some nodes, searched once, then asked for a few places at a time."""
+    """The paths from some nodes, searched once. Their lengths are then read for a few places at a time."""
 
     def __init__(self, paths: Paths, nodes: Ints) -> None:
         self.paths = paths
@@ -100,7 +100,7 @@ class Search:
         self.found: Floats = dijkstra(paths.searched, indices=sources)
 
     def between(self, places: Places, lo: int, hi: int) -> Floats:
-        """Path lengths (hi - lo, N - lo) from places [lo, hi) to places [lo, N); infinite where there is no path."""
+        """Path lengths (hi - lo, N - lo) from places [lo, hi) to places [lo, N); infinite without a path."""
         first, stop = places.first_core[lo], len(self.paths.kept) - places.first_out[lo]
         nodes, row = np.unique(places.nodes[lo:hi], return_inverse=True)
         row = row.reshape(-1, 2)
@@ -110,7 +110,7 @@ class Search:
         column, far = places.column[lo:] - first, places.far[lo:]
         ways = to_nodes.take(column[:, 0], 1), to_nodes.take(column[:, 1], 1)
         lengths = shorter(ways[0], far[:, 0], ways[1], far[:, 1])
-        for i in (lo + np.flatnonzero(places.known[lo:hi])).tolist():  # along the edge that two places share
+        for i in (lo + np.flatnonzero(places.known[lo:hi])).tolist():  # two places on one edge: the way along it
             on = places.on_edge_of(i)
             on = on[on >= lo]
             lengths[i - lo, on - lo] = np.minimum(lengths[i - lo, on - lo], np.abs(places.along[on] - places.along[i]))
@@ -143,14 +143,14 @@ class Search:
 
 
 def shorter(one: Floats, one_far: Floats, other: Floats, other_far: Floats) -> Floats:
-    """The shorter of two ways, each with what lies beyond it; in the first one's memory."""
+    """The shorter of two ways, each with its rest `far` added. Overwrites both, and returns the first's memory."""
     one += one_far
     other += other_far
     return np.minimum(one, other, out=one)
 
 
 def lightest(u: Ints, v: Ints, weights: Floats, count: int) -> csr_array:
-    """The symmetric matrix of edges: of parallel ones the shortest, of loops none."""
+    """The symmetric matrix of edges: the shortest of parallel ones, no loops."""
     use = u != v
     u, v, weights = np.r_[u[use], v[use]], np.r_[v[use], u[use]], np.r_[weights[use], weights[use]]
     order = np.lexsort((weights, v, u))
@@ -161,7 +161,7 @@ def lightest(u: Ints, v: Ints, weights: Floats, count: int) -> csr_array:
 
 
 def independent(graph: csr_array) -> NDArray[np.bool_]:
-    """Nodes (N,) with 1 to MOST neighbours, no two of them neighbours; those with few neighbours first."""
+    """A mask (N,) of nodes with 1 to MOST neighbours, no two adjacent. Nodes with few neighbours come first."""
     degrees = np.diff(graph.indptr)
     chosen = np.zeros(len(degrees), bool)
     for node in np.argsort(degrees, kind="stable"):
@@ -180,5 +180,5 @@ def least(arrays: "list[Floats]") -> Floats:
 
 
 def lowest_from(values: Ints, end: int) -> Ints:
-    """The lowest of the values from each place on; of none, `end`."""
+    """The lowest value from each position to the end, and `end` last."""
     return np.minimum.accumulate(np.r_[values, end][::-1])[::-1]

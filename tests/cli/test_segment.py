@@ -257,7 +257,7 @@ def test_a_network_that_gives_no_probabilities_is_one_line_with_the_picture_and_
     for name in "ab":
         write_image(tmp_path / "in" / f"{name}.png", image)
     result = CliRunner().invoke(segment, [*map(str, [model, tmp_path / "in", "-o", tmp_path / "out"])])
-    errors = [line for line in result.stderr.splitlines() if "the network gives values that are no prob" in line]
+    errors = [line for line in result.stderr.splitlines() if "the network gives values that are not prob" in line]
     assert result.exit_code == 1
     assert [line.partition(" to 64, columns 0 to 64: ")[0] for line in errors] == [
         f"Error: {tmp_path}/in/{name}.png: the tile at rows 0" for name in "ab"

@@ -105,7 +105,7 @@ def test_without_a_gpu_what_needs_one_says_so_in_one_line(net, tmp_path):
         (["net.onnx", "--rebuild"], "--rebuild is for a plan"),
         (["roads.plan", "-o", "other.plan"], "is a plan already"),
         (["notes.txt", "-o", "roads.plan"], "notes.txt: expected an ONNX file"),
-        (["net.onnx", "-o", "x.plan", "--compute-capability", "86"], "'86' is no compute capability, such as 8.6"),
+        (["net.onnx", "-o", "x.plan", "--compute-capability", "86"], "'86' is not a compute capability, such as 8.6"),
         (["text.onnx", "-o", "x.plan"], "text.onnx: not an ONNX model, or a damaged one"),
     ],
 )

@@ -116,7 +116,9 @@ def test_other_files_are_refused(tmp_path):
     model = onnx.load(path)
     model.graph.output.append(model.graph.output[0])
     save(model, tmp_path / "two.onnx")
-    with pytest.raises(BadModel, match=r"two.onnx: its ends are .* and .* and .*, its spec wants float32"):
+    with pytest.raises(
+        BadModel, match=r"two.onnx: its inputs and outputs are .* and .* and .*, its spec wants float32"
+    ):
         read_model(tmp_path / "two.onnx")
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(BadModel, match=r"text.onnx: not an ONNX model, or a damaged one"):

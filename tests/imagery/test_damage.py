@@ -16,8 +16,8 @@ import rasterio
 from rasterio.io import MemoryFile
 
 from dlink.imagery import raster
+from dlink.imagery.captured_stderr import captured_stderr
 from dlink.imagery.images import read_image
-from dlink.imagery.overheard import overheard
 from dlink.imagery.tiff import Blocks, directories
 from dlink.runtime import BadInput
 from dlink.runtime.windows import cover
@@ -208,14 +208,14 @@ def test_files_become_pixels_in_one_place():
 
 
 def test_lines_of_others_are_passed_on(capfd):
-    with overheard(lambda line: line.startswith("mine")) as said:
+    with captured_stderr(lambda line: line.startswith("mine")) as said:
         os.write(2, b"mine: one\nof another\nmine: two\n")
     assert said == ["mine: one", "mine: two"]
     assert capfd.readouterr().err == "of another\n"
 
 
 def test_lines_are_passed_on_after_an_error(capfd):
-    with pytest.raises(ZeroDivisionError), overheard(lambda line: False):
+    with pytest.raises(ZeroDivisionError), captured_stderr(lambda line: False):
         os.write(2, b"of another\n")
         _ = 1 / 0
     assert capfd.readouterr().err == "of another\n"

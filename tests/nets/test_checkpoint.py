@@ -147,7 +147,7 @@ def change(tmp_path, net, edit):
         ),
         (lambda s: s.update({"firstbn.bias": torch.full((8,), torch.nan)}), "not finite: firstbn.bias; the training"),
         (lambda s: s.pop("firstconv.weight"), "no network that dlink knows: `firstconv.weight` is missing"),
-        (lambda s: s.update(note="hello"), "not a state_dict: note is no tensor"),
+        (lambda s: s.update(note="hello"), "not a state_dict: note is not a tensor"),
         (
             lambda s: [s.pop(k) for k in list(s) if k.startswith("decoder")],
             "missing: decoder4.conv1.weight, .* and 68 more",
@@ -224,7 +224,7 @@ def test_other_floats_are_read_as_float32(tmp_path, net, name, dtype):
 def test_keys_that_are_no_names_are_refused(tmp_path, net, key):
     path = change(tmp_path, net, lambda s: s.update({key: torch.zeros(1)}))
     with pytest.raises(
-        BadModel, match=rf"net.th: not a state_dict: {re.escape(repr(key))} is no name; save `net.state_dict\(\)`"
+        BadModel, match=rf"net.th: not a state_dict: {re.escape(repr(key))} is not a name; save `net.state_dict\(\)`"
     ):
         read_checkpoint(path)
 

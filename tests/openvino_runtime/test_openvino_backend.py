@@ -98,7 +98,7 @@ def test_a_spec_of_another_format_is_refused(path):
 
 
 def test_a_graph_of_another_tile_than_its_spec_is_refused(path):
-    with pytest.raises(BadModel, match=r"its ends are .*64, 64.* its spec wants .*96, 96"):
+    with pytest.raises(BadModel, match=r"its inputs and outputs are .*64, 64.* its spec wants .*96, 96"):
         open(rewritten(path, Spec(tile=96).to_json()))
 
 

@@ -361,7 +361,7 @@ def test_what_is_no_probability_does_not_hide_in_the_mean_of_the_views():
     turn = iter([7, -6] * 8)
     net = lambda x: np.full((1, SIDE, SIDE), next(turn), np.float32)  # noqa: E731
     model = Segmenter(HostBackend(net, Spec(tile=SIDE)), halo=0)
-    with pytest.raises(EngineFailed, match="the network gives values that are no probabilities"):
+    with pytest.raises(EngineFailed, match="the network gives values that are not probabilities"):
         model.mask(image())
 
 
@@ -370,7 +370,7 @@ def test_a_callback_that_exits_ends_no_worker(caplog):
     model.submit(image()).add_done_callback(lambda _: sys.exit(3))
     assert model.submit(image()).result(10).shape == (SIDE, SIDE)
     model.close()
-    assert "a callback of an image's Future wanted to exit" in caplog.text
+    assert "a callback of an image's Future raised SystemExit" in caplog.text
 
 
 def test_an_idle_model_keeps_no_image():

@@ -14,7 +14,7 @@ from dlink.calib.network import read_network
 from dlink.onnx_graph.model import read_model
 from dlink.onnx_graph.retuned import write_retuned
 from dlink.runtime import BadModel, Spec, open_model
-from dlink.runtime.onnx_bytes import DIGEST_KEY, OPERATORS, Damaged, chunk, look_into, read_onnx, sealed
+from dlink.runtime.onnx_bytes import DIGEST_KEY, OPERATORS, Damaged, chunk, contents_of, read_onnx, sealed
 from dlink.runtime.spec import ONNX_KEY
 from tests.support.calibrated import quantise, small
 from tests.support.models import save, write_pointwise
@@ -160,16 +160,22 @@ def endless(model):
         (lambda m: m.graph.node.append(within({"domain": "com.microsoft"})), "com.microsoft.Relu"),
         (lambda m: m.functions.add(name="f"), "a function"),
         (lambda m: m.graph.sparse_initializer.add(), "a sparse"),
-        (lambda m: m.graph.output.append(m.graph.output[0]), "its ends are .* and .* and .*, its spec wants float32"),
-        (lambda m: m.graph.input.append(m.graph.input[0]), "its ends are .* and .* and .*, its spec wants float32"),
-        (lambda m: m.graph.ClearField("output"), "its ends are "),
+        (
+            lambda m: m.graph.output.append(m.graph.output[0]),
+            "its inputs and outputs are .* and .* and .*, its spec wants float32",
+        ),
+        (
+            lambda m: m.graph.input.append(m.graph.input[0]),
+            "its inputs and outputs are .* and .* and .*, its spec wants float32",
+        ),
+        (lambda m: m.graph.ClearField("output"), "its inputs and outputs are "),
         (
             lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[0], "dim_value", 2),
             r"float32 \[2, 3, 32, 32\]",
         ),
         (
             lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 10),
-            r"its ends are type 10 \[\?, 3, 32, 32\]",
+            r"its inputs and outputs are type 10 \[\?, 3, 32, 32\]",
         ),
         (lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[2], "dim_value", 64), r"\[\?, 3, 64, 32\]"),
         (lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[3], "dim_value", 1 << 40), "1099511627776"),
@@ -237,7 +243,7 @@ def test_graphs_within_graphs_have_an_end(path):
 @given(st.binary(max_size=200))
 def test_bytes_of_any_kind_are_contents_or_damaged(data):
     try:
-        look_into(data)
+        contents_of(data)
     except Damaged as e:
         assert "\n" not in str(e)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dlink.runtime import BadInput, Closed, GpuFailed, HostBackend, Segmenter, Spec
-from dlink.runtime.backend import formed
+from dlink.runtime.backend import to_form
 
 SIDE = 32
 
@@ -34,7 +34,7 @@ class Slots(HostBackend):
         def result():
             assert self.gate.wait(30)
             self.log.append(("end", len(tiles)))
-            return formed(red, form, threshold)
+            return to_form(red, form, threshold)
 
         return result
 

@@ -213,5 +213,5 @@ def test_a_second_stage_begins_from_the_first(tiles, tmp_path):
     first = train(tiles, tmp_path / "one.th", Recipe(**SMALL, epochs=6))
     second = train(tiles, tmp_path / "two.th", Recipe(**SMALL, epochs=1), init=tmp_path / "one.th")
     assert second.losses[0] < first.losses[0]
-    with pytest.raises(BadInput, match="one.th: dlinknet34 of width 0.125, to train is dlinknet34 of width 0.25; give"):
+    with pytest.raises(BadInput, match="one.th: dlinknet34 of width 0.125, expected dlinknet34 of width 0.25; give"):
         train(tiles, tmp_path / "three.th", Recipe(width=0.25, crop=64), init=tmp_path / "one.th")

@@ -211,7 +211,7 @@ def test_the_result_is_given_by_dlpack_and_outlives_us(model, versions):
     assert result.__dlpack_device__() == (2, 0)
     capsule = result.__dlpack__(stream=1, max_version=versions)
     assert ("versioned" in repr(capsule)) is bool(versions)
-    tensor, fixed = dlpack.look_into(capsule)
+    tensor, fixed = dlpack.tensor_of(capsule)
     assert (tensor.device_type, tensor.device_id, tensor.shape[: tensor.ndim], fixed) == (2, 0, [100, 120], False)
     address, held = result.pointer, weakref.ref(result)
     del result
@@ -243,7 +243,7 @@ def test_a_taker_by_dlpack_waits_for_the_work_on_the_result(model):
 
 @pytest.mark.parametrize("asked", [{"copy": True}, {"dl_device": (1, 0)}, {"dl_device": (2, 1)}], ids=str)
 def test_what_dlpack_would_have_to_copy_is_refused(model, asked):
-    with pytest.raises(BufferError, match="given where they lie, without a copy"):
+    with pytest.raises(BufferError, match="given in place, without a copy"):
         model.segment_device(OnGpu(picture())).__dlpack__(**asked)
 
 
@@ -305,9 +305,7 @@ def test_the_default_stream_is_0_or_1_to_callers_and_1_to_takers(model, number):
 
 @pytest.mark.parametrize("theirs", [-1, True, "0", 1.0])
 def test_a_stream_is_a_number(model, theirs):
-    with pytest.raises(
-        BadInput, match=r"stream must be the number that CUDA knows it by \(PyTorch's stream.cuda_stream"
-    ):
+    with pytest.raises(BadInput, match=r"stream must be a CUDA handle as an integer \(PyTorch's stream.cuda_stream"):
         model.segment_device(OnGpu(picture()), stream=theirs)
 
 
@@ -505,7 +503,7 @@ def test_what_is_no_probability_is_said_here_or_where_a_stream_is_given_at_the_n
     gpu = machine(spec=NAN_OF_BLACK, network=infinite)
     black, white = (OnGpu(np.full((SIDE, 3 * SIDE, 3), value, np.uint8)) for value in (0, 255))
     half = OnGpu(np.hstack([WHITE, BLACK, WHITE]))  # the last of its tiles is sound
-    words = "an image on the GPU: the network gives values that are no probabilities"
+    words = "an image on the GPU: the network gives values that are not probabilities"
     with open_model(gpu.plan, halo=0) as model:
         for image in (black, half):
             with pytest.raises(EngineFailed, match=words):

@@ -71,18 +71,20 @@ def changed(**changes):
         (changed(more=1), "Manifest with unknown or missing parts: more"),
         (changed(plan=None), "FileMark with unknown or missing parts: None"),
         (changed(plan__bytes="9"), "bytes is '9'"),
-        (changed(plan__bytes=0), "a hash or a size is none"),
+        (changed(plan__bytes=0), "bytes must be 1 or more, got 0"),
         (changed(plan__bytes=True), "bytes is 'True'"),
-        (changed(plan__sha256="0"), "a hash or a size is none"),
-        (changed(plan__sha256="G" * 64), "a hash or a size is none"),
-        (changed(onnx__name="../roads.onnx"), "a file's name has a folder"),
-        (changed(onnx__name=""), "a file's name has a folder"),
-        (changed(built__target="openvino"), "an unknown target"),
+        (changed(plan__sha256="0"), "sha256 must be 64 hex digits, got '0'"),
+        (changed(plan__sha256="G" * 64), "sha256 must be 64 hex digits, got 'GGG"),
+        (changed(onnx__name="../roads.onnx"), "a file's name must be a name without a folder"),
+        (changed(onnx__name=""), "a file's name must be a name without a folder"),
+        (changed(built__target="openvino"), "target must be tensorrt or tensorrt-rtx, got 'openvino'"),
+        (changed(options__target="openvino"), "target must be tensorrt or tensorrt-rtx, got 'openvino'"),
         (changed(runs_on__capabilities="8.6"), "capabilities is '8.6'"),
-        (changed(runs_on__capabilities=["86"]), "'86' is no compute capability"),
-        (changed(options__views=3), "a batch that can't be"),
-        (changed(precision__proven_by="hope"), "precisions from nowhere"),
-        (changed(ends={"reads": "float64", "gives": "float32"}), "ends of an unknown type"),
+        (changed(runs_on__capabilities=["86"]), "'86' is not a compute capability"),
+        (changed(options__views=3), "views must be 1, 4 or 8, got 3"),
+        (changed(options__max_tiles=0), "max_tiles must be 1 or more, got 0"),
+        (changed(precision__proven_by="hope"), "proven_by must be inspector or graph, got 'hope'"),
+        (changed(ends={"reads": "float64", "gives": "float32"}), "must be float32 or float16, got 'float64'"),
         (changed(precision__shares={"fp16": "all"}), "shares is 'all'"),
         (changed(spec__tile=-1), "its spec is damaged"),
         (changed(spec__tile="64"), "its spec is damaged"),
@@ -109,7 +111,7 @@ def test_a_missing_or_endless_manifest_is_refused(tmp_path):
 
 @pytest.mark.parametrize("text", ["8", "8.", ".6", "8.6.1", "a.b", "8.6\n", "٨.٦", "-8.6", "99999.99999"])
 def test_compute_capabilities_are_two_numbers(text):
-    with pytest.raises(ValueError, match=r"is no compute capability"):
+    with pytest.raises(ValueError, match=r"is not a compute capability"):
         capability_of(text)
 
 

@@ -163,7 +163,7 @@ def test_what_is_missing_here_is_said(here, message, tmp_path):
 def test_a_verdict_is_required_where_that_is_asked(tmp_path):
     for verdict, message in [
         (None, r"nobody has checked that it draws the same roads; check it: dlink-check \S+roads.plan TILES"),
-        (checked(plan=b"another"), r"was checked as another plan than it is now"),
+        (checked(plan=b"another"), r"its verdict belongs to an earlier build"),
         (checked(same_roads=False), r"does not draw the same roads: NOT the same roads"),
     ]:
         path = write(tmp_path, verdict=verdict)
@@ -175,7 +175,7 @@ def test_a_verdict_is_required_where_that_is_asked(tmp_path):
 
 def test_signatures_and_verdicts_are_not_asked_of_onnx_files(tmp_path):
     path = write_pointwise(tmp_path / "red.onnx", MANIFEST.spec)
-    with pytest.raises(BadInput, match=r"signatures and verdicts are of plans"):
+    with pytest.raises(BadInput, match=r"only plans have signatures and verdicts"):
         open_model(path, require_verdict=True)
 
 

@@ -186,7 +186,7 @@ def test_kernels_that_the_library_does_not_take_are_compiled_anew(machine, caplo
     KernelCache(there.plan, parse(read_bytes(there.plan), there.plan), HERE.gpus.found[0]).write(b"of another driver")
     with caplog.at_level(logging.INFO):
         assert run_once(there) == [8]
-    assert "TensorRT-RTX 1.7.1 does not take the kernels that were kept" in caplog.text
+    assert "TensorRT-RTX 1.7.1 does not accept the kernels in the cache" in caplog.text
     assert run_once(there) == []
 
 
@@ -319,9 +319,7 @@ def test_where_a_capture_fails_runs_stay_plain_and_the_reason_is_logged(gpu, cal
         for _ in range(3):
             np.testing.assert_allclose(model.probabilities(tiles()[0]), expected(gpu, tiles())[0], atol=1e-6)
     said = [r.getMessage() for r in caplog.records]
-    assert said == [
-        f"1 tiles, views {ALL}: not as a CUDA graph, launched plainly: {call}: a fault of the test's making (900)"
-    ]
+    assert said == [f"1 tiles, views {ALL}: launched without a CUDA graph: {call}: a fault of the test's making (900)"]
     assert "cuGraphLaunch" not in LOG
     assert fake_pycuda.nothing_is_held()
 
@@ -697,7 +695,9 @@ def test_another_tensorrt_than_its_distribution_says_is_a_mismatch(gpu):
 
 def test_a_plan_of_another_network_is_refused(gpu, tmp_path):
     path = write(tmp_path, gpu.data, **{**gpu.manifest, "spec": replace(SPEC, tile=32)})
-    with pytest.raises(BadPlan, match=r"its ends are image \(3, 64, 64\), road \(1, 64, 64\), not an image of 32 px"):
+    with pytest.raises(
+        BadPlan, match=r"its inputs and outputs are image \(3, 64, 64\), road \(1, 64, 64\), not an image of 32 px"
+    ):
         open_model(path)
     assert fake_pycuda.nothing_is_held()
 

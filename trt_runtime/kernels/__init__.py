@@ -1,1 +1,1 @@
-"""The kernels around the network on the GPU: their source, the PTX that ships, and how that is made."""
+"""The CUDA kernels around the network: their source, the shipped PTX, how it is built and launched."""

@@ -1,11 +1,10 @@
-"""kernels.cu -> kernels.ptx, by NVRTC alone: no GPU and no CUDA toolkit. For who changes the kernels.
+"""Builds kernels.ptx from kernels.cu by NVRTC, without a GPU or a CUDA toolkit. Needed only to change the kernels.
 
     pip install nvidia-cuda-nvrtc-cu12==12.6.85
     python -m dlink.trt_runtime.kernels.build
 
-The kernels use nothing that PTX ISA 7.4 lacks, and the file says 7.4, so that drivers from CUDA 11.4 on take it, from
-compute capability 7.0 to whatever comes. ptxas, which the tests run for each architecture, holds the text to what it
-says. No compiler is needed on the machine that runs it.
+The PTX names ISA 7.4 and uses nothing newer, so drivers from CUDA 11.4 on accept it, for compute capability 7.0 and
+newer. The tests check this with ptxas for each architecture. The machine that runs the kernels needs no compiler.
 """
 
 import ctypes
@@ -48,7 +47,7 @@ def digest(source: str) -> str:
 
 
 def compile(source: str) -> str:
-    """By NVRTC; its own words where it refuses."""
+    """The PTX that NVRTC writes. Its log is in the error where it refuses."""
     nvrtc = library()
     program = ctypes.c_void_p()
     check(nvrtc, nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None))
@@ -62,13 +61,13 @@ def compile(source: str) -> str:
 
 
 def library() -> ctypes.CDLL:
-    """NVRTC of the one version that the file is made by."""
+    """NVRTC, in the one version that the PTX is built with."""
     try:
-        found = metadata.version(COMPILER)
+        installed = metadata.version(COMPILER)
     except metadata.PackageNotFoundError:
-        found = "none"
-    if found != VERSION:
-        raise NoEngine(f"this needs NVRTC {VERSION}, here is {found}: pip install {COMPILER}=={VERSION}")
+        installed = "none"
+    if installed != VERSION:
+        raise NoEngine(f"this needs NVRTC {VERSION}, here is {installed}: pip install {COMPILER}=={VERSION}")
     return ctypes.CDLL(str(metadata.distribution(COMPILER).locate_file(LIBRARY)))
 
 

@@ -1,12 +1,12 @@
-// What stands around the network on a GPU: tiles to the views that it reads, and the views' probabilities to roads.
+// The kernels around the network: spread turns tiles into views, gather turns the views' probabilities into roads.
 //
 // A view is a number as in views.py: 1 a quarter turn counter-clockwise, 2 top to bottom, 4 left to right. `views` is a
-// set of them, bit v for view v; a batch holds those of a tile side by side, in the order of their numbers. A block
-// takes EDGE x EDGE pixels of one tile with EDGE x ROWS threads; the grid is (columns, rows, tiles). Turned views go
-// through shared memory, so that both ends are read and written along the lines of memory.
+// set of views: bit v stands for view v. In a batch the views of a tile follow one another, in the order of their
+// numbers. A block of EDGE x ROWS threads handles EDGE x EDGE pixels of one tile; the grid is (columns, rows, tiles).
+// Turned views pass through shared memory, so that global memory is read and written along rows.
 //
-// Arithmetic is that of HostBackend, in its order and without fused multiply-adds: the same bits.
-// kernels.ptx is made of this file by `python -m dlink.trt_runtime.kernels.build`.
+// The arithmetic is HostBackend's, in the same order and without fused multiply-adds, so the bits are the same.
+// `python -m dlink.trt_runtime.kernels.build` builds kernels.ptx from this file.
 
 #define EDGE 32
 #define ROWS 8
@@ -14,12 +14,12 @@
 #define FLIP_V 2
 #define FLIP_H 4
 #define CHANNELS 3
-#define SLACK 2e-3f  // backend.py's: outside [0, 1] that is rounding
+#define SLACK 2e-3f  // as in backend.py: how far rounding may lead outside [0, 1]
 
 typedef unsigned char byte;
 
 #ifdef __CUDACC__
-struct half { unsigned short bits; };  // float16, without the headers that NVRTC's wheel lacks
+struct half { unsigned short bits; };  // float16; NVRTC's wheel has no cuda_fp16.h
 
 __device__ float number(float value) { return value; }
 
@@ -34,7 +34,7 @@ __device__ void store(float value, float *at) { *at = value; }
 __device__ void store(float value, half *at) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(at->bits) : "f"(value)); }
 #endif
 
-// Where a pixel's value stands in a flipped plane: `row` and `column` as seen before the flips of `view`.
+// The offset of a pixel in a flipped plane; `row` and `column` are those before the flips of `view`.
 __device__ size_t flipped(int row, int column, int side, int view) {
     return (size_t)(view & FLIP_V ? side - 1 - row : row) * side + (view & FLIP_H ? side - 1 - column : column);
 }
@@ -62,7 +62,7 @@ __device__ void spread(const byte *tiles, In *batch, int side, unsigned views, i
         const bool turn = view & TURN;
         for (int c = 0; c < CHANNELS; c++, plane += area)
             for (int i = threadIdx.y; i < EDGE; i += ROWS) {
-                // The turned picture's row r is the picture's column side - 1 - r, from the top.
+                // Row r of the turned picture is column side - 1 - r of the picture.
                 const int y = top + (turn ? tx : i), x = left + (turn ? i : tx);
                 if (y >= side || x >= side) continue;
                 const float value = (float)seen[c][y - top][x - left] * scale[c] + shift[c];
@@ -71,16 +71,16 @@ __device__ void spread(const byte *tiles, In *batch, int side, unsigned views, i
     }
 }
 
-// A network's value, and a mark for its tile where it is no probability.
+// Returns the network's value, and marks its tile if the value is not a probability.
 __device__ float checked(float value, unsigned *faults) {
     if (faults && !(value >= -SLACK && value <= 1 + SLACK)) faults[blockIdx.z] = 1;
     return value;
 }
 
-// Probabilities (N * views, side, side) -> their mean over `count` views, in whichever of the forms has an address:
-// float32 in [0, 1], uint8 in 255 steps, or 255 where it is greater than the threshold. Where a tile's views do not fit
-// one batch, `total` takes their sum from batch to batch: `first` begins it, and the last one has a `count`. What is
-// no probability, not a number among them, makes its tile's `faults` 1; they are 0 before.
+// Probabilities (N * views, side, side) -> their mean over `count` views, in each output form that has an address:
+// float32 in [0, 1], uint8 in 255 steps, or 255 where it is greater than the threshold. If a tile's views need several
+// batches, `total` carries their sum: the `first` batch starts it, and only the last batch has a `count`. A value that
+// is not a probability, such as NaN, sets its tile's `faults` to 1; the caller has set them to 0.
 template <typename Out>
 __device__ void gather(const Out *batch, float *total, int side, unsigned views, int first, int count,
                        float threshold, float *prob, byte *level, byte *mask, unsigned *faults) {

@@ -1,4 +1,4 @@
-"""The kernels as they are launched: spread makes the views that a network reads, gather the roads that it gives."""
+"""Launches the kernels: spread turns tiles into the network's input, gather turns its output into roads."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +9,12 @@ import pycuda.driver as cuda
 
 from dlink.runtime.spec import Spec
 
-PTX = Path(__file__).with_name("kernels.ptx")  # of kernels.cu, by build.py
-BLOCK = (32, 8, 1)  # threads, kernels.cu's EDGE and ROWS
+PTX = Path(__file__).with_name("kernels.ptx")  # built from kernels.cu by build.py
+BLOCK = (32, 8, 1)  # threads: EDGE and ROWS of kernels.cu
 
 
 class Kernels:
-    """kernels.ptx, loaded for what a network reads and gives."""
+    """kernels.ptx, loaded for the types of the network's input (`reads`) and output (`gives`)."""
 
     def __init__(self, ptx: bytes, spec: Spec, reads: np.dtype[Any], gives: np.dtype[Any]) -> None:
         self.spec = spec
@@ -42,5 +42,5 @@ class Kernels:
 
 
 def bits(views: Sequence[int]) -> int:
-    """A set of views as the kernels have it."""
+    """A set of views as a bit mask, for the kernels."""
     return sum(1 << view for view in views)

@@ -1,8 +1,8 @@
-"""What C libraries say on stderr while they work, for those that say it nowhere else.
+"""Captures what C libraries write to stderr during a call.
 
-libjpeg decodes damaged data to something, and libtiff to what was in memory; both tell stderr alone. So for one call
-the process's file descriptor 2 leads to a file. Lines that others wrote meanwhile are passed on afterwards. One
-thread at a time listens, and os.fork waits for it; a program that another thread starts just then keeps the file.
+libjpeg and libtiff return pixels for damaged data, and report the damage on stderr only. So during one call the
+process's file descriptor 2 points to a file. Lines that belong to others are passed on afterwards. One thread captures
+at a time, and os.fork waits for it. A program that another thread starts at that moment keeps the file as its stderr.
 """
 
 import os
@@ -19,8 +19,8 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def overheard(meant: Callable[[str], bool]) -> Iterator[list[str]]:
-    """A list that holds, once the block is left, the lines of stderr that were `meant`."""
+def captured_stderr(meant: Callable[[str], bool]) -> Iterator[list[str]]:
+    """A list that is filled when the block ends: the lines on stderr for which `meant` is true."""
     lines: list[str] = []
     with LOCK, memory_file() as file:
         kept = duplicate(STDERR)
@@ -39,12 +39,12 @@ def overheard(meant: Callable[[str], bool]) -> Iterator[list[str]]:
 
 def memory_file() -> BinaryIO:
     if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("overheard"), "w+b")
+        return os.fdopen(os.memfd_create("stderr"), "w+b")
     return TemporaryFile()
 
 
 def duplicate(number: int) -> int | None:
-    """Another number of the same open file; None where it is closed."""
+    """Another descriptor of the same open file; None if it is closed."""
     try:
         return os.dup(number)
     except OSError:
@@ -55,5 +55,5 @@ def restore(kept: int | None, file: BinaryIO) -> None:
     if kept is not None:
         os.dup2(kept, STDERR)
         os.close(kept)
-    elif file.fileno() != STDERR:  # a closed number is the next file's
+    elif file.fileno() != STDERR:  # if stderr was closed, the new file may have got its number
         os.close(STDERR)
