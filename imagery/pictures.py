@@ -17,7 +17,7 @@ from dlink.imagery.images import Image, read_image, write_image
 from dlink.imagery.jobs import Job, OutputOptions
 from dlink.runtime.backend import Roads
 from dlink.runtime.errors import BadInput
-from dlink.runtime.progress import Count
+from dlink.runtime.progress import Count, ignore
 from dlink.runtime.segmenter import Mask, Segmenter, as_mask
 from dlink.runtime.windows import Span, Window, cover, spans
 
@@ -36,7 +36,9 @@ def begin(doing: Doing, what: str, height: int, width: int) -> None:
         doing(f"{what} {width} x {height} px")
 
 
-def segment_picture(job: Job, model: Segmenter, how: OutputOptions, tick: Count, doing: Doing) -> None:
+def segment_picture(
+    job: Job, model: Segmenter, how: OutputOptions, tick: Count = ignore, doing: Doing = ignore
+) -> None:
     """Write the mask or the probabilities of a picture, and its overlay if the job has one.
 
     Args:
@@ -60,7 +62,7 @@ def segment_picture(job: Job, model: Segmenter, how: OutputOptions, tick: Count,
         >>> how = OutputOptions(views=1)
         >>> [job] = find_jobs([Path("tiles/104_sat.png")], Path("roads.png"), how)
         >>> with open_model("roads.onnx") as model:
-        ...     segment_picture(job, model, how, tick=lambda done, total: None, doing=print)
+        ...     segment_picture(job, model, how)
         >>> int(read_label(Path("roads.png")).sum())  # road pixels
         3000
     """

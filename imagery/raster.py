@@ -36,7 +36,7 @@ from dlink.imagery.pictures import Doing, begin, mask_of, paint, pieces
 from dlink.imagery.tiff import Checker
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
-from dlink.runtime.progress import Count
+from dlink.runtime.progress import Count, ignore
 from dlink.runtime.segmenter import Segmenter
 from dlink.runtime.spec import RED_GREEN_BLUE
 from dlink.runtime.windows import Span, Window
@@ -53,7 +53,7 @@ DECODER = re.compile(r"\b(\w*Decode|JPEGLib):")  # marks a warning about pixels,
 Valid = NDArray[np.bool_]  # True where there is data
 
 
-def segment_raster(job: Job, model: Segmenter, how: OutputOptions, tick: Count, doing: Doing) -> None:
+def segment_raster(job: Job, model: Segmenter, how: OutputOptions, tick: Count = ignore, doing: Doing = ignore) -> None:
     """Write the road mask or the probabilities of a GeoTIFF, and its overlay if the job has one.
 
     Args:
@@ -77,7 +77,7 @@ def segment_raster(job: Job, model: Segmenter, how: OutputOptions, tick: Count, 
         >>> how = OutputOptions()
         >>> [job] = find_jobs([Path("scene.tif")], Path("roads.tif"), how)
         >>> with open_model("roads.onnx") as model:
-        ...     segment_raster(job, model, how, tick=lambda done, total: None, doing=print)
+        ...     segment_raster(job, model, how)
         >>> with rasterio.open("roads.tif") as roads:
         ...     print(roads.crs, roads.shape, int((roads.read(1) == 255).sum()))
         EPSG:32633 (100, 150) 3000

@@ -28,7 +28,8 @@ API = {  # by file
     "runtime/backend.py": {"HostBackend"},
     "runtime/errors.py": {"DlinkError", "NoProbability"},
     "imagery/images.py": {"find_tiles", "read_image", "read_label", "write_image"},
-    "imagery/pictures.py": {"find_jobs", "segment_picture"},
+    "imagery/jobs.py": {"find_jobs"},
+    "imagery/pictures.py": {"segment_picture"},
     "imagery/raster.py": {"segment_raster"},
     "trt_runtime/tensorrt_backend.py": {"memory_needed"},
 }
