@@ -199,7 +199,9 @@ def test_a_damaged_directory_ends_and_takes_no_memory(tmp_path, seed):
 def test_files_become_pixels_in_one_place():
     """cv2.imread and imdecode, which give damaged pixels, are called in images.py alone, but for bytes of our own."""
     found = set()
-    for path in (file for folder in FOLDERS.values() for file in (ROOT / folder).rglob("*.py")):
+    for path in (
+        file for folder in FOLDERS.values() for file in (ROOT / folder).rglob("*.py") if "peers" not in file.parts
+    ):
         names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
         if names & {"imread", "imdecode", "imreadmulti", "imdecodemulti"}:
             found.add(str(path.relative_to(ROOT)))
