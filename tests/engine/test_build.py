@@ -56,7 +56,7 @@ def test_a_plan_is_built_and_told_of(net, tmp_path):
     result = call("build", net, "-o", tmp_path / "roads.plan", "--max-tiles", 2, "--compute-capability", "8.6, 8.9")
     assert f"up to 16 views of {SIDE} px at once" in result.stdout
     assert "computes in fp16, as its graph is typed; runs on compute capability 8.6, 8.9" in result.stdout
-    assert "no GPU here takes this plan, so its own report could not be read" in result.stderr
+    assert "no GPU here runs this plan, so the engine's report could not be read" in result.stderr
     assert read_plan(tmp_path / "roads.plan")[1].runs_on.capabilities == ("8.6", "8.9")
 
 
@@ -99,7 +99,7 @@ def test_without_a_gpu_what_needs_one_says_so_in_one_line(net, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["net.onnx"], "-o PLAN is missing: name the plan to write; dlink-inspect net.onnx says what the file is"),
+        (["net.onnx"], "-o PLAN is missing: name the plan to write; dlink-inspect net.onnx describes the file"),
         (["net.onnx", "-o", "roads.engine"], "roads.engine: the name must end in .plan"),
         (["net.onnx", "-o", "nowhere/roads.plan"], "there is no folder nowhere; make it first"),
         (["net.onnx", "--rebuild"], "--rebuild is for a plan"),
