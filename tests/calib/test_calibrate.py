@@ -168,7 +168,7 @@ def test_the_source_is_never_replaced(home):
 
 def test_an_int8_file_is_not_calibrated_again(home, tmp_path):
     done = call(home / "int8.onnx", home / "tiles", tmp_path / "out.onnx", code=1)
-    assert "quantised already" in done.stderr
+    assert "already quantised" in done.stderr
 
 
 def test_ranges_of_another_file_are_refused(home, tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 from dlink.engine import versions
-from dlink.engine.build import build, rebuild, polygraphy_errors
+from dlink.engine.build import build, polygraphy_errors, rebuild
 from dlink.engine.layers import inspect
 from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.nets.zoo import ARCHS

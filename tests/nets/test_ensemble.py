@@ -103,7 +103,7 @@ def test_dlink_export_makes_one_file_that_the_others_take(files, tmp_path):
         (["x.onnx"], "x.onnx: a checkpoint is missing in front of it"),
         (["none.th", "x.onnx"], "none.th: there is no such checkpoint"),
         (["unet.th", "linknet34.th", "x.onnx", "--arch", "unet"], "--arch: is for one checkpoint"),
-        (["unet.th", "x.onnx", "--tile", "96"], "unet halves its sides until 1/128"),
+        (["unet.th", "x.onnx", "--tile", "96"], "unet halves the tile down to 1/128"),
     ],
 )
 def test_what_makes_no_ensemble_is_refused_in_one_line(args, message, files, monkeypatch):
