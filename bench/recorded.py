@@ -2,8 +2,8 @@
 
     python -m dlink.bench.recorded roads.th tiles/ OUT --like roads.onnx
 
-PyTorch runs on the CPU in float32, with the preparation of the ONNX file. OUT gets `recorded.json` and an array for each
-picture and number of views, named by the hash of the pixels. OUT is written whole or not at all.
+PyTorch runs on the CPU in float32, with the preparation of the ONNX file. OUT gets `recorded.json` and an array
+for each picture and number of views, named by the hash of the pixels. OUT is written whole or not at all.
 """
 
 import hashlib
