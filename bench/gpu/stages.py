@@ -382,9 +382,8 @@ def run_stage(number: int, host: Host, until: float) -> bool:
     ):
         host.results.add({"when": now(), **base, "tensorrt": outcome.tensorrt, **outcome.to_json()})
         figure = "not run" if outcome.figure is None else f"{outcome.figure:.3g} {outcome.aim.unit}".strip()
-        click.echo(
-            f"  aim: {outcome.aim.name}: {figure}{'' if outcome.met is None else ', met' if outcome.met else ', NOT MET'}"
-        )
+        met = "" if outcome.met is None else ", met" if outcome.met else ", NOT MET"
+        click.echo(f"  aim: {outcome.aim.name}: {figure}{met}")
     return all(good)
 
 
