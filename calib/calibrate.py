@@ -107,7 +107,7 @@ def calibrate(
             found.write(ranges)
     with tempfile.TemporaryDirectory() as folder:
         work = Work(graph, found, how, Path(folder))
-        evaluator = Evaluator(work.write_float(), sample.holdout, progress("judge"))
+        evaluator = Evaluator(work.write_float(), sample.holdout, progress("evaluate"))
         method = how.method if how.method != AUTO else work.best_method(evaluator, progress("choose"))
         units, scores = work.held(evaluator, method, progress("revert"))
         result = CalibrationResult(method, tuple(units), tuple(scores), len(sample.holdout), evaluator.labelled, found)
