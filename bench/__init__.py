@@ -1,1 +1,1 @@
-"""How fast, side by side: `dlink-bench`."""
+"""Measures speed and compares models: `dlink-bench`, the demonstration and measurements for DESIGN.md."""

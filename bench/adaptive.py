@@ -1,8 +1,8 @@
-"""What views="adaptive" costs and saves on labelled tiles: views a tile and pooled IoU, for a row of limits of doubt.
+"""Measures views="adaptive" on labelled tiles: views a window and pooled IoU, for several limits of doubt.
 
     python -m dlink.bench.adaptive roads.onnx tiles/ [more/]
 
-Each window is drawn with one view and with eight; what a limit would have taken follows from that.
+Each window runs with one view and with eight. The results of every limit follow from these two.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ LIMITS = (0.0, 0.01, 0.02, 0.04, 0.05, DOUBT, 0.06, 0.08, MOST)
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.argument("tiles", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
 def main(model: Path, tiles: tuple[Path, ...]) -> None:
-    """Print, for each limit: views a window, pooled IoU, what it loses of eight views'."""
+    """Print for each limit: views a window, pooled IoU, and its loss compared with eight views."""
     seen: list[tuple[float, tuple[int, int], tuple[int, int]]] = []  # doubt, (both, either) with one view, with eight
     with open_model(model) as segmenter:
         side = segmenter.spec.tile

@@ -1,6 +1,6 @@
-"""The authors' eight-view prediction in eager PyTorch: what a user has before dlink, and what its speed is told by.
+"""The authors' eight-view prediction in eager PyTorch: the baseline of dlink's speed.
 
-As their test.py does it with one card: two batches of four, BGR, x = pixel / 255 * 3.2 - 1.6, each map undone, summed.
+As in their test.py with one GPU: two batches of four, BGR, x = pixel / 255 * 3.2 - 1.6, each map undone, then summed.
 """
 
 import numpy as np

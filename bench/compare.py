@@ -1,4 +1,4 @@
-"""The same network as FP32, FP16 and INT8, side by side: speed in turn, roads on the same tiles, size."""
+"""Compares the same network as FP32, FP16 and INT8: speed in turn, roads on the same tiles, size."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -13,19 +13,19 @@ from dlink.calib.sample import Tile
 from dlink.runtime import open_model
 from dlink.runtime.progress import Tick
 
-FASTER = 1.05  # INT8 is called faster from this ratio on: below, machines' noise is as large
+FASTER = 1.05  # the least ratio for which INT8 is called faster; smaller ones are within the noise of machines
 
 
 @dataclass(frozen=True)
 class FileRow:
-    """One file. Times are medians of a whole tile, image in to mask out."""
+    """The figures of one file. Times are medians of a whole tile, from image to mask."""
 
     precision: str
     bytes: int
     executed: Mapping[str, float]  # share of the multiply-adds by the precision that the engine computes in
     one_view_ms: float
     eight_views_ms: float
-    scores: tuple[Score, ...]  # beside the FP32 file; with one view and eight
+    scores: tuple[Score, ...]  # compared with the FP32 file, with one view and with eight
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -34,7 +34,7 @@ class FileRow:
 def compare(
     files: Mapping[str, Path], tiles: Sequence[Tile], rounds: int, threads: int | None, tick: Tick
 ) -> list[FileRow]:
-    """Files by precision, "fp32" among them, on tiles with labels or without."""
+    """Compare files by precision, including "fp32", on tiles with or without labels."""
     evaluator = Evaluator(files["fp32"], tiles, tick)
     times = in_turn(files, tiles, rounds, threads)
     rows = []
@@ -49,7 +49,7 @@ def compare(
 def in_turn(
     files: Mapping[str, Path], tiles: Sequence[Tile], rounds: int, threads: int | None
 ) -> dict[tuple[str, int], list[float]]:
-    """Seconds of a tile by file and number of views: each of them once a round, after a round that does not count."""
+    """Seconds of a tile by precision and number of views; each runs once a round, after a first round for warm-up."""
     models = {precision: open_model(path, threads=threads) for precision, path in files.items()}
     times: dict[tuple[str, int], list[float]] = {(p, views): [] for p in files for views in (1, 8)}
     for turn in range(rounds + 1):
@@ -65,11 +65,11 @@ def in_turn(
 
 
 def advice(rows: Sequence[FileRow]) -> str:
-    """Which file to take on this machine, by eight views."""
+    """The file to use on this machine, by the times of eight views."""
     by = {row.precision: row for row in rows}
     ratio = by["fp16"].eight_views_ms / by["int8"].eight_views_ms
     if ratio < FASTER:
-        return f"INT8 is not faster than FP16 on this machine ({ratio:.2f} times): take the FP16 file"
+        return f"INT8 is not faster than FP16 on this machine ({ratio:.2f} times): use the FP16 file"
     return f"INT8 is {ratio:.2f} times as fast as FP16 on this machine"
 
 

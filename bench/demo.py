@@ -29,10 +29,10 @@ COLOURS = ((0, 158, 115), (230, 159, 0), (213, 94, 0))  # Okabe and Ito's green,
 
 @dataclass
 class Demo:
-    """Fills a folder and says what it does, a line at a time."""
+    """Fills a folder, and prints each step."""
 
     out: Path
-    say: Callable[[str], None]
+    echo: Callable[[str], None]
 
     def run(self, image: Path | None, size: int, seed: int) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -56,8 +56,8 @@ class Demo:
             checkpoint_sha256=checkpoint.sha256,
         )
         proof = export(checkpoint, path, spec, [s.image for s in with_roads(2, spec.tile, seed=1_000_000)])
-        self.say(f"1. Exported {EMBEDDED.name} ({checkpoint.arch}, width {checkpoint.width:g}) to {path}, FP16;")
-        self.say(f"   its masks agree with PyTorch's at IoU {proof.agreement:.4f} on {proof.tiles} generated tiles.")
+        self.echo(f"1. Exported {EMBEDDED.name} ({checkpoint.arch}, width {checkpoint.width:g}) to {path}, FP16;")
+        self.echo(f"   its masks agree with PyTorch's at IoU {proof.agreement:.4f} on {proof.tiles} generated tiles.")
         return path
 
     def segment(self, segmenter: Segmenter, size: int, seed: int) -> None:
@@ -74,18 +74,20 @@ class Demo:
         }
         for name, picture in pictures.items():
             write_image(self.out / name, picture)
-        self.say(
+        self.echo(
             f"2. Drew the roads of a generated {size} x {size} scene with eight views: IoU {iou:.3f} with its label."
         )
-        self.say(f"   {self.out}/scene.png, label.png, mask.png, overlay.png and agreement.png (green: both,")
-        self.say("   orange: the network alone, red: the label alone).")
+        self.echo(f"   {self.out}/scene.png, label.png, mask.png, overlay.png and agreement.png (green: both,")
+        self.echo("   orange: only the network, red: only the label).")
 
     def segment_own(self, segmenter: Segmenter, image: Path) -> None:
         pixels = read_image(image)
         mask = segmenter.mask(pixels)
         write_image(self.out / f"{image.stem}_mask.png", mask)
         write_image(self.out / f"{image.stem}_overlay.png", paint(pixels, mask))
-        self.say(f"   And of {image}: {(mask > 0).mean():.1%} is road; {self.out}/{image.stem}_mask.png, _overlay.png.")
+        self.echo(
+            f"   And of {image}: {(mask > 0).mean():.1%} is road; {self.out}/{image.stem}_mask.png, _overlay.png."
+        )
 
     def check(self, segmenter: Segmenter) -> None:
         folder = self.out / "tiles"
@@ -107,12 +109,12 @@ class Demo:
             raise CheckFailed(f"{self.out}: the file does not draw PyTorch's roads: {'; '.join(why)}")
         s = found.settings[0]
         assert s.candidate and s.reference
-        self.say(
+        self.echo(
             f"3. Checked it against PyTorch on {found.tiles} labelled tiles, one view: masks agree at "
             f"{s.agreement:.4f},"
         )
-        self.say(f"   IoU with the labels {s.candidate.pooled:.4f}, PyTorch's {s.reference.pooled:.4f}: same roads;")
-        self.say(f"   {self.out}/report.html shows it with charts and pictures.")
+        self.echo(f"   IoU with the labels {s.candidate.pooled:.4f}, PyTorch's {s.reference.pooled:.4f}: same roads;")
+        self.echo(f"   {self.out}/report.html shows it with charts and pictures.")
 
     def time(self, segmenter: Segmenter) -> None:
         image = scene(1_000_000, segmenter.spec.tile).image
@@ -120,14 +122,14 @@ class Demo:
         net = read_checkpoint(EMBEDDED).net
         r = ratio(lambda: segmenter.mask(image, 8), lambda: eight_view_sum(net, image), "PyTorch", rounds=1)
         side = segmenter.spec.tile
-        self.say(f"4. {segmenter.backend.engine}: a {side} x {side} tile in {rows[1].p50_ms:.0f} ms with one view,")
-        self.say(
+        self.echo(f"4. {segmenter.backend.engine}: a {side} x {side} tile in {rows[1].p50_ms:.0f} ms with one view,")
+        self.echo(
             f"   {rows[8].p50_ms:.0f} ms with eight, {r.median:.1f} times as fast as the authors' PyTorch procedure."
         )
 
     def next_steps(self, model: Path) -> None:
-        self.say("\nNext, with a checkpoint and pictures of your own:")
-        self.say("   dlink-export roads.th roads.onnx --precision fp16")
-        self.say("   dlink-check roads.onnx tiles/ --against roads.th")
-        self.say("   dlink-segment roads.onnx pictures/ -o masks/ --overlay")
-        self.say(f"Or try this network: dlink-segment {model} YOUR_PICTURE.jpg -o mask.png")
+        self.echo("\nNext, with your own checkpoint and pictures:")
+        self.echo("   dlink-export roads.th roads.onnx --precision fp16")
+        self.echo("   dlink-check roads.onnx tiles/ --against roads.th")
+        self.echo("   dlink-segment roads.onnx pictures/ -o masks/ --overlay")
+        self.echo(f"Or try this network: dlink-segment {model} YOUR_PICTURE.jpg -o mask.png")

@@ -1,8 +1,8 @@
-"""From the start of a process to the first mask of a plan, and the memory that the process then has had.
+"""Measures the time from the start of a process to the first mask of a plan, and the process's peak memory.
 
     python -m dlink.bench.first roads.plan [--append rows.jsonl]
 
-Run it in a process of its own: nothing else is loaded, and the time counts from the process's beginning.
+It runs in a process of its own, so that nothing else is loaded. The time counts from the start of the process.
 """
 
 import json
@@ -17,12 +17,13 @@ from dlink.bench.rows import append_row
 
 IMPORTED = time.perf_counter()
 STAT, UPTIME = Path("/proc/self/stat"), Path("/proc/uptime")
-TICKS, STARTED = 100, 19  # a second, and where /proc says when a process began, after its name in brackets
+TICKS = 100  # a second
+STARTED = 19  # index of the start time in /proc/self/stat, counted after the name in brackets
 
 
 @click.command()
 @click.argument("plan", type=click.Path(exists=True, path_type=Path))
-@click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line here.")
+@click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line to this file.")
 def main(plan: Path, append: Path | None) -> None:
     """Draw one mask of a picture."""
     from dlink.runtime import open_model
@@ -36,7 +37,7 @@ def main(plan: Path, append: Path | None) -> None:
         ready = time.perf_counter()
         model.mask(image)
         done = time.perf_counter()
-        made = ready - opened  # the picture, which is nobody's cost
+        made = ready - opened  # the time to make the picture, which does not count
         result = {
             "engine": model.backend.engine,
             "file": {"name": plan.name},
@@ -52,7 +53,7 @@ def main(plan: Path, append: Path | None) -> None:
 
 
 def age(now: float) -> float:
-    """How old this process was at a time, in seconds; where the system does not say, how long its code runs."""
+    """The age of this process at a time, in seconds; without /proc the time since this module was imported."""
     if not STAT.exists():
         return now - IMPORTED
     started = int(STAT.read_text().rpartition(")")[2].split()[STARTED]) / TICKS

@@ -1,8 +1,8 @@
-"""How wide a halo must be: what tiling changes near its seams, against the same network over the whole picture.
+"""Measures how wide a halo must be: compares tiling near its seams with the same network over the whole picture.
 
     python -m dlink.bench.halo roads.th tiles/ [--tile 512]
 
-Every picture is drawn once as a whole and then in tiles, by the same checkpoint in float32 with one view. Near a seam
+Every picture runs once as a whole and then in tiles, with the same checkpoint in float32 with one view. Near a seam
 means within 8 px of the edge between two cores.
 """
 
@@ -27,7 +27,7 @@ NEAR = 8  # px
 
 
 def near_seams(length: int, tile: int, halo: int) -> NDArray[np.bool_]:
-    """Which pixels of an axis are near the edge between two cores."""
+    """Whether each pixel of an axis is near the edge between two cores."""
     edges = [s.hi for s in spans(length, tile, halo)[:-1]]
     at = np.arange(length)
     near: NDArray[np.bool_] = np.any([np.abs(at - edge + 0.5) < NEAR for edge in edges], axis=0)
@@ -40,11 +40,11 @@ def near_seams(length: int, tile: int, halo: int) -> NDArray[np.bool_]:
 @click.option("--tile", default=512, show_default=True, help="Side of the tiles, px.")
 @click.option("--halos", default=",".join(map(str, HALOS)), show_default=True)
 def main(checkpoint: Path, tiles: Path, tile: int, halos: str) -> None:
-    """Print, for each halo: cost, difference near seams, masks against the whole's, IoU with the labels."""
+    """Print for each halo: cost, difference near seams, agreement with the whole picture's masks, IoU with labels."""
     read = read_checkpoint(checkpoint)
     run = network(read.net)
     pictures = [read_tile(t) for t in find_tiles(tiles)]
-    side = min(n for image, _ in pictures for n in image.shape[:2]) // 32 * 32  # a whole picture is one tile
+    side = min(n for image, _ in pictures for n in image.shape[:2]) // 32 * 32  # so that a whole picture is one tile
     pictures = [(image[:side, :side], None if label is None else label[:side, :side]) for image, label in pictures]
     whole = Segmenter(HostBackend(run, Spec(arch=read.arch, width=read.width, tile=side)), halo=0)
     wholes = [whole.probabilities(image, 1) for image, _ in pictures]

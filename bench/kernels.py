@@ -1,11 +1,11 @@
-"""spread and gather on the GPU at hand: HostBackend's numbers? And what share of the memory's bandwidth?
+"""Compares the kernels spread and gather with HostBackend on the GPU at hand, and measures their memory bandwidth.
 
     python -m dlink.bench.kernels [--side 1024] [--check] [--append rows.jsonl]
 
-With --check alone nothing is timed: for `compute-sanitizer --tool memcheck python -m dlink.bench.kernels --check`. The
-memory's bandwidth is that of a copy on the GPU, read and written; a kernel's counts what it must read and write. Many
-launches are timed at once, as a CUDA graph, so that nothing waits for Python, and they go round buffers that together
-are larger than the GPU's cache.
+With --check nothing is timed, for `compute-sanitizer --tool memcheck python -m dlink.bench.kernels --check`. The
+memory's bandwidth is that of a copy on the GPU, reads and writes together. A kernel's bandwidth counts the bytes that
+it must read and write. Many launches are timed at once, as a CUDA graph, so that nothing waits for Python. They use
+several buffers in turn, which together are larger than the GPU's cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,14 +30,14 @@ from dlink.trt_runtime.primary_context import pycudas
 SETS = ((0,), FLIPS, ALL[1:], ALL)
 CHECKED = (32, 33, 160)  # sides, px
 RUNS = 9
-LAUNCHES = 40  # at least, between two events
-CACHES = 4  # buffers are so many times the cache
+LAUNCHES = 40  # the least between two events
+CACHES = 4  # the buffers' size, as a multiple of the cache
 
 
 @click.command()
-@click.option("--side", default=1024, show_default=True, help="Of the tiles that are timed, px.")
-@click.option("--check", is_flag=True, help="Compare alone.")
-@click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line here.")
+@click.option("--side", default=1024, show_default=True, help="Side of the timed tiles, px.")
+@click.option("--check", is_flag=True, help="Compare, but do not time.")
+@click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line to this file.")
 def main(side: int, check: bool, append: Path | None) -> None:
     """Compare both kernels with NumPy's numbers, then time them."""
     with pycudas():
@@ -46,12 +46,12 @@ def main(side: int, check: bool, append: Path | None) -> None:
                 for each in CHECKED:
                     compare(Bench(each, 2, views, dtype))
         click.echo("spread and gather give HostBackend's numbers")
-        result: dict[str, Any] = {"kernels": "same bits"} if check else {"kernels": report(side)}
+        result: dict[str, Any] = {"kernels": "same bits"} if check else {"kernels": bandwidths(side)}
         append_row(append, result)
 
 
 class Bench:
-    """Both kernels with buffers of their own."""
+    """Both kernels with their buffers. `beside`: a bench whose kernels and stream are shared."""
 
     def __init__(
         self, side: int, tiles: int, views: tuple[int, ...], dtype: type, beside: "Bench | None" = None
@@ -83,21 +83,21 @@ class Bench:
 
     @property
     def moved(self) -> dict[str, int]:
-        """Bytes that each must read and write."""
+        """The bytes that each kernel must read and write."""
         size = self.dtype.itemsize
         mask = self.pixels // 3
         return {"spread": self.pixels + self.planes * 3 * size, "gather": self.planes * size + mask}
 
 
 def spec_of(side: int) -> Spec:
-    """Any side: kernels take those that a network does not."""
+    """A Spec of any side. The kernels take sides that networks do not."""
     spec = Spec(tile=32)
     object.__setattr__(spec, "tile", side)
     return spec
 
 
 def compare(bench: Bench) -> None:
-    """CheckFailed where a kernel differs from NumPy."""
+    """Raise CheckFailed if a kernel's result differs from NumPy's."""
     rng, side, views = np.random.default_rng(0), bench.spec.tile, bench.views
     tiles = rng.integers(0, 256, (bench.tiles, side, side, 3), np.uint8)
     put(bench.source, tiles, bench.stream)
@@ -108,14 +108,14 @@ def compare(bench: Bench) -> None:
     answers = rng.random((bench.tiles, len(views), side, side)).astype(bench.dtype)
     put(bench.answers, answers, bench.stream)
     bench.gather()
-    said = iter([a.astype(np.float32) for a in sorted_as_host(answers, views)])
-    host = HostBackend(lambda x: next(said), bench.spec, max_tiles=bench.tiles)
+    ordered = iter([a.astype(np.float32) for a in sorted_as_host(answers, views)])
+    host = HostBackend(lambda x: next(ordered), bench.spec, max_tiles=bench.tiles)
     mean = host.probabilities(tiles, views)
     same(f"gather, {side} px, views {views}", get(bench.roads, mean, bench.stream), mean)
 
 
 def sorted_as_host(answers: np.ndarray, views: tuple[int, ...]) -> list[np.ndarray]:
-    """Views' answers in the order in which HostBackend asks for them."""
+    """The views' answers in the order in which HostBackend runs the views."""
     return [answers[:, i] for turned in (0, 1) for i, view in enumerate(views) if view & 1 == turned]
 
 
@@ -139,8 +139,8 @@ def same(what: str, found: np.ndarray, expected: np.ndarray) -> None:
         raise CheckFailed(f"{what}: {np.mean(found != expected):.2%} of the numbers differ, by up to {off:.3g}")
 
 
-def report(side: int) -> dict[str, Any]:
-    """A row for each kernel, type and set of views; and what a copy moves, in GB/s."""
+def bandwidths(side: int) -> dict[str, Any]:
+    """A row for each kernel, type and set of views; and the bandwidth of a copy in GB/s."""
     beyond = CACHES * max(cuda.Device(0).get_attribute(cuda.device_attribute.L2_CACHE_SIZE), 1)
     size = max(beyond, 64 * side * side)
     ends = [cuda.mem_alloc(size) for _ in range(2)]
@@ -179,11 +179,11 @@ def report(side: int) -> dict[str, Any]:
 
 
 def seconds(runs: list[Callable[[], None]], stream: Any) -> float:
-    """One launch, the median of some rounds: each is many launches between two events, through all of `runs`."""
+    """The time of one launch: the median of RUNS rounds of many launches between two events, all `runs` in turn."""
     before, after = cuda.Event(), cuda.Event()
     rounds = -(-LAUNCHES // len(runs))
     times = []
-    with together([run for _ in range(rounds) for run in runs], stream) as graph:
+    with as_graph([run for _ in range(rounds) for run in runs], stream) as graph:
         for run in range(-1, RUNS):
             before.record(stream)
             graph.launch(stream.handle)
@@ -195,8 +195,8 @@ def seconds(runs: list[Callable[[], None]], stream: Any) -> float:
 
 
 @contextmanager
-def together(runs: list[Callable[[], None]], stream: Any) -> Iterator[CudaGraph]:
-    """Launches as one graph."""
+def as_graph(runs: list[Callable[[], None]], stream: Any) -> Iterator[CudaGraph]:
+    """Many launches as one CUDA graph."""
 
     def all_of_them() -> None:
         for run in runs:

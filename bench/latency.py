@@ -1,4 +1,4 @@
-"""How long a model takes for a tile, and where the time goes."""
+"""Measures how long a model takes for a tile, and where the time goes."""
 
 import time
 from collections.abc import Callable
@@ -17,23 +17,25 @@ WARMUP = 2
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions:
-    """How something is timed."""
+    """How a model is timed."""
 
-    views: str = "1,4,8"  # numbers of views, or adaptive, by commas
+    views: str = "1,4,8"  # numbers of views or adaptive, separated by commas
     seconds: float = 10.0  # for each number of views
-    rounds: int = 3  # turns against something else
+    rounds: int = 3  # of a comparison
 
     @property
     def counts(self) -> list[Views]:
         try:
             return ["adaptive" if word == "adaptive" else int(word) for word in self.views.split(",")]
         except ValueError as e:
-            raise BadInput(f"--views {self.views}: must be numbers or adaptive by commas, such as 1,4,8") from e
+            raise BadInput(
+                f"--views {self.views}: must be numbers or adaptive, separated by commas, such as 1,4,8"
+            ) from e
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of one tile through all of its views."""
+    """Times of one tile with all of its views."""
 
     views: Views
     calls: int
@@ -43,9 +45,9 @@ class Latency:
     max_ms: float
     tiles_per_s: float
     mpx_per_s: float
-    prepare_ms: float  # mean a call: pixels to network input, views made
+    prepare_ms: float  # mean a call: the network input of all views, made from pixels
     network_ms: float
-    undo_ms: float  # views undone, mean
+    undo_ms: float  # views undone and their mean taken
     around_share: float  # (prepare + undo) / network
 
     def to_json(self) -> dict[str, Any]:
@@ -53,7 +55,7 @@ class Latency:
 
 
 def latency(model: Segmenter, tiles: list[NDArray[np.uint8]], views: Views, seconds: float) -> Latency:
-    """Time `mask` of images of exactly one tile, in turn, for about `seconds` and at least three calls."""
+    """Time `mask` on images of exactly one tile, in turn, for about `seconds` and at least three calls."""
     for tile in (tiles * WARMUP)[:WARMUP]:
         model.mask(tile, views)
     backend = model.backend
@@ -70,7 +72,7 @@ def latency(model: Segmenter, tiles: list[NDArray[np.uint8]], views: Views, seco
 
 
 def summary(times: list[float], spent: Spent, views: Views, side: int) -> Latency:
-    """Seconds of each call and where they went -> the figures, in ms."""
+    """The figures, in ms, from each call's seconds and from the seconds of each part."""
     p50, p90, p99 = (float(np.percentile(times, p)) for p in (50, 90, 99))
     calls = len(times)
     return Latency(
@@ -91,7 +93,7 @@ def summary(times: list[float], spent: Spent, views: Views, side: int) -> Latenc
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster than something else, measured in turns."""
+    """How many times faster a model is than another procedure, measured in turn."""
 
     other: str
     rounds: int
@@ -106,7 +108,7 @@ class Ratio:
 
 
 def ratio(ours: Callable[[], object], theirs: Callable[[], object], other: str, rounds: int) -> Ratio:
-    """Run both in turn, ours first and theirs first alternately, after one run of each that does not count."""
+    """Run both in turn; each goes first in every other round. One run of each before that does not count."""
     ours(), theirs()
     pairs = []
     for i in range(rounds):
@@ -114,8 +116,8 @@ def ratio(ours: Callable[[], object], theirs: Callable[[], object], other: str, 
         took = {f: timed(f) for f in order}
         pairs.append((took[ours], took[theirs]))
     ratios = [b / a for a, b in pairs]
-    mine, other_s = (float(np.median([p[k] for p in pairs])) for k in (0, 1))
-    return Ratio(other, rounds, float(np.median(ratios)), min(ratios), max(ratios), mine, other_s)
+    ours_s, theirs_s = (float(np.median([p[k] for p in pairs])) for k in (0, 1))
+    return Ratio(other, rounds, float(np.median(ratios)), min(ratios), max(ratios), ours_s, theirs_s)
 
 
 def timed(f: Callable[[], object]) -> float:

@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""Describes the machine on which a figure was measured."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ def cpu_name() -> str:
 
 
 def peak_bytes() -> int | None:
-    """The most memory that this process has held; None where the system does not say."""
+    """The peak memory of this process; None if the system does not report it."""
     try:
         import resource
     except ModuleNotFoundError:

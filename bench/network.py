@@ -1,4 +1,4 @@
-"""How long the network alone takes on the GPU: a batch between two events, without copies, as trtexec has it."""
+"""Times the network alone on the GPU: a batch between two events, without copies, as trtexec does."""
 
 from collections.abc import Callable
 from statistics import median
@@ -14,14 +14,14 @@ OCTAVES = 6
 
 
 def network_times(backend: TensorRTBackend, batch: int, calls: int) -> list[float]:
-    """The network on a batch of views of a picture, in ms."""
+    """Times of the network on a batch of views of a picture, in ms."""
     fill(backend)
     with backend.lock, backend.free_slot() as slot:
         return stream_times(slot.stream, lambda: slot.context(batch).run(batch, slot.stream.handle), calls)
 
 
 def copy_times(backend: TensorRTBackend, tiles: int, calls: int) -> list[float]:
-    """Pixels of some tiles to the GPU and their masks back, in ms; nothing where the memory is one."""
+    """Times of copying tiles to the GPU and their masks back, in ms; 0 if CPU and GPU share their memory."""
     if backend.shared_memory:
         return [0.0] * calls
     with backend.lock, backend.free_slot() as slot:
@@ -35,7 +35,7 @@ def copy_times(backend: TensorRTBackend, tiles: int, calls: int) -> list[float]:
 
 
 def stream_times(stream: cuda.Stream, work: Callable[[], object], calls: int) -> list[float]:
-    """Work on a stream between two events, in ms, once it is warm."""
+    """Times of work on a stream between two events, in ms, after warm-up."""
     times, before, after = [], cuda.Event(), cuda.Event()
     for _ in range(WARMUP + calls):
         before.record(stream)
@@ -47,9 +47,9 @@ def stream_times(stream: cuda.Stream, work: Callable[[], object], calls: int) ->
 
 
 def fill(backend: TensorRTBackend) -> None:
-    """Leave a full batch of a picture where each slot's network reads, and what follows of it behind.
+    """Run a full batch of a picture in each slot, so that the network's input and all later tensors hold real values.
 
-    Memory that nobody has written is zeros, or numbers that no picture gives: a GPU computes those at another clock.
+    Unwritten memory holds zeros or other values that no picture gives. A GPU computes those at another clock.
     """
     pictures = np.stack([picture(backend.spec.tile)] * backend.max_tiles)
     for _ in range(backend.slots):
@@ -68,6 +68,6 @@ def picture(side: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def network_ms(backend: TensorRTBackend, batch: int, calls: int) -> dict[str, float]:
-    """Median, least and most of the network's times for a batch of views."""
+    """Median, least and greatest time of the network for a batch of views."""
     times = network_times(backend, batch, calls)
     return {"p50": median(times), "least": min(times), "most": max(times), "runs": float(len(times))}

@@ -1,9 +1,9 @@
-"""A checkpoint's roads on some tiles, kept in files: for a Python that has an engine and no PyTorch.
+"""Records a checkpoint's roads on tiles in files, for a Python that has an engine and no PyTorch.
 
     python -m dlink.bench.recorded roads.th tiles/ OUT --like roads.onnx
 
-PyTorch on the CPU in float32, prepared as the ONNX file says. OUT gets `recorded.json` and an array for each picture
-and number of views, by the hash of the pixels; it is there whole or not at all.
+PyTorch runs on the CPU in float32, with the preparation of the ONNX file. OUT gets `recorded.json` and an array
+for each picture and number of views, named by the hash of the pixels. OUT is written whole or not at all.
 """
 
 import hashlib
@@ -20,18 +20,18 @@ from dlink.runtime.backend import Probs
 from dlink.runtime.errors import BadInput
 from dlink.runtime.segmenter import Image, Views
 
-SAID = "recorded.json"
+RECORD = "recorded.json"
 IN_PATH = click.Path(exists=True, path_type=Path)
 
 
 class Recorded:
-    """Draws what was drawn before, and refuses other pictures."""
+    """Gives the recorded roads of a picture, and refuses other pictures."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if not (folder / SAID).exists():
-            raise BadInput(f"{folder}: has no {SAID}; python -m dlink.bench.recorded makes such a folder")
-        self.threshold = float(json.loads((folder / SAID).read_text())["threshold"])
+        if not (folder / RECORD).exists():
+            raise BadInput(f"{folder}: has no {RECORD}; python -m dlink.bench.recorded makes such a folder")
+        self.threshold = float(json.loads((folder / RECORD).read_text())["threshold"])
 
     def probabilities(self, image: Image, views: Views = None) -> Probs:
         path = self.folder / name_of(image, views)
@@ -57,7 +57,7 @@ def name_of(image: Image, views: Views) -> str:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--like", type=IN_PATH, required=True, help="An ONNX file of the checkpoint.")
 def main(checkpoint: Path, tiles: Path, out: Path, like: Path) -> None:
-    """Keep CHECKPOINT's roads on TILES in the folder OUT."""
+    """Record CHECKPOINT's roads on TILES in the folder OUT."""
     from dlink.accuracy.agreement import BOTH
     from dlink.imagery.images import find_tiles, read_image
     from dlink.nets import torch_backend
@@ -74,7 +74,7 @@ def main(checkpoint: Path, tiles: Path, out: Path, like: Path) -> None:
             for views in BOTH:
                 np.save(new / name_of(image, views), model.probabilities(image, views))
             click.echo(tile.id)
-        (new / SAID).write_text(json.dumps({"checkpoint": spec.checkpoint_sha256, "threshold": model.threshold}))
+        (new / RECORD).write_text(json.dumps({"checkpoint": spec.checkpoint_sha256, "threshold": model.threshold}))
     shutil.rmtree(out, ignore_errors=True)
     new.rename(out)
 

@@ -1,4 +1,4 @@
-"""Results as lines of JSON, a row each, in a file that grows."""
+"""Appends results to a file, one line of JSON a row."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def append_row(path: Path | None, row: Mapping[str, Any]) -> None:
-    """Append a row, where a file is named. A last line that was cut short is ended first, and costs itself alone."""
+    """Append a row if a path is given. An unfinished last line is ended first, so that only that line is lost."""
     if path is None:
         return
     cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")

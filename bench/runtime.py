@@ -1,11 +1,12 @@
-"""What the runtime costs around a network on a GPU, and what PyTorch takes for the same: in turns, in one process.
+"""Times the runtime around a network on a GPU beside PyTorch, in turn, in one process.
 
     python -m dlink.bench.runtime roads.plan [--against roads.th] [--soak 10000] [--append bench/results.jsonl]
 
-Image in host memory to mask in host memory. "network" is the network alone between two events, as trtexec has it, and
-"copies" the pixels' way there and the masks' way back; "graph" is ours; "plain" is ours without CUDA graphs; "torch
-authors" is their eight-view procedure as it was published, "torch fp16" the same views in one batch, channels last, and
-"torch compiled" that by torch.compile. PyTorch's rows need a checkpoint and a PyTorch with CUDA.
+Times are from the image in host memory to the mask in host memory. "network" is the network alone between two events,
+as in trtexec. "copies" is the copy of the pixels to the GPU and of the masks back. "graph" is dlink; "plain" is dlink
+without CUDA graphs. "torch authors" is the authors' eight-view procedure as published. "torch fp16" runs the same views
+in one batch, channels last, and "torch compiled" is that by torch.compile. PyTorch's rows need a checkpoint and a
+PyTorch with CUDA.
 """
 
 import json
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 
 TILES = (1, 2, 4)
 WARMUP = 3
-AT_END = 1000  # tiles of a soak whose times are compared, at its beginning and at its end
+AT_END = 1000  # tiles at the start and at the end of a soak, whose times are compared
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one way takes for some tiles with some views, in ms."""
+    """The times of one way, in ms, for a number of tiles and of views."""
 
     way: str
     tiles: int
@@ -50,15 +51,15 @@ class Timing:
 @click.command()
 @click.argument("plan", type=click.Path(exists=True, path_type=Path))
 @click.option("--against", type=click.Path(exists=True, path_type=Path), help="The checkpoint, for PyTorch's rows.")
-@click.option("--calls", default=100, show_default=True, help="Of each way.")
-@click.option("--soak", default=10_000, show_default=True, help="Tiles without a pause.")
-@click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line here.")
+@click.option("--calls", default=100, show_default=True, help="Calls of each way.")
+@click.option("--soak", default=10_000, show_default=True, help="Tiles of the soak, without a pause.")
+@click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line to this file.")
 def main(plan: Path, against: Path | None, calls: int, soak: int, append: Path | None) -> None:
     """Print a row for each way, number of tiles and number of views."""
     with open_model(plan) as model, open_model(plan) as second:
         backend, plain = model.backend, second.backend
         if not isinstance(backend, TensorRTBackend) or not isinstance(plain, TensorRTBackend):
-            raise BadInput(f"{plan}: this is for plans")
+            raise BadInput(f"{plan}: expected a plan (.plan)")
         plain.share.captures = False
         side = model.spec.tile
         images = np.stack([picture(side, seed) for seed in range(max(TILES))])
@@ -95,7 +96,7 @@ def run_of(backend: TensorRTBackend) -> Way:
 def timings(
     backend: TensorRTBackend, ways: dict[str, Way], images: NDArray[np.uint8], views: int, calls: int
 ) -> list[Timing]:
-    """All ways in turns."""
+    """Time all ways in turn."""
     chosen = {name: way for name, way in ways.items() if name != "torch authors" or (len(images), views) == (1, 8)}
     times = {
         "network": network_times(backend, len(images) * views, calls),
@@ -111,7 +112,7 @@ def timings(
 
 
 def soaked(backend: TensorRTBackend, image: NDArray[np.uint8], tiles: int, calls: int) -> dict[str, float]:
-    """Tiles one after the other through all slots: throughput, and whether memory or times grow."""
+    """Run tiles through all slots without a pause: measure throughput, and the growth of memory and times."""
     views = len(backend.spec.views)
     parts = -(-views // backend.max_tiles)
     alone_ms = parts * network_ms(backend, views // parts, calls)["p50"]
@@ -149,13 +150,13 @@ def memory_free(backend: TensorRTBackend) -> int:
 
 
 def resident_bytes() -> int:
-    """Of this process, now; 0 where the system does not say."""
+    """The resident memory of this process now; 0 if the system does not report it."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * 4096 if statm.exists() else 0
 
 
 def torch_ways(checkpoint: Path | None, spec: Spec | None = None) -> dict[str, Way]:
-    """PyTorch's, where there are a checkpoint and a PyTorch with a GPU. Without a Spec the network's published one."""
+    """PyTorch's ways; none without a checkpoint or a PyTorch with a GPU. Without a Spec the network's published one."""
     if checkpoint is None:
         return {}
     try:
@@ -180,7 +181,7 @@ def torch_ways(checkpoint: Path | None, spec: Spec | None = None) -> dict[str, W
 
 
 def torch_way(net: Any, spec: Spec) -> Way:
-    """All views of all images in one batch on the GPU, float16, channels last."""
+    """A way that runs all views of all images in one batch on the GPU, in float16, channels last."""
     import torch
 
     scale, shift = (torch.tensor(v).half().cuda()[:, None, None] for v in (spec.scale, spec.shift))

@@ -1,4 +1,4 @@
-"""The whole way from an ONNX file and tiles to an INT8 ONNX file whose roads are the same."""
+"""Calibrates an ONNX file on tiles: writes an INT8 ONNX file that draws the same roads."""
 
 import json
 import tempfile
@@ -25,26 +25,26 @@ from dlink.runtime.spec import INT8_KEY, ONNX_KEY
 from dlink.runtime.words import counted
 
 AUTO = "auto"
-USEFUL = 0.5  # of what could run in int8: with less the FP16 file is about as fast, and simpler
-AS_GOOD = 1e-4  # of IoU or of an error's share: what is nearer than that is a tie, since rounding may decide it
-RANKED_ON = 4  # tiles: there are some seventy candidates to run on each
+USEFUL = 0.5  # share of what could run in int8; with less the FP16 file is about as fast, and simpler
+AS_GOOD = 1e-4  # of IoU or of an error's share; a smaller difference is a tie, because rounding may decide it
+RANKED_ON = 4  # tiles; about seventy candidates run on each
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationOptions:
-    """What is asked of a calibration."""
+    """The options of a calibration."""
 
     method: str = AUTO  # or one of METHODS
     deconv: str = "int8"
-    base: str = "fp16"  # of what is not int8
+    base: str = "fp16"  # precision of what is not int8
     keep: tuple[str, ...] = ()  # patterns of layers that stay FP16
-    views: bool = True  # each tile is seen through another of the eight views
+    views: bool = True  # tiles are turned through the eight views, one view a tile
     limits: HoldoutLimits = field(default_factory=HoldoutLimits)
 
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """What was written, and how it was judged."""
+    """The INT8 file that was written, and its evaluation."""
 
     method: str
     units: tuple[Unit, ...]
@@ -76,7 +76,7 @@ class CalibrationResult:
 
 
 class NotHeld(CheckFailed):
-    """No placement that was tried draws the same roads; `units` and `scores` are the last one's."""
+    """No placement that was tried draws the same roads. `units` and `scores` are those of the last one."""
 
     def __init__(self, message: str, units: Sequence[Unit], scores: Sequence[Score]) -> None:
         super().__init__(message)
@@ -91,9 +91,10 @@ def calibrate(
     ranges: Path | None,
     progress: Callable[[str], Tick],
 ) -> CalibrationResult:
-    """Write `out`, or nothing where the limits can't be held.
+    """Write `out`, or nothing if the limits can't be met.
 
-    `ranges` is a file to reuse, or to write as soon as they are gathered. `progress` gives a Tick for each stage.
+    `ranges` is a file of ranges to reuse, or to write as soon as they are gathered. `progress` gives a Tick for each
+    stage.
     """
     graph = read_network(source)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +107,7 @@ def calibrate(
             found.write(ranges)
     with tempfile.TemporaryDirectory() as folder:
         work = Work(graph, found, how, Path(folder))
-        evaluator = Evaluator(work.write_float(), sample.holdout, progress("judge"))
+        evaluator = Evaluator(work.write_float(), sample.holdout, progress("evaluate"))
         method = how.method if how.method != AUTO else work.best_method(evaluator, progress("choose"))
         units, scores = work.held(evaluator, method, progress("revert"))
         result = CalibrationResult(method, tuple(units), tuple(scores), len(sample.holdout), evaluator.labelled, found)
@@ -118,7 +119,7 @@ def calibrate(
 
 
 def stamp(model: onnx.ModelProto, graph: Network, result: CalibrationResult) -> None:
-    """Say in the file what it is: its Spec, and how it was made. The float file's other metadata stay."""
+    """Write into the metadata what the file is: its Spec, and how it was made. The float file's other metadata stay."""
     spec = replace(
         graph.spec,
         precision="int8",
@@ -131,7 +132,7 @@ def stamp(model: onnx.ModelProto, graph: Network, result: CalibrationResult) -> 
 
 
 class Work:
-    """Candidates made from one network's ranges, in a folder of their own."""
+    """Makes and compares candidates from one network's ranges, in a folder."""
 
     def __init__(self, graph: Network, ranges: Ranges, how: CalibrationOptions, folder: Path) -> None:
         self.source, self.ranges, self.how, self.folder = graph, ranges, how, folder
@@ -142,7 +143,7 @@ class Work:
         self.units = place(self.graph, how.deconv, how.keep)
 
     def write_float(self) -> Path:
-        """The network as it was, in float32."""
+        """Write the unchanged network in float32."""
         path = self.folder / "float.onnx"
         model = onnx.ModelProto()
         model.CopyFrom(self.source.model)
@@ -154,11 +155,11 @@ class Work:
         return write_qdq(self.graph, units, self.ranges.limits(method), self.means, self.how.base)
 
     def write(self, method: str, units: Sequence[Unit]) -> Path:
-        """A candidate, to be judged."""
+        """Write a candidate, to be evaluated."""
         return self.save(self.model(method, units))
 
     def save(self, model: onnx.ModelProto) -> Path:
-        """A model as the candidate's file; its other metadata stay."""
+        """Write a model as the candidate's file; its other metadata stay."""
         path = self.folder / "candidate.onnx"
         kept = {p.key: p.value for p in model.metadata_props}
         spec = replace(self.source.spec, precision="int8")
@@ -167,7 +168,7 @@ class Work:
         return path
 
     def best_method(self, evaluator: Evaluator, tick: Tick) -> str:
-        """The method whose masks agree best with the float network's; one view. Of ties the first of METHODS."""
+        """The method whose masks agree best with the float network's, with one view; the first of METHODS on a tie."""
         found = {}
         for done, method in enumerate(METHODS, 1):
             found[method] = evaluator.score(self.write(method, self.units), views=(1,))[0].agreement
@@ -175,7 +176,7 @@ class Work:
         return first_of_the_best(found)
 
     def held(self, evaluator: Evaluator, method: str, tick: Tick) -> tuple[list[Unit], list[Score]]:
-        """The placement, with as few layers reverted as hold the limits."""
+        """The placement with the fewest reverted layers that meets the limits, and its scores."""
         units = list(self.units)
         scores = evaluator.score(self.write(method, units))
         if self.how.limits.held(scores):
@@ -193,16 +194,16 @@ class Work:
         limits = self.how.limits
         raise NotHeld(
             f"INT8 does not draw the same roads with any useful placement: {scores_in_words(scores)}, with "
-            f"{share_of(units):.0%} of the operations left in int8; allowed are a drop of {limits.max_iou_drop:g} and "
-            f"agreement from {limits.min_agreement:g} on; give more tiles like those in use, or stay with FP16",
+            f"{share_of(units):.0%} of the operations left in int8; the limits are a drop of {limits.max_iou_drop:g} "
+            f"and an agreement of {limits.min_agreement:g}; give more tiles like those in use, or stay with FP16",
             units,
             scores,
         )
 
     def costs(self, evaluator: Evaluator, method: str, units: Sequence[Unit], tick: Tick) -> list[tuple[int, float]]:
-        """Units in int8 by what each costs, the worst first: how much of the squared error goes when it alone is FP16.
+        """The cost of each int8 unit, the highest first: the share of the squared error that goes if it alone is FP16.
 
-        With one view, in which errors show more, on RANKED_ON tiles. Of ties the first in the network's order.
+        Measured on RANKED_ON tiles with one view, in which errors show more. A tie keeps the network's order.
         """
         evaluator = evaluator.some(RANKED_ON)
         whole = evaluator.score(self.write(method, units), views=(1,))[0].error ** 2
@@ -217,10 +218,10 @@ class Work:
 
 
 def first_of_the_best(found: Mapping[str, float]) -> str:
-    """The name of the highest value, and of values that are AS_GOOD the first."""
+    """The name of the highest value; of values within AS_GOOD of it, the first."""
     return next(name for name, value in found.items() if value >= max(found.values()) - AS_GOOD)
 
 
 def worst_first(costs: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """(unit, cost) by their costs in steps of AS_GOOD; of the same step in their own order."""
+    """(unit, cost) sorted by cost in steps of AS_GOOD; units of the same step keep their order."""
     return sorted(costs, key=lambda cost: -round(cost[1] / AS_GOOD))

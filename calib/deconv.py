@@ -1,8 +1,8 @@
-"""Rewrite a transposed convolution as a convolution and DepthToSpace, exactly.
+"""Rewrites a transposed convolution exactly, as a convolution and DepthToSpace.
 
-With stride s, output pixel s q + r (of phase r) is the sum over d of x[q - d] w[s d + r + p]: for each phase an
-ordinary convolution of the input. All phases together are one convolution to s * s times the channels, some of its
-taps zero, and DepthToSpace interleaves them. INT8 transposed convolutions are reported broken or slow in TensorRT
+With stride s, output pixel s q + r (of phase r) is the sum over d of x[q - d] w[s d + r + p]: each phase is an ordinary
+convolution of the input. All phases together are one convolution with s * s times the channels and some taps that are
+zero. DepthToSpace interleaves the phases. INT8 transposed convolutions are reported broken or slow in TensorRT
 (NVIDIA/TensorRT#1293, #4366); convolutions are not.
 """
 
@@ -18,7 +18,7 @@ from dlink.calib.network import Network, Weights
 
 
 def phases(kernel: int, stride: int, pad: int) -> tuple[NDArray[np.int64], int, int]:
-    """One axis: the tap of the transposed kernel that each phase (s, K) reads, -1 for none; padding around."""
+    """For one axis: the kernel tap that each phase reads, (s, K) with -1 for none; padding before and after."""
     taps = {(r, d): stride * d + r + pad for r in range(stride) for d in range(-kernel, kernel + 1)}
     used = {at: tap for at, tap in taps.items() if 0 <= tap < kernel}
     most, least = max(d for _, d in used), min(d for _, d in used)
@@ -44,7 +44,7 @@ def rewritable(graph: Network, node: onnx.NodeProto) -> bool:
 
 
 def as_convolution(graph: Network, node: onnx.NodeProto) -> tuple[list[onnx.NodeProto], Weights, Weights | None]:
-    """The nodes that stand for a transposed convolution, with the weights and bias of the first."""
+    """The nodes that replace a transposed convolution, with the weights and bias of the first node."""
     found = attributes(node)
     stride, pad = found["strides"][0], found.get("pads", [0])[0]
     weight = graph.weights[node.input[1]]  # (C, D, k, k)
@@ -70,7 +70,7 @@ def as_convolution(graph: Network, node: onnx.NodeProto) -> tuple[list[onnx.Node
 
 
 def without_transposed(graph: Network) -> Network:
-    """The same network with every transposed convolution rewritten that can be."""
+    """The same network with all transposed convolutions rewritten that are rewritable."""
     nodes: list[onnx.NodeProto] = []
     weights: dict[str, Weights] = {}
     for node in graph.model.graph.node:

@@ -1,6 +1,7 @@
-"""Does a quantised network draw the float network's roads? On tiles it was not calibrated on, with one view and eight.
+"""Compares a quantised network's roads with the float network's on the holdout, with one view and with eight.
 
-Both run in OpenVINO, by the very runtime that will run the file: the float network in float32, the other as it is.
+The holdout are tiles that the network was not calibrated on. Both networks run in OpenVINO, by the runtime that will
+run the file: the float network in float32, the quantised one as it is.
 """
 
 import copy
@@ -30,14 +31,14 @@ VIEWS = (1, 8)
 
 @dataclass(frozen=True)
 class Score:
-    """A candidate beside the float network with one number of views, pooled over tiles."""
+    """A candidate compared with the float network with one number of views, pooled over tiles."""
 
     views: int
     iou: float | None  # of the candidate with the labels; None without labels
-    drop: float | None  # what the float network has more
-    drop_interval: tuple[float, float] | None  # 95 %, over tiles: how far so few tiles can be trusted
-    apls_drop: float | None  # what the float network's mean APLS is higher by
-    broken_rise: float | None  # how many more links a km of the labels' roads are broken
+    drop: float | None  # the float network's IoU minus the candidate's
+    drop_interval: tuple[float, float] | None  # its 95 % interval over tiles
+    apls_drop: float | None  # the float network's mean APLS minus the candidate's
+    broken_rise: float | None  # the candidate's broken links per km of labelled road minus the float network's
     agreement: float  # IoU between the two masks; 1 where neither has any road
     error: float  # root mean square difference of probabilities
     near: Near = field(default_factory=Near)  # pixels that rounding could decide
@@ -45,7 +46,7 @@ class Score:
 
 @dataclass(frozen=True)
 class HoldoutLimits:
-    """What is still the same."""
+    """The largest differences that still count as the same roads."""
 
     max_iou_drop: float = 0.005
     min_agreement: float = 0.97
@@ -55,7 +56,7 @@ class HoldoutLimits:
 
 
 class Evaluator:
-    """Knows the float network's probabilities on the tiles held back."""
+    """Holds the float network's probabilities on the holdout, and compares candidates with them."""
 
     def __init__(self, reference: Path, tiles: Sequence[Tile], tick: Tick) -> None:
         self.tiles = tiles
@@ -65,7 +66,7 @@ class Evaluator:
         for done, tile in enumerate(tiles, 1):
             for views in VIEWS:
                 self.reference[views].append(backend.probabilities(tile.image[None], BY_COUNT[views])[0])
-            tick(done, len(tiles), "judged in float")
+            tick(done, len(tiles), "run in float")
         backend.close()
         self.looks = [None if tile.label is None else connectivity_with(tile.label, self.spec.gsd_m) for tile in tiles]
         self.graphs = {
@@ -74,8 +75,8 @@ class Evaluator:
         }
         if not any((probs > self.spec.threshold).any() for probs in self.reference[1]):
             raise BadInput(
-                f"the float network finds no road on {counted(len(tiles), 'tile')} held back, so there is nothing to "
-                f"judge by; give tiles with roads, or more of them"
+                f"the float network finds no road on {counted(len(tiles), 'tile')} kept back, so there is nothing to "
+                f"compare; give tiles with roads, or more tiles"
             )
 
     @property
@@ -83,7 +84,7 @@ class Evaluator:
         return sum(tile.label is not None for tile in self.tiles)
 
     def some(self, count: int) -> "Evaluator":
-        """The same with fewer tiles, evenly taken."""
+        """An evaluator of fewer tiles, evenly chosen."""
         at = sorted(set(np.linspace(0, len(self.tiles) - 1, count).astype(int).tolist()))
         other = copy.copy(self)
         other.tiles = [self.tiles[i] for i in at]
@@ -93,12 +94,12 @@ class Evaluator:
         return other
 
     def graph(self, tile: int, mask: Sides) -> tuple[float, ...]:
-        """A tile's roads as a graph: APLS, links broken and bridged, the label's km, 1; nothing without a label."""
+        """Graph figures of a tile: APLS, links broken and bridged, the label's km, and 1; empty without a label."""
         look = self.looks[tile]
         return () if look is None else (*look(mask), 1)
 
     def score(self, candidate: Path, views: Sequence[int] = VIEWS) -> list[Score]:
-        """Run a candidate on the tiles, with each number of views; graphs are looked at where that is all."""
+        """Run a candidate on the tiles with each number of views. Graphs are compared only for all of VIEWS."""
         backend = openvino_backend.open(candidate)
         scores = []
         for count in views:
@@ -135,19 +136,19 @@ class Evaluator:
 
 
 def overlap(mask: NDArray[np.bool_], label: NDArray[np.bool_]) -> tuple[int, int]:
-    """Pixels in both and in either."""
+    """The number of pixels in both masks, and in either."""
     return int(np.count_nonzero(mask & label)), int(np.count_nonzero(mask | label))
 
 
 def figure_of(rows: list[list[float]], figure: Figure) -> float | None:
-    """A figure of all tiles' graphs; None where there are none, or no road."""
+    """A figure of all tiles' graphs; None without graphs or without road."""
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(figure(np.sum(rows, axis=0))) if rows else np.nan
     return value if np.isfinite(value) else None
 
 
 def scores_in_words(scores: Sequence[Score]) -> str:
-    """Scores in words."""
+    """Scores as text."""
     parts = []
     for s in scores:
         between = f" ({s.drop_interval[0]:.4f} to {s.drop_interval[1]:.4f})" if s.drop_interval else ""

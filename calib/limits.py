@@ -1,7 +1,7 @@
-"""Where to cut a tensor's values: from a histogram to the largest |value| that int8 keeps.
+"""Chooses where to cut a tensor's values: the largest |value| that int8 keeps, from a histogram.
 
-Integers are -127 .. 127 with zero at 0, so all methods choose one number, the limit; what is beyond is clipped. A lower
-limit makes finer steps and clips more. A histogram holds |value| from 0 to the tensor's peak in equal bins.
+Integers are -127 .. 127 with zero at 0, so every method chooses one number, the limit. Larger values are clipped. A
+lower limit makes finer steps and clips more. A histogram counts |value| from 0 to the tensor's peak in equal bins.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,18 @@ Bins = NDArray[np.int64]
 
 
 def maximum(bins: Bins, peak: float) -> float:
-    """Nothing is clipped."""
+    """The peak: nothing is clipped."""
     return peak
 
 
 def percentile(bins: Bins, peak: float) -> float:
-    """PERCENTILE of the values are kept."""
+    """The limit that keeps PERCENTILE of the values."""
     below = np.cumsum(bins)
     return float((np.searchsorted(below, PERCENTILE / 100 * below[-1]) + 1) * peak / len(bins))
 
 
 def mse(bins: Bins, peak: float) -> float:
-    """The least mean squared error of clipping and rounding together."""
+    """The limit with the least mean squared error of clipping and rounding together."""
     centres = (np.arange(len(bins)) + 0.5) * peak / len(bins)
     steps = TRIED[:, None] * peak / STEPS
     back = np.minimum(np.rint(centres / steps), STEPS) * steps
@@ -37,12 +37,12 @@ def mse(bins: Bins, peak: float) -> float:
 
 
 def entropy(bins: Bins, peak: float) -> float:
-    """The least Kullback-Leibler divergence between the values and what int8 makes of them.
+    """The limit with the least Kullback-Leibler divergence between the values and their int8 values.
 
-    After S. Migacz, 8-bit Inference with TensorRT, GTC 2017: what is clipped counts in the last bin of the reference;
-    the quantised distribution spreads each of its 128 levels evenly over the bins that had values.
+    After S. Migacz, 8-bit Inference with TensorRT, GTC 2017: clipped values count in the last bin of the reference. The
+    quantised distribution spreads each of its 128 levels evenly over the bins that had values.
     """
-    # The first bin is left out of the comparison, as MXNet's and ONNX Runtime's do: ReLU's zeros are exact in int8.
+    # The first bin is left out of the comparison, as in MXNet and ONNX Runtime: ReLU's zeros are exact in int8.
     values = bins.astype(np.float64)
     values[0] = values[1]
     tried = range(ENTROPY_FIRST, len(bins) + 1, ENTROPY_EVERY)
@@ -60,9 +60,8 @@ def divergence(values: NDArray[np.float64], end: int) -> float:
     spread = held * (sums / np.maximum(counts, 1))[level]
     both = (reference > 0) & (spread > 0)
     p, q = reference / reference.sum(), spread / max(spread.sum(), 1)
-    lost = p[
-        (reference > 0) & ~both
-    ].sum()  # where the quantised has nothing the divergence is infinite: rank by how much
+    # Where the quantised distribution is 0 the divergence is infinite; its amount still ranks the limits.
+    lost = p[(reference > 0) & ~both].sum()
     return float((p[both] * np.log(p[both] / q[both])).sum() + 1e3 * lost)
 
 

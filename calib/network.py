@@ -1,7 +1,7 @@
-"""An ONNX file of ours as what calibration works on: a float32 graph, its layers and its Spec.
+"""An ONNX file of dlink as the input of calibration: a float32 graph, its layers and its Spec.
 
-An FP16 file is lifted: its weights widened, its casts dropped, which changes none of its numbers. So calibration has
-one kind of graph to know, and what it writes is the same whichever file it began with.
+An FP16 file is lifted to float32: its weights are widened and its casts dropped, which changes none of its numbers. So
+calibration handles one kind of graph, and writes the same file from FP16 as from FP32.
 """
 
 import copy
@@ -17,7 +17,7 @@ from dlink.onnx_graph.model import CONVOLUTIONS, OnnxModel, read_model
 from dlink.runtime.errors import BadInput
 
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "QGemm")
-WEIGHT, PREFIX = ".weight", "net."  # what a weight's name has around the layer's
+WEIGHT, PREFIX = ".weight", "net."  # a weight's name is PREFIX, its layer's name and WEIGHT
 
 Weights = NDArray[np.float32]
 
@@ -35,18 +35,20 @@ class Network(OnnxModel):
 
 
 def layer_name(node: onnx.NodeProto) -> str:
-    """What the network calls a layer: encoder1.0.conv1 for a convolution, encoder1.0.Add for a sum."""
+    """The network's name of a layer: encoder1.0.conv1 for a convolution, encoder1.0.Add for a sum."""
     if node.op_type in CONVOLUTIONS:
         return str(node.input[1]).removeprefix(PREFIX).removesuffix(WEIGHT)
     return ".".join(part for part in str(node.name).strip("/").split("/")[-2:])
 
 
 def read_network(path: Path) -> Network:
-    """The float32 network of an ONNX file that dlink-export wrote."""
+    """Read the float32 network of an ONNX file that dlink-export wrote."""
     read = read_model(path)
     found = sorted({n.op_type for n in read.model.graph.node} & set(QUANTISED))
     if found or read.spec.precision == "int8":
-        raise BadInput(f"{path}: quantised already (it has {', '.join(found)}); calibrate the file it was made from")
+        raise BadInput(
+            f"{path}: already quantised (it has {', '.join(found)}); calibrate the file from which it was made"
+        )
     graph = Network(lifted(read.model), read.spec, read.mark)
     if len(graph.convolutions) < 2:
         raise BadInput(f"{path}: {len(graph.convolutions)} convolutions; there is nothing to make INT8")
@@ -54,7 +56,7 @@ def read_network(path: Path) -> Network:
 
 
 def lifted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in float32 throughout, without casts."""
+    """A copy entirely in float32, without casts."""
     model = copy.deepcopy(model)
     graph = model.graph
     for initializer in graph.initializer:

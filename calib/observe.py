@@ -1,6 +1,6 @@
-"""See what values a network's tensors take on tiles: one tile after the other, through ONNX Runtime.
+"""Observes the values of a network's tensors on tiles, one tile at a time, in ONNX Runtime.
 
-Memory does not grow with the number of tiles: a tile's tensors are looked at and dropped.
+Memory does not grow with the number of tiles: each tile's tensors are dropped after use.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,17 +18,17 @@ from dlink.runtime.progress import Tick
 from dlink.runtime.spec import Spec
 from dlink.runtime.views import ALL, apply_view
 
-BINS = 2048  # of a histogram of |value| between 0 and the tensor's peak; TensorRT's own calibration had as many
-COUNTED = 1 << 19  # pixels of a tensor that are counted of a tile; its peak is taken of all
+BINS = 2048  # of a histogram of |value| from 0 to the tensor's peak; as many as in TensorRT's own calibration
+COUNTED = 1 << 19  # pixels of a tensor that are counted for each tile; the peak is that of all pixels
 
 Channels = NDArray[np.float64]  # (C,)
 Tensor = NDArray[np.float32]  # (C, H, W)
 
 
 class Inputs:
-    """A sample's tiles as a network sees them: each one's name and x (1, 3, S, S), prepared when it is asked for.
+    """A sample's tiles as network input: each tile's name and x (1, 3, S, S), prepared during iteration.
 
-    With `views` each tile is seen through another of the eight.
+    With `views` the tiles take the eight views in turn.
     """
 
     def __init__(self, spec: Spec, sample: Sample, views: bool) -> None:
@@ -45,7 +45,7 @@ class Inputs:
 
 @dataclass
 class Seen:
-    """One tensor over all tiles so far, by channel."""
+    """The peaks and means of one tensor's channels over the tiles so far."""
 
     peak: Channels  # of |value|
     total: Channels  # of the tiles' means
@@ -65,18 +65,18 @@ class Counts:
 
     @classmethod
     def of(cls, peak: Channels, factor: Channels) -> "Counts":
-        """An empty one for a tensor whose channels have these peaks before the factors."""
+        """An empty histogram for a tensor whose channels have these peaks before the factors."""
         return cls(float((peak * factor).max()), factor.astype(np.float32)[:, None, None])
 
     def add(self, values: Tensor, tile: int) -> None:
         step = int(np.ceil(np.sqrt(max(1.0, values.size / COUNTED))))
-        row, column = divmod(tile * 5 % step**2, step)  # other pixels of every tile
+        row, column = divmod(tile * 5 % step**2, step)  # different pixels in each tile
         scaled = np.abs(values[:, row::step, column::step] * (self.factor * np.float32(BINS / self.peak)))
         self.bins += np.bincount(np.minimum(scaled.ravel().astype(np.int32), BINS - 1), minlength=BINS)
 
 
 def observed(graph: Network) -> list[str]:
-    """The tensors that may be quantised or must fit float16: what convolutions and sums read, and what sums give."""
+    """The tensors that may be quantised or must fit float16: inputs of convolutions and sums, outputs of sums."""
     names = [n.input[0] for n in graph.convolutions]
     for node in graph.model.graph.node:
         if node.op_type == "Add":
@@ -101,7 +101,7 @@ def see(graph: Network, inputs: Inputs, tick: Tick) -> dict[str, Seen]:
 
 
 def count(graph: Network, inputs: Inputs, counts: dict[str, Counts], tick: Tick) -> None:
-    """Fill the histograms of some tensors."""
+    """Fill these tensors' histograms."""
     run = runner(graph, list(counts))
     for tile, (_, x) in enumerate(inputs):
         for values, histogram in zip(run(x), counts.values(), strict=True):
@@ -111,10 +111,10 @@ def count(graph: Network, inputs: Inputs, counts: dict[str, Counts], tick: Tick)
 
 
 def runner(graph: Network, names: Iterable[str]) -> Callable[[NDArray[np.float32]], list[Tensor]]:
-    """Some tensors of the network for an input, each (C, H, W); the input itself may be one."""
+    """A function from an input to some tensors of the network, (C, H, W) each; the input itself may be one."""
     names = list(names)
     inner = [name for name in names if name != graph.input]
-    # An arena would hold the peak of every step at once.
+    # An arena would keep the memory of all steps' peaks at once.
     opened = session(graph.giving(inner).SerializeToString(), arena=False)
 
     def run(x: NDArray[np.float32]) -> list[Tensor]:

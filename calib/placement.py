@@ -1,17 +1,17 @@
-"""Which layers run in int8, and why the others do not.
+"""Decides which layers run in int8, and records why the others do not.
 
-A unit is a convolution, or the skip branch of a sum. What TensorRT fuses is a convolution whose input, weights and
-output are quantised, with the sum and the ReLU behind it, if of the sum the skip branch alone is quantised and the
-convolution's own result is not (NVIDIA, Developer Guide, "Explicit quantization", Q/DQ placement).
+A unit is a convolution, or the skip branch of a sum. TensorRT fuses a convolution whose input, weights and output are
+quantised with the sum and the ReLU after it, if the sum's skip branch is quantised and the convolution's own result is
+not (NVIDIA, Developer Guide, "Explicit quantization", Q/DQ placement).
 
-What stays FP16 from the start, each because it was measured or reported (DESIGN.md, "INT8"):
+These stay FP16 from the start, because it was measured or reported (DESIGN.md, "INT8"):
 - the last convolution and the sigmoid: they draw the edge of the road;
 - convolutions that read the image, as long as ENOUGH of the network stays in int8: they have few operations on three
-  channels, which int8 units can't fill, and made a seventh of the whole error;
+  channels, which can't fill int8 units, and they made a seventh of the whole error;
 - skips at a quarter of the tile's side and finer, where the residual stream is quantised again at every block and the
-  error is largest; skips that no convolution reads or makes (the sums of the dilated centre), small tensors that gain
-  nothing;
-- transposed convolutions with `deconv="fp16"`, or what `deconv="conv"` can't rewrite.
+  error is largest;
+- skips that no convolution reads or makes (the sums of the dilated centre): small tensors that gain nothing;
+- transposed convolutions with `deconv="fp16"`, or those that `deconv="conv"` can't rewrite.
 """
 
 from collections.abc import Iterable
@@ -26,27 +26,27 @@ from dlink.runtime.errors import BadInput
 
 INT8, FP16 = "int8", "fp16"
 DECONVS = ("int8", "conv", "fp16")
-ENOUGH = 0.95  # of the multiply-adds; a narrow network's first convolution is more than the rest
-FINE = 4  # skips of tensors this many times smaller than the tile, or less, are not quantised
+ENOUGH = 0.95  # of the multiply-adds; in a narrow network the first convolution has more than 1 - ENOUGH
+FINE = 4  # skips whose tensor is at most this many times smaller than the tile are not quantised
 
 
 @dataclass(frozen=True)
 class Unit:
     """A layer that may run in int8."""
 
-    name: str  # as the network calls it
-    node: str  # as the graph does
+    name: str  # in the network
+    node: str  # in the graph
     op: str  # Conv, ConvTranspose or Add
     share: float  # of the network's multiply-adds
-    precision: str  # int8, or the graph's own (called fp16 here; float32 with that base)
-    why: str  # it is not int8; or what of it is
+    precision: str  # int8, or fp16 for the base precision, which may be float32
+    why: str  # why it is not int8; empty for int8
 
     def reverted(self, why: str) -> "Unit":
         return replace(self, precision=FP16, why=why)
 
 
 def place(graph: Network, deconv: str, keep: Iterable[str] = ()) -> list[Unit]:
-    """Every unit of a network and its precision. `keep` are patterns of names that stay FP16."""
+    """Every unit of a network with its precision. `keep` has patterns of names that stay FP16."""
     total = sum(graph.macs(node) for node in graph.convolutions)
     shares = {node.name: graph.macs(node) / total for node in graph.convolutions}
     spared = sum(shares[n.name] for n in (*graph.read_by[graph.input], *last(graph)) if n.name in shares)
@@ -70,12 +70,12 @@ def place(graph: Network, deconv: str, keep: Iterable[str] = ()) -> list[Unit]:
 def kept(units: list[Unit], keep: list[str]) -> list[Unit]:
     for pattern in keep:
         if not any(fnmatchcase(u.name, pattern) for u in units):
-            raise BadInput(f"--keep fp16:{pattern}: no such layer; there are {', '.join(u.name for u in units)}")
+            raise BadInput(f"--keep fp16:{pattern}: there is no such layer, only {', '.join(u.name for u in units)}")
     return [u.reverted("asked for") if any(fnmatchcase(u.name, p) for p in keep) else u for u in units]
 
 
 def why_not(graph: Network, node: onnx.NodeProto, deconv: str) -> str:
-    """Why a convolution stays FP16; nothing where it does not."""
+    """The reason why a convolution stays FP16; empty if it may be int8."""
     if node.name in {n.name for n in last(graph)}:
         return "the last convolution"
     if node.op_type == "ConvTranspose" and deconv != "int8":
@@ -84,17 +84,17 @@ def why_not(graph: Network, node: onnx.NodeProto, deconv: str) -> str:
 
 
 def last(graph: Network) -> list[onnx.NodeProto]:
-    """The convolutions in front of a sigmoid: one, or one of each member of an ensemble."""
+    """The convolutions before a sigmoid: one, or one for each member of an ensemble."""
     return [n for n in graph.convolutions if any(r.op_type == "Sigmoid" for r in graph.read_by.get(n.output[0], []))]
 
 
 def skip_of(graph: Network, add: onnx.NodeProto) -> str | None:
-    """The skip branch of a sum: what a convolution reads too, or a shortcut's own. None where there is none."""
+    """The skip branch of a sum: the input that a convolution also reads, or a shortcut's own. None without one."""
     first, second = add.input
     if first in graph.weights or second in graph.weights:
         return None
     alone = [name for name in (first, second) if ends_a_branch(graph, name)]
-    if len(alone) == 2:  # a shortcut with a convolution of its own stands second
+    if len(alone) == 2:  # a shortcut with its own convolution is the second input
         return str(second)
     if len(alone) == 1:
         skip: str = second if alone[0] == first else first
@@ -103,7 +103,7 @@ def skip_of(graph: Network, add: onnx.NodeProto) -> str | None:
 
 
 def ends_a_branch(graph: Network, tensor: str) -> bool:
-    """Made by a convolution, perhaps with a ReLU, and read by the sum alone."""
+    """Whether a convolution, perhaps with a ReLU, gives a tensor that only the sum reads."""
     node = graph.made_by.get(tensor)
     if node is not None and node.op_type == "Relu":
         node = graph.made_by.get(node.input[0])
@@ -111,5 +111,5 @@ def ends_a_branch(graph: Network, tensor: str) -> bool:
 
 
 def share_of(units: Iterable[Unit]) -> float:
-    """Of the multiply-adds, what runs in int8."""
+    """The share of the multiply-adds that run in int8."""
     return sum(u.share for u in units if u.precision == INT8)

@@ -1,12 +1,12 @@
-"""Write a quantised network: QuantizeLinear and DequantizeLinear pairs where TensorRT wants them, FP16 around them.
+"""Writes a quantised network: QuantizeLinear and DequantizeLinear pairs where TensorRT expects them, FP16 elsewhere.
 
 Integers are int8 with zero at 0. Weights have a scale per output channel (axis 0 of a convolution, 1 of a transposed
-one) and stand in the file as int8 behind a DequantizeLinear; biases stay. A tensor is quantised once, however many
-read it.
+one). The file stores them as int8, and a DequantizeLinear reads them. Biases stay. A tensor is quantised once for all
+of its readers.
 
-Scales are float32, as opset 17 has it, and casts stand between them and FP16. That is not only for TensorRT 8.5:
-weights' scales reach below float16's least number, and TensorRT refuses a scale of 0. TensorRT-RTX sees through the
-casts: its plans hold int8 weights all the same.
+Scales are float32, as in opset 17, with casts between them and FP16. TensorRT 8.5 is not the only reason: scales of
+weights can be below float16's smallest number, and TensorRT refuses a scale of 0. TensorRT-RTX removes the casts: its
+plans hold int8 weights.
 """
 
 import copy
@@ -26,11 +26,11 @@ from dlink.calib.rescale import along
 from dlink.onnx_graph.model import CONVOLUTIONS
 
 BASES = ("fp16", "fp32")
-LEAST = 2.0**-16  # of a layer's largest scale: a channel of next to no weight gets this
+LEAST = 2.0**-16  # of a layer's largest scale: the smallest scale, for channels with almost no weight
 
 
 def weight_scales(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Per output channel (C,): the largest weight becomes 127."""
+    """A scale per output channel (C,), with which the largest weight becomes 127."""
     peak = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
     scales: NDArray[np.float32] = np.maximum(peak, max(float(peak.max()) * LEAST, 1e-30)) / np.float32(STEPS)
     return scales
@@ -43,7 +43,7 @@ def quantised(weight: NDArray[np.float32], scales: NDArray[np.float32], axis: in
 
 @dataclass
 class Writer:
-    """The nodes and weights of a quantised graph in the making."""
+    """Collects the nodes and weights of a quantised graph."""
 
     graph: Network
     limits: dict[str, float]
@@ -51,8 +51,8 @@ class Writer:
     half: bool
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: list[onnx.TensorProto] = field(default_factory=list)
-    pairs: dict[str, str] = field(default_factory=dict)  # what stands for a tensor once it was quantised
-    floats: set[str] = field(default_factory=set)  # tensors in float32 where the base is FP16: the ends
+    pairs: dict[str, str] = field(default_factory=dict)  # a quantised tensor -> the tensor to read in its place
+    floats: set[str] = field(default_factory=set)  # tensors at both ends that are float32 although the base is FP16
 
     def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, [output], f"{output}_node", **attributes))
@@ -74,7 +74,7 @@ class Writer:
         return self.constant(name, values.astype(np.float16 if self.half else np.float32))
 
     def pair(self, tensor: str) -> str:
-        """A tensor through int8 and back."""
+        """The tensor after a pair that takes it to int8 and back."""
         if tensor not in self.pairs:
             scale = self.constant(f"{tensor}_scale", np.float32(self.limits[tensor] / STEPS).reshape(()))
             zero = self.constant(f"{tensor}_zero", np.zeros((), np.int8))
@@ -107,7 +107,7 @@ class Writer:
         self.nodes.append(made)
 
     def other(self, node: onnx.NodeProto) -> None:
-        """A node as it is; in float32 from the image to the first convolution and from the sigmoids on."""
+        """Copy a node; in float32 from the image to the first convolution, and from the sigmoids on."""
         made = copy.deepcopy(node)
         if node.op_type == "Sigmoid":
             made.input[0] = self.to_float(node.input[0])
@@ -124,7 +124,7 @@ class Writer:
 
 
 def correction(lost: NDArray[np.float64], mean: NDArray[np.float64], op: str, stride: int) -> NDArray[np.float64]:
-    """What rounding the weights takes from each output channel on average (Nagel et al., 2019, section 4.2)."""
+    """The mean error of each output channel from rounding the weights (Nagel et al., 2019, section 4.2)."""
     if op == "Conv":
         return np.asarray(lost.sum(axis=(2, 3)) @ mean)
     return np.asarray(lost.sum(axis=(2, 3)).T @ mean) / stride**2  # each pixel comes from a part of the kernel
@@ -137,7 +137,7 @@ def stride_of(node: onnx.NodeProto) -> int:
 def write_qdq(
     graph: Network, units: Sequence[Unit], limits: dict[str, float], means: dict[str, NDArray[np.float64]], base: str
 ) -> onnx.ModelProto:
-    """The quantised model of a (rescaled) graph. `limits` and `means` are of its tensors, after rescaling."""
+    """The quantised model of a (rescaled) graph. `limits` and `means` are those of its tensors after rescaling."""
     by_node = {unit.node: unit for unit in units}
     writer = Writer(graph, limits, means, half=base == "fp16", floats={graph.input})
     for node in graph.model.graph.node:

@@ -1,12 +1,12 @@
-"""What values a network's tensors took: gathered once, kept as JSON, reusable for the same file.
+"""The ranges of a network's tensors: gathered once, kept as JSON, reusable for the same file.
 
 {"format": 1,
- "onnx_sha256": "...",                       of the file that was calibrated: no other may use them
- "tiles": 32, "tiles_sha256": "...",         what was looked at; views: each tile in another of the eight, or as it is
- "views": true,
+ "onnx_sha256": "...",                       of the file that was calibrated; no other file may use the ranges
+ "tiles": 32, "tiles_sha256": "...",         the tiles that were run
+ "views": true,                              true: through the eight views in turn; false: unturned
  "tensors": {"<ONNX name>": {
     "peak": [1.25, ...], "mean": [...],      largest |value| and mean of each channel
-    "limit": {"entropy": 3.1, "percentile": 2.9, "mse": 3.4, "max": 5.0}}}}   largest |value| kept, after that
+    "limit": {"entropy": 3.1, "percentile": 2.9, "mse": 3.4, "max": 5.0}}}}   largest |value| kept, after rescaling
 """
 
 import json
@@ -26,12 +26,12 @@ from dlink.runtime.files import replacing
 from dlink.runtime.progress import Tick
 
 FORMAT = 1
-DIGITS = 7  # significant: more than a float32 has
+DIGITS = 7  # significant digits
 
 
 @dataclass(frozen=True)
 class TensorRange:
-    """One tensor's values."""
+    """The range of one tensor."""
 
     peak: tuple[float, ...]
     mean: tuple[float, ...]
@@ -40,7 +40,7 @@ class TensorRange:
 
 @dataclass(frozen=True)
 class Ranges:
-    """What values a network's tensors took on a sample of tiles."""
+    """The ranges of a network's tensors on a sample of tiles."""
 
     onnx_sha256: str
     tiles: int
@@ -49,16 +49,16 @@ class Ranges:
     tensors: dict[str, TensorRange]
 
     def factors(self, graph: Network) -> dict[str, Channels]:
-        """What rescale.py multiplies the channels of the network's tensors by."""
+        """The factors of the tensors' channels for rescale.py."""
         return factors(graph, {name: np.array(t.peak) for name, t in self.tensors.items()})
 
     def means(self, graph: Network) -> dict[str, Channels]:
-        """Mean of each channel, after rescaling."""
+        """The mean of each channel after rescaling."""
         factor = self.factors(graph)
         return {name: np.array(t.mean) * factor.get(name, 1.0) for name, t in self.tensors.items()}
 
     def limits(self, method: str) -> dict[str, float]:
-        """The largest |value| that int8 keeps of each tensor, after rescaling."""
+        """The largest |value| of each tensor that int8 keeps, after rescaling."""
         return {name: t.limit[method] for name, t in self.tensors.items()}
 
     def write(self, path: Path) -> None:
@@ -67,12 +67,12 @@ class Ranges:
 
     @classmethod
     def read(cls, path: Path, graph: Network) -> "Ranges":
-        """The ranges in a file, refused if they are another network's."""
-        again = "delete it, or name another file, to gather them again"
+        """Read the ranges in a file. Raise BadInput if they belong to another network."""
+        again = "delete it, or name another file, to gather the ranges again"
         try:
             values = json.loads(path.read_text())
             if (format := values.pop("format", None)) != FORMAT:
-                raise BadInput(f"{path}: ranges of format {format}, this dlink reads {FORMAT}; {again}")
+                raise BadInput(f"{path}: has ranges of format {format}, and this dlink reads {FORMAT}; {again}")
             tensors = {name: TensorRange(**t) for name, t in values.pop("tensors").items()}
             ranges = cls(**values, tensors=tensors)
         except (ValueError, TypeError, AttributeError, KeyError) as e:
@@ -100,7 +100,7 @@ def gather(graph: Network, sample: Sample, views: bool, tick: Tick) -> Ranges:
         name: TensorRange(
             peak=rounded(s.peak),
             mean=rounded(s.total / len(inputs)),
-            # Pixels take all their values about equally often: nothing is gained by clipping them.
+            # Pixels have all values about equally often, so clipping them gains nothing.
             limit={method: limit_of(counts[name], "max" if name == graph.input else method) for method in METHODS},
         )
         for name, s in seen.items()
@@ -109,7 +109,7 @@ def gather(graph: Network, sample: Sample, views: bool, tick: Tick) -> Ranges:
 
 
 def limit_of(counts: Counts, method: str) -> float:
-    """A tensor that is zero everywhere gets the limit 1: any would do."""
+    """The limit by a method. A tensor that is zero everywhere gets 1, because any limit is right."""
     return rounded(np.array([METHODS[method](counts.bins, counts.peak) if counts.peak > 0 else 1.0]))[0]
 
 

@@ -1,12 +1,12 @@
-"""Scale channels so that int8 and float16 hold them, without changing the network.
+"""Scales channels for int8 and float16 without changing the network's function.
 
-A stretch of the graph between convolutions (onnx_graph/stretches.py) may run at a factor per channel: the convolutions
-that lead into it take the factors into their weights and biases, those that lead out divide by them.
+A stretch of the graph between convolutions (onnx_graph/stretches.py) may run with a factor per channel. The
+convolutions before it take the factors into their weights and biases, and those after it divide by them.
 
-Two things are gained. A tensor has one scale in int8, so a channel whose values stay small has few steps left: factors
-bring the channels' peaks together (cross-layer equalisation; Nagel et al., Data-Free Quantization Through Weight
-Equalization and Bias Correction, 2019), half of the way, since what the channels gain the weights lose. And the
-stretch is kept within float16, which D-LinkNet's dilated centre otherwise leaves.
+This has two benefits. A tensor has one scale in int8, so a channel with small values has few steps. The factors bring
+the channels' peaks together (cross-layer equalisation; Nagel et al., Data-Free Quantization Through Weight Equalization
+and Bias Correction, 2019), by half, because the weights lose what the channels gain. The factors also keep the stretch
+within float16, which D-LinkNet's dilated centre otherwise exceeds.
 """
 
 from collections import defaultdict
@@ -19,15 +19,15 @@ from dlink.calib.network import Network, Weights
 from dlink.onnx_graph.model import CONVOLUTIONS
 from dlink.onnx_graph.stretches import COMFORT, ENDS, Kind, Step, stretches
 
-EVEN = 0.5  # 0 leaves the channels as they are, 1 gives them all one peak; measured, see DESIGN.md
-MOST = 8.0  # times a channel is enlarged at most
+EVEN = 0.5  # 0 leaves the channels as they are, 1 gives them all the same peak; measured, see DESIGN.md
+MOST = 8.0  # the largest factor before COMFORT is applied
 HOMOGENEOUS = ("Relu", "MaxPool", "Add", "Identity")  # f(c x) = c f(x) for c > 0, channel by channel
 
 Channels = NDArray[np.float64]  # (C,)
 
 
 def factors(graph: Network, peaks: dict[str, Channels]) -> dict[str, Channels]:
-    """What each tensor's channels are multiplied by, for every tensor that may be; `peaks` are of |value|."""
+    """Factors of the channels of every tensor that may be rescaled; `peaks` are of |value|."""
     stretch = stretches(steps(graph))
     together: dict[str, list[Channels]] = defaultdict(list)
     for tensor, peak in peaks.items():
@@ -47,7 +47,7 @@ def even(peak: Channels) -> Channels:
 
 
 def rescale(graph: Network, factor: dict[str, Channels]) -> Network:
-    """The same network, each tensor's channels multiplied by its factors."""
+    """The same network with each tensor's channels multiplied by its factors."""
     weights: dict[str, Weights] = {}
     for node in graph.convolutions:
         kernel = graph.weights[node.input[1]].astype(np.float64)
@@ -68,7 +68,7 @@ def along(values: NDArray[np.float64], axis: int, ndim: int) -> NDArray[np.float
 
 
 def steps(graph: Network) -> Iterator[Step]:
-    """The network's nodes by what they make of scales."""
+    """The network's nodes, each with its effect on scales."""
     yield Step(graph.input, (), Kind.FIXED)
     for node in graph.model.graph.node:
         keeps = node.op_type in HOMOGENEOUS

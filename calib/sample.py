@@ -1,9 +1,8 @@
-"""Which tiles a network is calibrated on, and which are kept back to judge it by.
+"""Chooses the tiles for calibration, and those kept back as the holdout.
 
-The sample is spread: tiles are sorted by how much road their label has (without labels by how bright they are) and
-taken at even steps from a seeded start, so that it holds tiles with roads and tiles without. An image larger than the
-network's tile gives several, one smaller than half of it none: mirrored margins would be most of what the network
-sees.
+Tiles are sorted by the amount of road in their label (without labels by brightness) and taken at even steps from a
+seeded start, so the sample has tiles with roads and tiles without. An image larger than the network's tile gives
+several tiles. An image smaller than half a tile gives none, because the network would mostly see mirrored margins.
 """
 
 import hashlib
@@ -20,16 +19,16 @@ from dlink.runtime.errors import BadInput
 from dlink.runtime.windows import square
 from dlink.runtime.words import counted
 
-FEWEST = 4  # tiles in all; with fewer nothing could be said
+FEWEST = 4  # tiles in all; fewer would show nothing
 LOOKED_AT = 4  # candidates for every tile that is taken
-HELD_BACK = 0.25  # of the tiles, for the judgement, where there are not enough for both
+HELD_BACK = 0.25  # the holdout's share if there are not enough tiles for both
 
 Label = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Tile:
-    """An image (S, S, 3) as the network sees it, and its label (S, S) if it has one."""
+    """An image (S, S, 3), and its label (S, S) if it has one."""
 
     id: str
     image: Image
@@ -38,7 +37,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Sample:
-    """Tiles to calibrate on and, never among them, tiles to judge by."""
+    """Tiles for calibration, and other tiles as the holdout."""
 
     tiles: tuple[Tile, ...]
     holdout: tuple[Tile, ...]
@@ -48,7 +47,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a tile would be cut, and what it is sorted by."""
+    """Where a tile can be cut, and its sort key."""
 
     file: TileFile
     row: int
@@ -57,9 +56,9 @@ class Position:
 
 
 def sample(folder: Path, side: int, count: int, held: int, seed: int) -> Sample:
-    """`count` tiles of a folder (or of one large image) to calibrate on and `held` to judge by.
+    """`count` tiles of a folder (or of one large image) for calibration, and `held` tiles as the holdout.
 
-    Fewer of each where there are not so many.
+    Both are fewer if there are not enough tiles.
     """
     files = [TileFile(folder.stem, folder, None)] if folder.is_file() else find_tiles(folder)
     rng = np.random.default_rng(seed)
@@ -69,7 +68,7 @@ def sample(folder: Path, side: int, count: int, held: int, seed: int) -> Sample:
         why = f"; first: {skipped[0]}" if skipped else ""
         found = f"{counted(len(places), 'usable tile')} of {counted(len(files), 'image')}"
         raise BadInput(
-            f"{folder}: {found}; calibration needs {FEWEST} or more of the kind that the network is for, "
+            f"{folder}: {found}; calibration needs {FEWEST} or more of the kind that the network will see, "
             f"{side} x {side} px or larger{why}"
         )
     wanted = min(count + held, len(places))
@@ -79,13 +78,13 @@ def sample(folder: Path, side: int, count: int, held: int, seed: int) -> Sample:
     back = held if wanted == count + held else min(held, max(1, math.ceil(wanted * HELD_BACK)))
     kept = set(np.linspace(0, wanted - 1, back + 2).round().astype(int)[1:-1].tolist())
     tiles = [cut(place, side) for place in chosen]
-    mine = tuple(tile for i, tile in enumerate(tiles) if i not in kept)
-    theirs = tuple(tile for i, tile in enumerate(tiles) if i in kept)
-    return Sample(mine, theirs, tuple(skipped), digest(mine))
+    calibrated = tuple(tile for i, tile in enumerate(tiles) if i not in kept)
+    holdout = tuple(tile for i, tile in enumerate(tiles) if i in kept)
+    return Sample(calibrated, holdout, tuple(skipped), digest(calibrated))
 
 
 def look_around(files: list[TileFile], side: int, wanted: int, skipped: list[str]) -> list[Position]:
-    """Candidates from the first files that have enough of them, evenly over the files."""
+    """Candidates from the first files that have enough in all, spread evenly over the files."""
     most = LOOKED_AT * wanted
     each = math.ceil(most / len(files))
     places: list[Position] = []
@@ -100,7 +99,7 @@ def look_around(files: list[TileFile], side: int, wanted: int, skipped: list[str
 
 
 def places_of(file: TileFile, side: int) -> Iterator[Position]:
-    """The tiles that an image has room for, from its middle; one for an image not much smaller than a tile."""
+    """The tiles of an image, those nearest to its middle first; an image of at least half a tile gives one."""
     image, label = read_tile(file)
     height, width = image.shape[:2]
     if min(height, width) < side / 2:
@@ -114,7 +113,7 @@ def places_of(file: TileFile, side: int) -> Iterator[Position]:
 
 
 def starts(length: int, side: int) -> list[int]:
-    """Where tiles begin along one axis, without overlap."""
+    """The starts of tiles along one axis, without overlap."""
     room = max(length // side, 1)
     margin = max(length - room * side, 0) // 2
     return [margin + i * side for i in range(room)]

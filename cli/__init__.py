@@ -1,1 +1,1 @@
-"""The commands: thin, one a module; what they do is in the other folders."""
+"""The commands: thin, one a module. The other folders do their work."""

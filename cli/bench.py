@@ -1,4 +1,4 @@
-"""`dlink-bench`: how fast, on this machine."""
+"""`dlink-bench`: times a model on this machine."""
 
 import json
 import time
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Where results go."""
+    """How results are printed, and where they are appended."""
 
     as_json: bool = False
     append: Path | None = None  # a file of rows
@@ -39,29 +39,31 @@ class Results:
 @together(
     "wanted",
     "cli.models:Wanted",
-    options.precision("fp32", "fp16", "int8", default="fp16", words="Of the file made from a checkpoint."),
-    options.tile("Its tile, px."),
+    options.precision("fp32", "fp16", "int8", default="fp16", words="Precision of the file made from a checkpoint."),
+    options.tile("Tile of that file, px."),
     options.pictures("Pictures to run on.  [default: generated scenes]"),
 )
 @together(
     "how",
     "bench.latency:BenchOptions",
-    click.option("--views", default="1,4,8", show_default=True, help="Numbers of views, or adaptive, by commas."),
-    click.option("--seconds", default=10.0, show_default=True, help="For each number of views."),
-    click.option("--rounds", default=3, show_default=True, help="Turns against the baseline or in the comparison."),
+    click.option(
+        "--views", default="1,4,8", show_default=True, help="Numbers of views or adaptive, separated by commas."
+    ),
+    click.option("--seconds", default=10.0, show_default=True, help="Time for each number of views."),
+    click.option("--rounds", default=3, show_default=True, help="Rounds of --baseline or --compare."),
 )
-@click.option("--baseline", type=click.Choice(["torch"]), help="Run the authors' eight-view PyTorch beside it.")
-@click.option("--compare", is_flag=True, help="FP32, FP16 and INT8 side by side: speed, roads, size.")
+@click.option("--baseline", type=click.Choice(["torch"]), help="Also time the authors' eight-view PyTorch code.")
+@click.option("--compare", is_flag=True, help="Compare FP32, FP16 and INT8: speed, roads, size.")
 @options.opening
 @together("results", "cli.bench:Results", options.as_json, options.append)
 def bench(
     model: Path | None, wanted: Wanted, how: "BenchOptions", baseline: str | None, compare: bool, opening: OpenOptions,
     results: Results,
 ) -> None:  # fmt: skip
-    """Time MODEL, an ONNX file of ours, a plan or a checkpoint; the embedded network where none is given.
+    """Time MODEL: an ONNX file of dlink, a plan or a checkpoint. Without MODEL, time the embedded network.
 
-    What a checkpoint needs is made once and kept in a cache folder ($DLINK_CACHE): an INT8 file is calibrated on
-    --tiles, or on generated scenes.
+    The files that a checkpoint needs are made once and kept in a cache folder ($DLINK_CACHE). An INT8 file is
+    calibrated on --tiles, or on generated scenes.
     """
     if compare:
         side_by_side(model, wanted, how.rounds, opening.threads, results)
@@ -81,7 +83,7 @@ def bench(
         for i, n in enumerate(counts):
             rows.append(latency(segmenter, images, n, how.seconds))
             show(i + 1, len(counts), counted(n, "view") if isinstance(n, int) else f"{n} views")
-        peak = peak_bytes()  # before PyTorch comes in
+        peak = peak_bytes()  # before PyTorch is loaded
         against = beside_torch(segmenter, model, images, how.rounds) if baseline else None
     result = {
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -95,22 +97,22 @@ def bench(
         "baseline": against.to_json() if against else None,
         "machine": machine(),
     }
-    give(result, latency_table(result), results)
+    write_result(result, latency_table(result), results)
 
 
-def give(result: Mapping[str, Any], text: str, results: Results) -> None:
+def write_result(result: Mapping[str, Any], text: str, results: Results) -> None:
     append_row(results.append, result)
     click.echo(json.dumps(result, indent=1) if results.as_json else text)
 
 
 def side_by_side(model: Path | None, wanted: Wanted, rounds: int, threads: int | None, results: Results) -> None:
-    """The network in three precisions, made where they are not in the cache."""
+    """Compare the network in three precisions; files that the cache lacks are made."""
     from dlink.bench import compare as side
     from dlink.bench.machine import machine
     from dlink.cli.models import model_file, tiles_of
 
     if model is not None and model.suffix in (".onnx", ".plan"):
-        raise BadInput(f"{model}: --compare makes its own files; give the checkpoint, or nothing for the embedded one")
+        raise BadInput(f"{model}: --compare makes its own files; give a checkpoint, or no model for the embedded one")
     files = {
         precision: model_file(model, replace(wanted, precision=precision)) for precision in ("fp32", "fp16", "int8")
     }
@@ -132,13 +134,13 @@ def side_by_side(model: Path | None, wanted: Wanted, rounds: int, threads: int |
         f"{facts['cpu']}, {counted(facts['cores'], 'core')}; tile {wanted.tile}, "
         f"medians of {counted(rounds, 'round')}; roads on {result['tiles']}"
     )
-    give(result, "\n".join([where, *side.comparison_table(rows), side.advice(rows)]), results)
+    write_result(result, "\n".join([where, *side.comparison_table(rows), side.advice(rows)]), results)
 
 
 def beside_torch(
     segmenter: "Segmenter", checkpoint: Path | None, images: "list[NDArray[np.uint8]]", rounds: int
 ) -> "Ratio":
-    """The authors' procedure with the same network; with fresh weights where only an ONNX file is known."""
+    """Time the model beside the authors' procedure; an ONNX file or a plan is compared with fresh weights."""
     import torch
 
     from dlink.bench.authors import eight_view_sum
@@ -158,7 +160,7 @@ def beside_torch(
 
 
 def parts(r: Mapping[str, Any]) -> str:
-    """Where the time went; a plan does it all at once on the GPU."""
+    """The columns of where the time went; dashes for a plan, which does everything on the GPU."""
     if not r["network_ms"]:
         return f"{'-':>7} {'-':>8} {'-':>10} {'-':>7}"
     return f"{r['prepare_ms']:>7.1f} {r['network_ms']:>8.1f} {r['undo_ms']:>10.1f} {r['around_share']:>7.1%}"

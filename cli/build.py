@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Capabilities(click.ParamType):  # type: ignore[type-arg]
-    """Compute capabilities by commas, or current alone."""
+    """Compute capabilities separated by commas, or `current` alone."""
 
     name = "capabilities"
 
@@ -27,14 +27,14 @@ class Capabilities(click.ParamType):  # type: ignore[type-arg]
         return value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(","))
 
 
-def only_looks(given: Mapping[str, Any]) -> bool:
-    """Nothing is to be built: a plan was described, an ONNX file explained or laid out."""
-    looked_at = Path(given["source"]).suffix == ".plan" or given["explain"] or given["triton"]
-    return bool(looked_at and not given["out"] and not given["rebuild"])
+def only_looks(values: Mapping[str, Any]) -> bool:
+    """Whether nothing is to be built: the file is only described, explained or laid out for Triton."""
+    looked_at = Path(values["source"]).suffix == ".plan" or values["explain"] or values["triton"]
+    return bool(looked_at and not values["out"] and not values["rebuild"])
 
 
 def default_target() -> str:
-    """What is installed, TensorRT first."""
+    """The installed target; TensorRT if both are installed."""
     from dlink.trt_runtime.manifest import TARGETS
     from dlink.trt_runtime.plan import installed_tensorrt
 
@@ -48,7 +48,7 @@ def default_target() -> str:
 )
 @click.argument("source", type=IN_FILE)
 @options.output("The plan to write (.plan); its manifest goes beside it.")
-@options.views("Of each tile at once.  [default: the file's]")
+@options.views("Views of each tile at once.  [default: the file's]")
 @together(
     "how",
     "trt_runtime.manifest:Options",
@@ -58,23 +58,23 @@ def default_target() -> str:
         "--workspace", type=AT_LEAST_1, metavar="MIB", help="GPU memory for TensorRT's own use.  [default: all]"
     ),
     click.option(
-        "--optimization-level", type=click.IntRange(0, 5), help="0 builds fast, 5 looks longest.  [default: 3]"
+        "--optimization-level", type=click.IntRange(0, 5), help="0 builds fastest, 5 searches longest.  [default: 3]"
     ),
     click.option(
         "--compute-capability",
         type=Capabilities(),
         metavar="8.6,8.9",
-        help="GPUs to build for (tensorrt-rtx), or current: the one here.  [default: Ampere on]",
+        help="GPUs to build for (tensorrt-rtx), or current for the one here.  [default: Ampere and newer]",
     ),
     click.option(
-        "--unlisted-gpu", is_flag=True, help="Also for GPUs that tensorrt-rtx does not list, where it takes them."
+        "--unlisted-gpu", is_flag=True, help="Also build for GPUs that tensorrt-rtx does not list, if it accepts them."
     ),
-    click.option("--version-compatible", is_flag=True, help="Also for newer TensorRT of this major version."),
-    click.option("--hardware-compatible", is_flag=True, help="Also for other GPUs, Ampere and newer (tensorrt)."),
-    click.option("--strip-weights", is_flag=True, help="Leave the weights in the ONNX file, which must stay beside."),
+    click.option("--version-compatible", is_flag=True, help="Also build for newer TensorRT of this major version."),
+    click.option("--hardware-compatible", is_flag=True, help="Also build for other GPUs, Ampere and newer (tensorrt)."),
+    click.option("--strip-weights", is_flag=True, help="Leave the weights in the ONNX file; keep it beside the plan."),
     click.option("--refit", is_flag=True, help="Allow new weights later."),
 )
-@click.option("--timing-cache", type=OUT_PATH, help="TensorRT's measurements: reuse this file, and add what is new.")
+@click.option("--timing-cache", type=OUT_PATH, help="Reuse TensorRT's measurements in this file, and add new ones.")
 @click.option("--rebuild", is_flag=True, help="Build the plan SOURCE again here, as its manifest says.")
 @looks
 def build(
@@ -83,12 +83,11 @@ def build(
 ) -> None:  # fmt: skip
     """Build SOURCE, an ONNX file of dlink-export or dlink-calibrate, into a TensorRT plan.
 
-    The plan holds for the GPU it is built on and for this TensorRT alone; its manifest says so, and whatever loads it
-    checks. With --target tensorrt-rtx it is built on any machine, for GeForce RTX GPUs. The engine's own report must
-    show the precision that the file asks for, where a GPU is here to ask.
+    The plan runs only on the GPU and the TensorRT that it is built with. Its manifest records both, and opening it
+    checks them. With --target tensorrt-rtx it is built on any machine, for GeForce RTX GPUs. If a GPU is here, the
+    engine's own report must show the precision that the file asks for.
 
-    --explain, --triton and --json say at once what dlink-inspect says of the plan later. With --rebuild SOURCE is a
-    plan.
+    --explain, --triton and --json give at once what dlink-inspect gives later. With --rebuild, SOURCE is a plan.
     """
     refuse(source, out, rebuild)
     check_capabilities(how.compute_capability)
@@ -96,15 +95,15 @@ def build(
     from dlink.onnx_graph.model import read_model
 
     if out is None:
-        tell(builder.rebuild(source, progress("build")), source, show)
+        show_result(builder.rebuild(source, progress("build")), source, show)
         return
     graph = read_model(source)
     how = replace(how, views=views or views_of(graph.spec))
-    tell(builder.build(graph, out, how, timing_cache, progress("build")), out, show)
+    show_result(builder.build(graph, out, how, timing_cache, progress("build")), out, show)
 
 
 def refuse(source: Path, out: Path | None, rebuild: bool) -> None:
-    """BadInput for what does not go together."""
+    """Raise BadInput for arguments that do not go together."""
     if source.suffix not in (".onnx", ".plan"):
         raise BadInput(f"{source}: expected an ONNX file (.onnx), or a plan (.plan) with --rebuild")
     if out and out.suffix != ".plan":
@@ -114,31 +113,31 @@ def refuse(source: Path, out: Path | None, rebuild: bool) -> None:
     if rebuild and source.suffix != ".plan":
         raise BadInput(f"{source}: --rebuild is for a plan; give -o to build one")
     if not (out or rebuild):
-        raise BadInput(f"-o PLAN is missing: name the plan to write; dlink-inspect {source} says what the file is")
+        raise BadInput(f"-o PLAN is missing: name the plan to write; dlink-inspect {source} describes the file")
     if out and not out.parent.is_dir():
         raise BadInput(f"{out}: there is no folder {out.parent}; make it first")
 
 
-def check_capabilities(given: Sequence[str]) -> None:
+def check_capabilities(names: Sequence[str]) -> None:
     from dlink.trt_runtime.manifest import capability_of
 
     try:
-        for part in given:
-            if tuple(given) != ("current",):
-                capability_of(part)
+        for name in names:
+            if tuple(names) != ("current",):
+                capability_of(name)
     except ValueError as e:
-        raise BadInput(f"--compute-capability {','.join(given)}: {e}") from e
+        raise BadInput(f"--compute-capability {','.join(names)}: {e}") from e
 
 
-def tell(result: "BuildResult", plan: Path, show: Looks) -> None:
-    """Say what was built, and lay it out where that is asked for."""
+def show_result(result: "BuildResult", plan: Path, show: Looks) -> None:
+    """Print what was built, and write a Triton repository if it is asked for."""
     manifest = result.manifest
     if show.as_json:
         click.echo(manifest.to_bytes().decode(), nl=False)
     else:
         click.echo(plan_in_words(plan, manifest))
         if result.layers is None:
-            click.echo("note: no GPU here takes this plan, so its own report could not be read", err=True)
+            click.echo("note: no GPU here runs this plan, so the engine's report could not be read", err=True)
         if show.explain and result.layers is None:
             click.echo("\n".join(asked_table(result.graph)))
         elif show.explain:

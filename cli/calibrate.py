@@ -23,7 +23,7 @@ METHODS = ("auto", "entropy", "percentile", "mse", "max")
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """Which tiles are taken of a folder."""
+    """Which tiles of a folder are used."""
 
     samples: int = 32
     held: int = 8
@@ -50,27 +50,31 @@ class Shown:
         type=click.Choice(METHODS),
         default="auto",
         show_default=True,
-        help="How ranges are cut; auto tries all.",
+        help="How the ranges are cut; auto tries all methods.",
     ),
-    click.option("--keep", multiple=True, metavar="fp16:NAME", help="A layer to keep FP16; NAME may hold * and ?."),
+    click.option(
+        "--keep", multiple=True, metavar="fp16:NAME", help="A layer to keep in FP16; NAME may contain * and ?."
+    ),
     click.option(
         "--deconv",
         type=click.Choice(["int8", "conv", "fp16"]),
         default="int8",
         show_default=True,
-        help="Transposed convolutions: in int8, rewritten as convolutions, or kept FP16.",
+        help="Transposed convolutions: in int8, rewritten as convolutions, or kept in FP16.",
     ),
     click.option(
-        "--base", type=click.Choice(["fp16", "fp32"]), default="fp16", show_default=True, help="Of all the rest."
+        "--base",
+        type=click.Choice(["fp16", "fp32"]),
+        default="fp16",
+        show_default=True,
+        help="Precision of other layers.",
     ),
-    click.option(
-        "--views/--no-views", default=True, show_default=True, help="See tiles through the eight views in turn."
-    ),
+    click.option("--views/--no-views", default=True, show_default=True, help="Turn the tiles through the eight views."),
     together(
         "limits",
         "calib.evaluator:HoldoutLimits",
-        options.max_iou_drop("Of the pooled IoU.", 0.005),
-        options.min_agreement("IoU between the masks.", 0.97),
+        options.max_iou_drop("Largest drop of the pooled IoU.", 0.005),
+        options.min_agreement("Lowest IoU between the masks.", 0.97),
     ),
 )
 @together(
@@ -78,9 +82,9 @@ class Shown:
     "cli.calibrate:Chosen",
     click.option("--samples", type=AT_LEAST_1, default=32, show_default=True, help="Tiles to gather ranges from."),
     click.option(
-        "--held", type=AT_LEAST_1, default=8, show_default=True, help="Tiles kept back to judge the result by."
+        "--held", type=AT_LEAST_1, default=8, show_default=True, help="Tiles kept back to evaluate the result."
     ),
-    options.seed("Of the choice of tiles."),
+    options.seed("Seed of the choice of tiles."),
 )
 @click.option("--ranges", type=OUT_PATH, help="Reuse the ranges in this JSON file; write it if it is not there.")
 @together(
@@ -94,10 +98,10 @@ def calibrate(
 ) -> None:
     """Write the ONNX file of dlink-export as INT8, with ranges from TILES.
 
-    TILES is a DeepGlobe folder (<id>_sat.*, <id>_mask.png or not), a folder of pictures, or one large picture, best of
-    the kind that the network will see. Some are kept back: there the file's roads must be the float network's, with
-    one view and with eight, or the layers that cost most are put back to FP16 until they are. Exits with 1 and writes
-    nothing where that does not help.
+    TILES is a DeepGlobe folder (<id>_sat.*, with or without <id>_mask.png), a folder of pictures, or one large
+    picture, best of the kind that the network will see. On some tiles, which are kept back, the file's roads must be
+    the float network's, with one view and with eight. If they are not, the layers that cost most return to FP16. If
+    that does not help, nothing is written and the exit status is 1.
     """
     if out.suffix != ".onnx":
         raise BadInput(f"{out}: the name must end in .onnx")
@@ -120,7 +124,7 @@ def calibrate(
         click.echo("\n".join(layer_table(e.units)), err=True)
         raise
     if result.ranges.tiles_sha256 != taken.sha256:
-        click.echo(f"note: {ranges} was gathered on other tiles; those kept back now may be among them", err=True)
+        click.echo(f"note: {ranges} was gathered on other tiles, which may include those kept back now", err=True)
     if show.as_json:
         click.echo(json.dumps(result.to_json(), indent=1))
         return

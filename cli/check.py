@@ -1,4 +1,4 @@
-"""`dlink-check`: does a model draw the roads of what it was made from?"""
+"""`dlink-check`: checks that a model draws the same roads as its reference."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # NumPy and an engine are loaded when the command runs
     from dlink.imagery.images import TileFile
     from dlink.runtime import Segmenter, Spec
 
-TIMED = 2.0  # seconds that a report times a tile for
+TIMED = 2.0  # seconds for which a report times a tile
 COLUMNS = "views  agreement  worst tile  pooled IoU  reference  drop  mean IoU  reference  drop  probability off by"
 ROAD_COLUMNS = "views  model  precision  recall  F1  APLS  broken/km  bridged/km"
 GATE_COLUMNS = "gate  views  figure  95 % interval  limit"
@@ -32,7 +32,7 @@ GATE_COLUMNS = "gate  views  figure  95 % interval  limit"
 
 @click.command(
     cls=Step,
-    short_help="Compare a model's roads with PyTorch's, or another's.",
+    short_help="Compare a model's roads with a reference's.",
     moved=[Moved(to="tune", option="--tune"), Moved(to="layers", option="--layers")],
 )
 @options.model
@@ -50,7 +50,9 @@ GATE_COLUMNS = "gate  views  figure  95 % interval  limit"
     "accuracy.agreement:CheckOptions",
     options.gsd("Metres a pixel, for apls and broken.  [default: the model's]"),
     click.option("--report", type=OUT_PATH, help="Write a page with charts and the worst tiles to this .html file."),
-    click.option("--views", type=click.Choice(["both", "8", "1"]), default="both", show_default=True, help="How many."),
+    click.option(
+        "--views", type=click.Choice(["both", "8", "1"]), default="both", show_default=True, help="Numbers of views."
+    ),
     options.limit,
 )
 @options.opening
@@ -62,13 +64,13 @@ def check(
     """Compare MODEL's roads with its reference's on TILES, with eight views and with one.
 
     A plan (.plan) runs on the GPU, and its manifest gets the verdict. TILES is a folder of <id>_sat.jpg with
-    <id>_mask.png, or of pictures: then the masks are compared with each other alone. Exits with 1 where a limit is not
-    held.
+    <id>_mask.png, or of pictures. Without labels only the models' masks are compared. Exits with 1 if a limit is not
+    met.
 
-    Gates: agreement (IoU between the masks, at least), and against the labels, at most: iou (drop of the pooled IoU),
-    apls (drop of the mean APLS), broken (rise of broken links a km). The last two are looked at where they have a
-    limit, and for a report. A gate compares the figure of all tiles together; its 95 % interval over tiles is shown,
-    and the verdict says what so many tiles cannot rule out.
+    Gates: agreement is the least IoU between the masks. Three gates compare with the labels and have upper limits:
+    iou (drop of the pooled IoU), apls (drop of the mean APLS) and broken (rise of broken links a km). apls and broken
+    are measured if they have a limit, or for a report. A gate compares the figure of all tiles together. Its 95 %
+    interval over tiles is shown, and the verdict says what this number of tiles cannot rule out.
     """
     from dlink.accuracy.agreement import compare
     from dlink.accuracy.gates import GateLimits, Verdict
@@ -117,19 +119,19 @@ def check(
 
 
 def need_labels(given: Iterable[str], chosen: "Sequence[TileFile]", tiles: Path) -> None:
-    """Refuse limits that were asked for and cannot be looked at."""
+    """Raise BadInput if a limit needs labels and no tile has one."""
     from dlink.accuracy.gates import GATES
 
     needy = [gate.name for gate in GATES.values() if gate.labels and gate.field in given]
     if needy and all(tile.label is None for tile in chosen):
         raise BadInput(
-            f"--gate {needy[0]}: needs labels, and there is none among {counted(len(chosen), 'tile')} of {tiles}; "
+            f"--gate {needy[0]}: needs labels, and none of {counted(len(chosen), 'tile')} of {tiles} has one; "
             f"add <id>_mask.png, or leave the gate out"
         )
 
 
 def connectivity_of(gsd_m: float) -> "Callable[[Mask], Connectivity]":
-    """Who compares roads as graphs."""
+    """What compares masks with a label as road graphs."""
     from dlink.accuracy.road_graphs.connectivity import connectivity_with
 
     return lambda label: connectivity_with(label, gsd_m)
@@ -139,7 +141,7 @@ def write_page(
     report: Path, verdict: "Verdict", evidence: "Evidence", pair: "Mapping[Path, Segmenter]", tiles: Path,
     times: "list[dict[str, object]]",
 ) -> None:  # fmt: skip
-    """The report, and where it is."""
+    """Write the report, and print its path."""
     from dlink.accuracy.report.page import About, write_report
     from dlink.bench.machine import machine
     from dlink.runtime.files import file_sha256
@@ -160,7 +162,7 @@ def write_page(
 
 
 def layers_of(model: Path) -> "list[dict[str, object]]":
-    """What an INT8 file says of its layers; nothing of others."""
+    """The layers that an INT8 file lists in its metadata; none for other files."""
     from dlink.runtime.onnx_bytes import read_onnx
     from dlink.runtime.spec import INT8_KEY
     from dlink.trt_runtime.manifest import parse, read_bytes
@@ -170,13 +172,13 @@ def layers_of(model: Path) -> "list[dict[str, object]]":
         model = model.parent / manifest.onnx.name
         if not model.exists():
             return []
-    said = read_onnx(model).metadata.get(INT8_KEY)
+    stored = read_onnx(model).metadata.get(INT8_KEY)
     names = ("name", "op", "share", "precision", "why")
-    return [{name: row[name] for name in names} for row in json.loads(said)["layers"]] if said else []
+    return [{name: row[name] for name in names} for row in json.loads(stored)["layers"]] if stored else []
 
 
 def latencies(model: "Segmenter", tile: "TileFile", counts: Sequence[int]) -> "list[dict[str, object]]":
-    """How long a tile takes, with each number of views."""
+    """The times of a tile with each number of views."""
     from dlink.bench.latency import latency
     from dlink.imagery.images import read_image
     from dlink.runtime.windows import square
@@ -188,7 +190,7 @@ def latencies(model: "Segmenter", tile: "TileFile", counts: Sequence[int]) -> "l
 
 
 def open_against(path: Path, model: Path, spec: "Spec", threads: int | None) -> "Segmenter":
-    """The reference: an ONNX file as it is, a checkpoint as the model's spec says. Other weights are noted."""
+    """Open the reference: an ONNX file, or a checkpoint with the model's spec. Print a note if the weights differ."""
     from dlink.runtime import open_model
 
     if path.suffix == ".onnx":
@@ -200,16 +202,16 @@ def open_against(path: Path, model: Path, spec: "Spec", threads: int | None) -> 
 
         reference, sha256 = open_reference(path, spec, threads), file_sha256(path)
     if sha256 and spec.checkpoint_sha256 and sha256 != spec.checkpoint_sha256:
-        click.echo(f"note: {path} is another checkpoint than {model} was exported from", err=True)
+        click.echo(f"note: {path} is not the checkpoint that {model} was exported from", err=True)
     return reference
 
 
 def verdict_in_words(verdict: "Verdict") -> str:
-    """The result as a person reads it: what was compared, a row for each number of views, the gates, the verdict."""
+    """The result as text: what was compared, a row for each number of views, the gates, the verdict."""
     from dlink.accuracy.gates import GATES
 
     found, limits = verdict.found, verdict.limits
-    labels = f"{found.labelled} with labels" if found.labelled else "no labels, so the masks' agreement alone"
+    labels = f"{found.labelled} with labels" if found.labelled else "no labels, so only the masks' agreement"
     held = f"same roads (agreement at least {limits.min_agreement:g}"
     if found.labelled:
         held += "".join(
@@ -243,7 +245,7 @@ def mask_rows(found: "Agreement") -> list[str]:
 
 
 def road_rows(found: "Agreement") -> list[str]:
-    """Both models against the labels, beyond IoU; nothing without labels."""
+    """Rows of both models' figures against the labels, besides IoU; none without labels."""
     rows = [ROAD_COLUMNS.split("  ")]
     for s in found.settings:
         for name, roads in (("candidate", s.candidate_roads), ("reference", s.reference_roads)):

@@ -1,4 +1,4 @@
-"""What dlink-train and dlink-distil share: the options of a recipe, and a training with its progress."""
+"""What dlink-train and dlink-distil share: the options of a recipe, and a training run with its progress."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from dlink.training.recipe import Recipe, Start, TrainingStep
 
 init = click.option("--init", type=IN_FILE, help="Begin from this checkpoint, for a second stage.")
-resume = click.option("--resume", is_flag=True, help="Go on where a stopped training left its .state file.")
+resume = click.option("--resume", is_flag=True, help="Continue a stopped training from its .state file.")
 output = options.output("The checkpoint to write (.th).", required=True)
-valid = click.option("--valid", type=IN_FOLDER, help="Labelled tiles: their IoU after each epoch; the best is kept.")
+valid = click.option("--valid", type=IN_FOLDER, help="Labelled tiles for IoU after each epoch; the best is kept.")
 workers = options.workers("Processes that load tiles.", 0, least=0)
 half = click.option("--half", is_flag=True, help="Store the checkpoint in float16.")
 
 
 def recipe(crop: str, *more: Option) -> Together:
-    """The options of a recipe: those of every training, and more."""
+    """The options of a recipe: those that every training has, and `more`."""
     return together(
         "recipe",
         "training.recipe:Recipe",
@@ -35,14 +35,16 @@ def recipe(crop: str, *more: Option) -> Together:
             "--schedule", default="plateau", show_default=True, help="plateau (the authors') or poly (PP-LinkNet's)."
         ),
         *more,
-        click.option("--patience", default=0, help="Stop after so many epochs without a better IoU.  [default: never]"),
-        options.seed("Of the weights, the order and the crops."),
+        click.option(
+            "--patience", default=0, help="Stop after this many epochs without a better IoU.  [default: never]"
+        ),
+        options.seed("Seed of the weights, the order and the crops."),
         click.option("--amp/--no-amp", default=False, help="Mixed precision: bfloat16 (float16 on GPUs without it)."),
     )
 
 
 def run(tiles: Path, out: Path, recipe: "Recipe", start: "Start", valid: Path | None, **how: Any) -> None:
-    """Train, show how far it is, and say how it ended. `how` is training.loop.train's."""
+    """Train, show the progress and print the result. `how` goes to training.loop.train."""
     from dlink.imagery.images import find_tiles
     from dlink.runtime.words import counted
     from dlink.training.loop import train
@@ -57,8 +59,8 @@ def run(tiles: Path, out: Path, recipe: "Recipe", start: "Start", valid: Path | 
     )  # fmt: skip
     if not speaks():
         return
-    said = f"loss {course.losses[-1]:.4f} at the end, {course.best:.4f} at best"
-    click.echo(f"{out}: {counted(course.done, 'epoch')}, {said}")
+    losses = f"loss {course.losses[-1]:.4f} at the end, {course.best:.4f} at best"
+    click.echo(f"{out}: {counted(course.done, 'epoch')}, {losses}")
     if course.ious:
         one, eight = max(course.ious)
         click.echo(f"IoU on {valid}: {one:.4f} with one view, {eight:.4f} with eight, in the epoch that was kept")
@@ -77,7 +79,7 @@ class Shown:
 
     def drawing(self, done: int, total: int) -> None:
         self.drawn(done, total, "tiles")
-        self.trained = progress("train")  # its clock starts when the last is drawn
+        self.trained = progress("train")  # its clock starts after the last tile is drawn
 
     def note(self, words: str) -> None:
         click.echo(words, err=True)

@@ -1,4 +1,4 @@
-"""`dlink-demo`: the whole way once, on generated scenes, with pictures to look at."""
+"""`dlink-demo`: every step from checkpoint to masks, on generated scenes, with pictures."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from dlink.cli.options import IN_FILE, OUT_PATH
 from dlink.cli.step import Step
 
 
-@click.command(cls=Step, short_help="Go the whole way once, on generated scenes.")
+@click.command(cls=Step, short_help="Run every step once, on generated scenes.")
 @click.argument("image", type=IN_FILE, required=False)
 @click.option("-o", "--output", "out", type=OUT_PATH, default=Path("demo"), show_default=True, help="Folder to fill.")
 @click.option("--size", default=2048, show_default=True, help="Side of the generated scene, px.")
-@options.seed("Which scene.", 1_000_007)
+@options.seed("Seed of the scene.", 1_000_007)
 def demo(image: Path | None, out: Path, size: int, seed: int) -> None:
     """Take the embedded network from checkpoint to road masks: of a generated scene, and of IMAGE if given."""
     from dlink.bench.demo import Demo

@@ -1,4 +1,4 @@
-"""`dlink-distil`: a trained network's eight views -> a checkpoint that draws them with one."""
+"""`dlink-distil`: checkpoint -> a checkpoint whose one view gives what eight views gave."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from dlink.training.recipe import Recipe, Start
 
 
-@click.command(cls=Step, short_help="Teach a checkpoint's one view what its eight give.")
+@click.command(cls=Step, short_help="Train one view to give what eight views give.")
 @options.tiles
 @courses.output
 @together(
     "start",
     "training.recipe:Start",
-    click.option("--init", type=IN_FILE, required=True, help="The trained network: teacher, and where to begin."),
+    click.option("--init", type=IN_FILE, required=True, help="The trained network: teacher and first weights."),
     courses.resume,
 )
-@courses.recipe("Side of the windows, px: best the tile to export for.")
+@courses.recipe("Side of the windows, px; best is the tile of the export.")
 @courses.valid
 @courses.workers
 @courses.half
 def distil(
     tiles: Path, out: Path, recipe: "Recipe", start: "Start", valid: Path | None, workers: int, half: bool
 ) -> None:
-    """Teach one view of a network what its eight views give, on TILES; labels are not needed.
+    """Train a network on TILES so that one view gives what eight views give. Labels are not needed.
 
-    --arch and --width are those of --init. Its eight views are drawn first, windows of --crop px.
+    --arch and --width are those of --init. Its eight-view roads are drawn first, in windows of --crop px.
 
     Several GPUs: torchrun --nproc-per-node=4 -m dlink.cli.distil TILES ...
     """

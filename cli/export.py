@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @click.command(cls=Step, short_help="Write a checkpoint as an ONNX file, and prove it.")
 @click.argument("files", type=OUT_PATH, nargs=-1, required=True, metavar="CHECKPOINT... [ONNX]")
-@options.output("The file to write, where it is not the last argument.")
-@click.option("--weights", metavar="0.5,0.5", help="Of several checkpoints' probabilities.  [default: equal]")
+@options.output("The file to write, if it is not the last argument.")
+@click.option("--weights", metavar="0.5,0.5", help="Weights of several checkpoints.  [default: equal]")
 @click.option("--arch", help="The network.  [default: read from the checkpoint's keys]")
 @together(
     "how",
     "export.options:ExportOptions",
     options.tile("Side of the input, px: a multiple of 32."),
-    options.precision("fp32", "fp16", default="fp32", words="Of the file's tensors."),
+    options.precision("fp32", "fp16", default="fp32", words="Precision of the file's tensors."),
     options.threshold("Road above this probability.  [default: 0.5; PP-LinkNet 0.25]"),
-    click.option("--channels", type=click.Choice(["BGR", "RGB"]), help="The order it was trained on.  [default: BGR]"),
-    options.gsd("Metres a pixel of its training tiles.", 0.5),
+    click.option("--channels", type=click.Choice(["BGR", "RGB"]), help="Channel order in training.  [default: BGR]"),
+    options.gsd("Metres a pixel of the training tiles.", 0.5),
 )
 @options.pictures("Pictures to prove the file on.  [default: generated scenes]")
 def export(
@@ -43,8 +43,8 @@ def export(
 
     checkpoints, onnx = sorted_out(files, out)
     if arch and len(checkpoints) > 1:
-        raise BadInput("--arch: each checkpoint of an ensemble says itself what it is")
-    parts = numbers(weights) if weights else [1 / len(checkpoints)] * len(checkpoints)
+        raise BadInput("--arch: is for one checkpoint; the keys of each checkpoint of an ensemble name its network")
+    parts = weights_of(weights) if weights else [1 / len(checkpoints)] * len(checkpoints)
     from dlink.export.export import export
     from dlink.export.proof import FEW
     from dlink.nets.checkpoint import read_checkpoint
@@ -55,7 +55,7 @@ def export(
     read = ensemble(members, parts) if len(members) > 1 or weights else members[0]
     spec = how.on(replace(spec_of(members[0].arch), arch=read.arch, width=read.width, checkpoint_sha256=read.sha256))
     if arch is None and (alike := alike_of(read.arch)):
-        click.echo(f"note: taken for {read.arch}; {', '.join(alike)} have the same keys: --arch names one", err=True)
+        click.echo(f"note: read as {read.arch}; {', '.join(alike)} have the same keys: --arch selects one", err=True)
     proof = export(read, onnx, spec, pictures(tiles, how.tile))
     size = f"{onnx.stat().st_size / 1e6:.1f} MB"
     click.echo(f"{onnx}: {read.arch} width {read.width:g}, {how.precision}, tile {how.tile}, {size}")
@@ -66,7 +66,7 @@ def export(
     if proof.near.words:
         click.echo(f"note: {proof.near.words}", err=True)
     if proof.road < FEW:
-        click.echo("note: next to no road was found on these tiles; --tiles with roads prove more", err=True)
+        click.echo("note: almost no road was found on these tiles; --tiles with roads prove more", err=True)
 
 
 def sorted_out(files: tuple[Path, ...], out: Path | None) -> tuple[list[Path], Path]:
@@ -86,11 +86,11 @@ def sorted_out(files: tuple[Path, ...], out: Path | None) -> tuple[list[Path], P
     return checkpoints, onnx
 
 
-def numbers(text: str) -> list[float]:
+def weights_of(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as e:
-        raise BadInput(f"--weights {text}: expected numbers by commas, such as 0.5,0.5") from e
+        raise BadInput(f"--weights {text}: expected numbers separated by commas, such as 0.5,0.5") from e
 
 
 def alike_of(arch: str) -> list[str]:

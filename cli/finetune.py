@@ -1,4 +1,4 @@
-"""`dlink-finetune`: float ONNX + ranges + tiles -> INT8 ONNX that has learnt to live with int8."""
+"""`dlink-finetune`: float ONNX + ranges + tiles -> INT8 ONNX, trained."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,28 +14,28 @@ from dlink.runtime.words import counted
 if TYPE_CHECKING:
     from dlink.training.quantised import FineTuneOptions
 
-TUNED_ON, HELD_BACK = 240, 24  # tiles, where there are as many
+TUNED_ON, HELD_BACK = 240, 24  # tiles, if there are enough
 
 
-@click.command(cls=Step, short_help="Train an INT8 file where calibration does not hold.")
+@click.command(cls=Step, short_help="Train an INT8 file if calibration is not enough.")
 @options.tiles
 @options.output("The INT8 file to write (.onnx).", required=True)
-@click.option("--init", type=IN_FILE, required=True, help="The float ONNX file that the ranges are of.")
-@click.option("--ranges", type=IN_FILE, required=True, help="What dlink-calibrate --ranges wrote.")
+@click.option("--init", type=IN_FILE, required=True, help="The float ONNX file of the ranges.")
+@click.option("--ranges", type=IN_FILE, required=True, help="The file of dlink-calibrate --ranges.")
 @together(
     "how",
     "training.quantised:FineTuneOptions",
     click.option("--epochs", default=8, show_default=True, help="Passes over the tiles."),
     click.option("--batch", default=4, show_default=True, help="Tiles a step."),
     click.option("--rate", default=5e-5, show_default=True, help="Adam's rate at the start."),
-    options.seed("Of the choice of tiles, their order and views."),
-    click.option("--everything", is_flag=True, help="All layers in int8, none left in FP16."),
+    options.seed("Seed of the choice of tiles, their order and views."),
+    click.option("--everything", is_flag=True, help="Put all layers in int8, none in FP16."),
 )
 def finetune(tiles: Path, out: Path, init: Path, ranges: Path, how: "FineTuneOptions") -> None:
     """Train the INT8 file of --init to draw the float network's roads on TILES; labels are not needed.
 
-    For where calibration alone does not hold. Some tiles are kept back: there the file must come nearer to the float
-    network than calibration does, or nothing is written and the exit is 1.
+    Use it if calibration alone does not meet its limits. On some tiles, which are kept back, the file must come nearer
+    to the float network than calibration does. If it does not, nothing is written and the exit status is 1.
     """
     if init.suffix != ".onnx" or out.suffix != ".onnx":
         raise BadInput(f"--init {init}, -o {out}: the float ONNX file and the INT8 one to write; both end in .onnx")

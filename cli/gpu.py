@@ -1,10 +1,10 @@
-"""Plans on a GPU, side by side: build each ONNX file, time its network as trtexec does, and check its roads.
+"""Compare plans on a GPU: build each ONNX file, time its network as trtexec does, and check its roads.
 
     python -m dlink.cli.gpu roads.fp32.onnx roads.fp16.onnx roads.int8.onnx --against roads.th --tiles tiles/
 
-Network time is that of a full batch between two CUDA events, without copies. Every file is a row; one that cannot be
-built, fails or does not draw the same roads is a row too, the others are done, and the exit is 1. Where the Python that
-TensorRT is for has no PyTorch, --against takes what `dlink.bench.recorded` left of the checkpoint's roads.
+Network time is the time of a full batch between two CUDA events, without copies. Every file gives a row. If a file
+cannot be built, fails or draws other roads, its row says so, the other files still run, and the exit status is 1. If
+TensorRT's Python has no PyTorch, --against takes the checkpoint's roads that `dlink.bench.recorded` stored.
 """
 
 import shlex
@@ -29,9 +29,9 @@ from dlink.trt_runtime.plan import look_here
 class BuiltWith:
     """How each file is built."""
 
-    target: str | None = None  # None: what is installed
+    target: str | None = None  # None: the installed one
     views: int = 8  # of one tile at once
-    build_with: str = ""  # more options of dlink-build's
+    build_with: str = ""  # more options for dlink-build
 
     def words(self, installed: str) -> list[str]:
         return ["--target", self.target or installed, "--views", str(self.views), *shlex.split(self.build_with)]
@@ -43,13 +43,13 @@ class BuiltWith:
     "built",
     "cli.gpu:BuiltWith",
     options.target(),
-    options.views("Of one tile at once.", "8"),
-    click.option("--build-with", default="", metavar="OPTIONS", help="More options of dlink-build's, in one string."),
+    options.views("Views of one tile at once.", "8"),
+    click.option("--build-with", default="", metavar="OPTIONS", help="More options for dlink-build, in one string."),
 )
-@click.option("--against", type=IN_PATH, help="A checkpoint, or its roads; they must be the plans'.")
-@options.pictures("With --against: where roads are compared.")
-@click.option("--plans", type=OUT_PATH, default=Path("build/plans"), show_default=True, help="Where plans go.")
-@click.option("--runs", default=50, show_default=True, help="That are timed.")
+@click.option("--against", type=IN_PATH, help="A checkpoint, or its recorded roads.")
+@options.pictures("Pictures on which --against compares roads.")
+@click.option("--plans", type=OUT_PATH, default=Path("build/plans"), show_default=True, help="Folder of the plans.")
+@click.option("--runs", default=50, show_default=True, help="Runs to time.")
 @options.append
 def main(
     files: tuple[Path, ...], built: BuiltWith, against: Path | None, tiles: Path | None, plans: Path, runs: int,
@@ -70,19 +70,19 @@ def main(
             failed += not row.get("roads", {}).get("same", True)
         except click.Abort:  # ctrl-C while dlink-build ran
             raise
-        except Exception as e:  # pycuda's and NVIDIA's have no base of their own
-            row = {"file": {"name": file.name}, "target": words[1], "error": said(e)}
+        except Exception as e:  # pycuda's and NVIDIA's errors have no common base
+            row = {"file": {"name": file.name}, "target": words[1], "error": error_in_words(e)}
             failed += 1
         row = {"when": time.strftime("%Y-%m-%d", time.gmtime()), "gpu": str(here.gpus.found[0]), **row}
         row["driver"] = here.gpus.driver
         append_row(append, row)
         click.echo(line(row))
     if failed:
-        raise click.ClickException(f"{failed} of {len(files)} files failed; the others are above")
+        raise click.ClickException(f"{failed} of {len(files)} files failed; their rows are above")
 
 
-def said(e: Exception) -> str:
-    """What went wrong, in a line; whose it is where it is not ours."""
+def error_in_words(e: Exception) -> str:
+    """The error in one line; with its type if a library raised it."""
     if isinstance(e, click.ClickException):
         return e.format_message()
     return f"{type(e).__name__}: {one_line(e)}"
@@ -113,7 +113,7 @@ def measured(
 
 
 def network_ms(plan: Path, manifest: Manifest, runs: int) -> dict[str, float]:
-    """A full batch on the GPU alone: median, least and most of some runs."""
+    """Time of a full batch on the GPU: median, least and most over the runs."""
     from dlink.bench import network
     from dlink.trt_runtime.plan import fit, read_plan
     from dlink.trt_runtime.tensorrt_backend import TensorRTBackend
@@ -126,7 +126,7 @@ def network_ms(plan: Path, manifest: Manifest, runs: int) -> dict[str, float]:
 
 
 def roads(plan: Path, manifest: Manifest, against: Path, tiles: Path) -> dict[str, Any]:
-    """What dlink-check finds, and writes into the manifest where it has the checkpoint itself."""
+    """The roads compared as by dlink-check; the manifest gets the verdict if `against` is the checkpoint itself."""
     from contextlib import nullcontext
 
     from dlink.accuracy.agreement import BOTH, compare
@@ -152,7 +152,7 @@ def roads(plan: Path, manifest: Manifest, against: Path, tiles: Path) -> dict[st
 
 
 def line(row: dict[str, Any]) -> str:
-    """A row for people."""
+    """A row as text."""
     if "error" in row:
         return f"{row['file']['name']}: FAILED: {row['error']}"
     ms = row["network_ms"]

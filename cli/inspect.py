@@ -1,4 +1,4 @@
-"""`dlink-inspect`: what an ONNX file or a plan is."""
+"""`dlink-inspect`: describes an ONNX file or a plan."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from dlink.runtime.onnx_bytes import OnnxFile
     from dlink.trt_runtime.manifest import Ends, Manifest
 
-RUNS = 10  # that layers are timed in
+RUNS = 10  # in which layers are timed
 COLUMNS = ("layer", "type", "precision", "time")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Looks:
-    """What is to be seen of a file, beside what it is."""
+    """What is shown of a file, besides its description."""
 
     explain: bool = False
     triton: Path | None = None  # the model repository to lay the file out in
@@ -38,25 +38,25 @@ class Looks:
 looks = together(
     "show",
     "cli.inspect:Looks",
-    click.option("--explain", is_flag=True, help="List every layer and its precision; of a plan, its time as well."),
+    click.option("--explain", is_flag=True, help="List every layer and its precision; for a plan also its time."),
     click.option("--triton", type=OUT_PATH, metavar="DIR", help="Lay the model out for tritonserver in DIR/<name>."),
     options.as_json,
 )
 
 
-@click.command(cls=Step, short_help="Say what an ONNX file or a plan is.")
+@click.command(cls=Step, short_help="Describe an ONNX file or a plan.")
 @click.argument("file", type=IN_FILE)
 @looks
 @options.max_tiles
-@options.views("Of each tile at once.  [default: the file's]")
+@options.views("Views of each tile at once.  [default: the file's]")
 def inspect(file: Path, show: Looks, max_tiles: int, views: int | None) -> None:
-    """Say what FILE is: an ONNX file of dlink-export or dlink-calibrate, or a plan of dlink-build.
+    """Describe FILE: an ONNX file of dlink-export or dlink-calibrate, or a plan of dlink-build.
 
-    --explain lists what each convolution of an ONNX file asks for. Of a plan it lists the engine's own layers and times
-    them, on a GPU that runs the plan.
+    --explain lists the precision that each convolution of an ONNX file asks for. For a plan it lists and times the
+    engine's own layers, on a GPU that runs the plan.
 
-    --max-tiles and --views are for --triton of an ONNX file: how much tritonserver may give it at once. A plan says so
-    itself.
+    --max-tiles and --views are for --triton with an ONNX file: how much tritonserver may send at once. A plan has its
+    own limit.
     """
     if file.suffix == ".plan":
         look_at_plan(file, show)
@@ -70,11 +70,11 @@ def look_at_onnx(path: Path, show: Looks, max_tiles: int, views: int | None) -> 
     from dlink.runtime.onnx_bytes import read_onnx
 
     file = read_onnx(path)
-    said = facts_of(file)
+    facts = facts_of(file)
     if show.as_json:
-        click.echo(json.dumps(said, indent=1))
+        click.echo(json.dumps(facts, indent=1))
     elif not show.explain and not show.triton:
-        click.echo(onnx_in_words(path, file.spec, said))
+        click.echo(onnx_in_words(path, file.spec, facts))
     if show.explain:
         from dlink.onnx_graph.model import read_model
 
@@ -84,7 +84,7 @@ def look_at_onnx(path: Path, show: Looks, max_tiles: int, views: int | None) -> 
 
 
 def facts_of(file: "OnnxFile") -> dict[str, Any]:
-    """What an ONNX file says of itself, as plain values."""
+    """The description of an ONNX file as plain values."""
     import hashlib
 
     from dlink.runtime.spec import INT8_KEY
@@ -102,7 +102,7 @@ def facts_of(file: "OnnxFile") -> dict[str, Any]:
 
 
 def onnx_in_words(path: Path, spec: "Spec", facts: Mapping[str, Any]) -> str:
-    """What an ONNX file is, in two or three lines."""
+    """The description of an ONNX file in two or three lines."""
     lines = [
         f"{path}: {spec.arch} width {spec.width:g}, {spec.precision}, {facts['file']['bytes'] / 1e6:.1f} MB",
         f"tiles of {spec.tile} px, {spec.channels}, {spec.gsd_m:g} m a pixel; road where the probability exceeds "
@@ -117,7 +117,7 @@ def onnx_in_words(path: Path, spec: "Spec", facts: Mapping[str, Any]) -> str:
 
 
 def look_at_plan(plan: Path, show: Looks) -> None:
-    """What a plan is, from its manifest and the GPU."""
+    """Describe a plan from its manifest, and its layers from the GPU."""
     from dlink.trt_runtime.plan import fit, read_plan
 
     data, manifest = read_plan(plan)
@@ -148,7 +148,7 @@ def look_at_plan(plan: Path, show: Looks) -> None:
 
 
 def plan_in_words(plan: Path, manifest: "Manifest") -> str:
-    """What a plan is, in two or three lines."""
+    """The description of a plan in two or three lines."""
     where = manifest.runs_on.words()
     how = "as its layers report" if manifest.precision.proven_by == "inspector" else "as its graph is typed"
     most = counted(manifest.options.batch, "view")
@@ -173,7 +173,7 @@ def views_of(spec: "Spec") -> int:
 
 
 def layer_table(layers: "Sequence[Layer]", times: Mapping[str, float]) -> list[str]:
-    """A line for each layer of an engine, with its time where there is one."""
+    """A line for each layer of an engine, with its time if it has one."""
     rows = [COLUMNS] + [
         (x.name, x.kind, x.precision or "?", f"{times[x.name]:.3f} ms" if x.name in times else "") for x in layers
     ]
@@ -181,7 +181,7 @@ def layer_table(layers: "Sequence[Layer]", times: Mapping[str, float]) -> list[s
 
 
 def asked_table(graph: "OnnxModel") -> list[str]:
-    """A line for each convolution of the file, and what it asks for."""
+    """A line for each convolution of the file and the precision that it asks for."""
     rows = [("node", "type", "share", "asked for")]
     rows += [(a.node, a.op, f"{a.share:.2%}", a.precision) for a in graph.asked]
     return columns(rows)

@@ -1,4 +1,4 @@
-"""`dlink-layers`: which layer an engine computes differently."""
+"""`dlink-layers`: finds the layer that an engine computes differently."""
 
 import json
 from dataclasses import asdict
@@ -19,8 +19,8 @@ def layers(model: Path, tiles: Path, as_json: bool) -> None:
     """Compare MODEL layer by layer with ONNX Runtime, on the first of TILES.
 
     MODEL is an ONNX file, which OpenVINO runs, or a plan beside the ONNX file that it was built from, whose layers run
-    in TensorRT. Each line has a tensor and how far it is off, as a share of its own size. Exits with 1 and names the
-    first layer where that is more than rounding explains.
+    in TensorRT. Each line has a tensor and its difference, as a share of the tensor's own size. If a difference is more
+    than rounding explains, the first such layer is named and the exit status is 1.
     """
     from dlink.engine import compare
     from dlink.imagery.images import find_tiles, read_image
@@ -59,5 +59,5 @@ def source_of(model: Path) -> tuple[Path, str | None]:
     fit(model, manifest)
     source = model.parent / manifest.onnx.name
     if not source.exists() or file_sha256(source) != manifest.onnx.sha256:
-        raise BadInput(f"{model}: its layers are compared in {source.name}, which it was built from; put it beside")
+        raise BadInput(f"{model}: to compare its layers, put {source.name}, from which it was built, beside it")
     return source, manifest.built.target

@@ -1,4 +1,4 @@
-"""Which model file and which pictures a command works on, where the user leaves it open."""
+"""The model file and the pictures that a command uses if the user names none."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +13,15 @@ from dlink.cli.step import progress
 if TYPE_CHECKING:
     from dlink.calib.sample import Sample
 
-HELD_OUT = 1_000_000  # seed of the first scene that is for testing; training uses those below
-CALIBRATION = 3_000_000  # seed of the first scene that is for calibration
-PROOF_PIXELS = 2 << 20  # how much is looked at to prove a file: two tiles of 1024 px, up to 16 of smaller ones
-CALIBRATED, HELD_BACK = 24, 4  # tiles that an INT8 file is made from here, and judged by
+HELD_OUT = 1_000_000  # seed of the first scene for testing; training uses lower seeds
+CALIBRATION = 3_000_000  # seed of the first scene for calibration
+PROOF_PIXELS = 2 << 20  # pixels that prove a file: two tiles of 1024 px, up to 16 smaller ones
+CALIBRATED, HELD_BACK = 24, 4  # tiles for the ranges of an INT8 file, and for its evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which file is made where the user gives none, and on what."""
+    """The file to make if the user gives none, and the tiles for it."""
 
     precision: str = "fp16"
     tile: int = 1024  # px
@@ -29,7 +29,7 @@ class Wanted:
 
 
 def model_file(model: Path | None, wanted: Wanted) -> Path:
-    """An ONNX file or a plan as it is; one made (and kept in the cache) from a checkpoint, or from the embedded one."""
+    """The model itself if it is an ONNX file or a plan; else an ONNX file of the checkpoint, kept in the cache."""
     if model is not None and model.suffix in (".onnx", ".plan"):
         return model
     float_file = exported(model, wanted.tile, "fp16" if wanted.precision == "int8" else wanted.precision)
@@ -37,7 +37,7 @@ def model_file(model: Path | None, wanted: Wanted) -> Path:
 
 
 def exported(model: Path | None, tile: int, precision: str) -> Path:
-    """The ONNX file of a checkpoint, or of the embedded one: exported and proven unless it has been before."""
+    """The ONNX file of a checkpoint or of the embedded one, exported and proven unless the cache has it."""
     from dlink.bench.cache import export_path
     from dlink.nets.embedded import EMBEDDED, GSD_M
 
@@ -48,7 +48,7 @@ def exported(model: Path | None, tile: int, precision: str) -> Path:
         from dlink.nets.checkpoint import read_checkpoint
         from dlink.nets.zoo import spec_of
 
-        click.echo("Exporting the checkpoint and proving the file; it is kept for the next time.", err=True)
+        click.echo("Exporting the checkpoint and proving the file; the cache keeps it for the next time.", err=True)
         read = read_checkpoint(checkpoint)
         spec = spec_of(
             read.arch, width=read.width, tile=tile, precision=precision, gsd_m=0.5 if model else GSD_M,
@@ -59,9 +59,9 @@ def exported(model: Path | None, tile: int, precision: str) -> Path:
 
 
 def calibrated(float_file: Path, model: Path | None, wanted: Wanted) -> Path:
-    """The INT8 file of an ONNX file, calibrated unless it has been before: on tiles, or on generated scenes.
+    """The INT8 file of an ONNX file, calibrated on tiles or on generated scenes unless the cache has it.
 
-    Those say little of a network that was trained on something else: its roads there are then held to no limits.
+    Scenes say little about a network that was trained on other pictures, so its roads on scenes have no limits.
     """
     from dlink.bench.cache import int8_path
     from dlink.calib.calibrate import CalibrationOptions, calibrate
@@ -73,7 +73,7 @@ def calibrated(float_file: Path, model: Path | None, wanted: Wanted) -> Path:
     elif model:
         limits = HoldoutLimits(max_iou_drop=1.0, min_agreement=0.0)
         click.echo(
-            "note: INT8 is calibrated on generated scenes; --tiles are better, and hold its roads to limits", err=True
+            "note: INT8 is calibrated on generated scenes; --tiles are better, and its roads then have limits", err=True
         )
     path = int8_path(float_file, sample.sha256[:16] if sample else f"scenes{CALIBRATED}")
     if not path.exists():
@@ -83,7 +83,7 @@ def calibrated(float_file: Path, model: Path | None, wanted: Wanted) -> Path:
 
 
 def tiles_of(folder: Path | None, side: int) -> "Sample":
-    """Tiles to calibrate on and tiles to judge by: of a folder, or generated scenes with their labels."""
+    """Tiles for calibration and for the holdout: from a folder, or generated scenes with their labels."""
     from dlink.calib.sample import Sample, Tile, digest, sample
     from dlink.runtime.windows import square
     from dlink.scenes import with_roads

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
-Option: TypeAlias = Callable[[Any], Any]  # what click.option gives
+Option: TypeAlias = Callable[[Any], Any]  # what click.option returns
 
 IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 IN_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -43,9 +43,9 @@ class Count(click.Choice):  # type: ignore[type-arg]
 class Together:
     """Options that a command takes as one argument: a frozen dataclass, whose fields have the options' names.
 
-    `kind` is the dataclass as "module:Name" within dlink. It is imported when the command runs and not before, since
-    it stands beside a library that --help must not load. A member may be a `Together` itself. What was not given and
-    has no default on the command line is left to the dataclass.
+    `kind` is the dataclass as "module:Name" within dlink. It is imported only when the command runs, because its module
+    may load a library that --help must not load. A member may itself be a `Together`. An option without a value and
+    without a default on the command line gets the dataclass's default.
     """
 
     name: str  # of the argument
@@ -65,7 +65,7 @@ class Together:
 
     @property
     def options(self) -> list[Option]:
-        """Its own and those of its members, in the order of --help."""
+        """All options, those of nested members too, in the order of --help."""
         return [o for m in self.members for o in (m.options if isinstance(m, Together) else [m])]
 
     @property
@@ -78,7 +78,7 @@ class Together:
         return cast(type, getattr(import_module(f"dlink.{module}"), name))
 
     def made_of(self, given: dict[str, Any]) -> Any:
-        """The dataclass; what it is made of is taken out of `given`."""
+        """The dataclass; its values are removed from `given`."""
         values = {
             name: m.made_of(given) if isinstance(m, Together) else given.pop(name)
             for name, m in zip(self.fields, self.members, strict=True)
@@ -91,7 +91,7 @@ def together(name: str, kind: str, *members: "Option | Together") -> Together:
 
 
 def name_of(option: Option) -> str:
-    """What click calls an option's value."""
+    """The name that click gives to an option's value."""
     probe = click.Command(None)
     option(probe)
     return str(probe.params[0].name)
@@ -140,7 +140,7 @@ def target(default: Callable[[], str] | None = None) -> Option:
         "--target",
         type=click.Choice(["tensorrt", "tensorrt-rtx"]),
         default=default,
-        help="[default: tensorrt where it is installed, else tensorrt-rtx]",
+        help="[default: tensorrt if it is installed, else tensorrt-rtx]",
     )
 
 
@@ -161,12 +161,12 @@ any_views = click.option(
     "--views", type=Views(), help="Test-time augmentation: 8, 4, 1 or adaptive.  [default: the model's]"
 )
 threads = click.option("--threads", type=int, help="CPU threads.  [default: all]")
-limit = click.option("--limit", type=AT_LEAST_1, help="Take only so many tiles, the first by name.")
+limit = click.option("--limit", type=AT_LEAST_1, help="Use only this many tiles, the first by name.")
 max_tiles = click.option("--max-tiles", type=AT_LEAST_1, default=1, show_default=True, help="The most tiles at once.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 append = click.option("--append", type=OUT_PATH, help="Append a line for each result to this file (.jsonl).")
 
-key = click.option("--key", "keys", type=IN_FILE, multiple=True, help="Take only a plan that this key has signed.")
-rebuild = click.option("--rebuild", is_flag=True, help="Build a plan again that does not fit this machine.")
-require_verdict = click.option("--require-verdict", is_flag=True, help="Take only a plan that dlink-check has passed.")
+key = click.option("--key", "keys", type=IN_FILE, multiple=True, help="Open only a plan that this key has signed.")
+rebuild = click.option("--rebuild", is_flag=True, help="Rebuild a plan that does not fit this machine.")
+require_verdict = click.option("--require-verdict", is_flag=True, help="Open only a plan that dlink-check has passed.")
 opening = together("opening", "cli.plans:OpenOptions", threads, key, rebuild)

@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 @click.argument("extract", type=IN_FILE, required=False)
 @options.output("Folder for <id>_mask.png.", required=True)
 @click.option("--bounds", type=IN_FILE, help="CSV with id, west, south, east, north: where the pictures are.")
-@click.option("--crs", metavar="EPSG:N", help="Of world files and --bounds.  [default of --bounds: EPSG:4326]")
+@click.option("--crs", metavar="EPSG:N", help="System of world files and --bounds.  [default of --bounds: EPSG:4326]")
 @click.option("--skip", multiple=True, metavar="TAG", help="Leave out tunnel, bridge, or a highway such as track.")
-@click.option("--fetch", is_flag=True, help="Fetch each tile's roads from OpenStreetMap's servers, no EXTRACT.")
+@click.option("--fetch", is_flag=True, help="Fetch roads from OpenStreetMap's servers instead of EXTRACT.")
 def osm(
     tiles: Path, extract: Path | None, out: Path, bounds: Path | None, crs: str | None, skip: tuple[str, ...],
     fetch: bool,
 ) -> None:  # fmt: skip
     """Draw the roads of EXTRACT (.osm, .osm.pbf, .geojson) over TILES as masks to train on.
 
-    A road is 4 m wide a lane, as PP-LinkNet draws them. Tiles are found by their GeoTIFF, a world file or --bounds.
+    A road is drawn 4 m wide per lane, as by PP-LinkNet. A GeoTIFF, a world file or --bounds places a tile.
     Train on the masks first, then on hand-made ones: dlink-train --init. OpenStreetMap's data is under the ODbL.
     """
     if bool(extract) == fetch:
-        raise BadInput("EXTRACT or --fetch: give one of them")
+        raise BadInput("EXTRACT or --fetch: give exactly one of them")
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 

@@ -1,4 +1,4 @@
-"""How commands open models: a plan is built again first where that is asked for, and keeps what a check found."""
+"""Opens models for the commands: rebuilds a plan if it is asked for, and records what a check found."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenOptions:
-    """What is asked of an open model, and of a plan before it is opened."""
+    """How a model is opened, and what a plan must have for it."""
 
     threads: int | None = None
     threshold: float | None = None
     halo: int | None = None  # px
-    keys: tuple[Path, ...] = ()  # one of which must have signed a plan
-    rebuild: bool = False  # a plan that does not fit this machine
+    keys: tuple[Path, ...] = ()  # one of them must have signed a plan
+    rebuild: bool = False  # build a plan again if it does not fit this machine
     require_verdict: bool = False
 
 
 def open_here(model: Path, how: OpenOptions = OpenOptions()) -> "Segmenter":
-    """open_model, after building a plan again where it does not fit this machine and `rebuild` says so."""
+    """Call open_model; with `rebuild`, build a plan again that does not fit this machine."""
     from dlink.runtime import open_model
 
     if how.rebuild and model.suffix != ".plan":
@@ -54,7 +54,7 @@ def open_here(model: Path, how: OpenOptions = OpenOptions()) -> "Segmenter":
 
 
 def manifest_of(model: "Segmenter") -> "Manifest | None":
-    """Of an open plan; None for other models."""
+    """The manifest of an open plan; None for other models."""
     return getattr(model.backend, "manifest", None)
 
 

@@ -12,9 +12,9 @@ from dlink.cli.step import Step, progress
 
 @click.command(cls=Step, short_help="Generate tiles with exact masks.")
 @click.argument("out", type=OUT_PATH)
-@click.option("--count", default=100, show_default=True, help="How many.")
-@click.option("--size", default=1024, show_default=True, help="Side, px.")
-@options.seed("The first scene's; the others count on from it.")
+@click.option("--count", default=100, show_default=True, help="Number of scenes.")
+@click.option("--size", default=1024, show_default=True, help="Side of a scene, px.")
+@options.seed("Seed of the first scene; each next one adds 1.")
 @options.workers("Processes.", 2)
 def scenes(out: Path, count: int, size: int, seed: int, workers: int) -> None:
     """Write generated road scenes to the folder OUT: <seed>_sat.jpg and <seed>_mask.png."""

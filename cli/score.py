@@ -1,4 +1,4 @@
-"""`dlink-score`: masks or graphs against their truths."""
+"""`dlink-score`: scores masks or graphs against their truths."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Where figures go."""
+    """How figures are printed and written."""
 
     table: Path | None = None
     as_json: bool = False
@@ -33,17 +33,21 @@ class Results:
 @together(
     "how",
     "accuracy.score:ScoreOptions",
-    options.gsd("Metres a pixel, or a graph's unit.  [default: the file's, or 0.5]"),
+    options.gsd("Metres a pixel, or a unit of a graph.  [default: the file's, or 0.5]"),
     click.option(
-        "--buffer", "buffer_m", type=POSITIVE, default=3.0, show_default=True, help="Of relaxed figures, metres."
+        "--buffer", "buffer_m", type=POSITIVE, default=3.0, show_default=True, help="For relaxed figures, metres."
     ),
     click.option(
-        "--bridge", "gap_m", type=click.FloatRange(0), default=0.0, help="Join a graph's gaps up to this, metres."
+        "--bridge",
+        "gap_m",
+        type=click.FloatRange(0),
+        default=0.0,
+        help="Join a graph's gaps up to this length, metres.",
     ),
-    click.option("--threshold", type=FRACTION, default=0.5, show_default=True, help="Of probabilities."),
+    click.option("--threshold", type=FRACTION, default=0.5, show_default=True, help="For probabilities."),
 )
-@click.option("--min", "least", metavar="LIMITS", help="Such as iou=0.6,apls=0.5: exit with 1 below.")
-@click.option("--common", is_flag=True, help="Score the ids that both folders have.")
+@click.option("--min", "least", metavar="LIMITS", help="Such as iou=0.6,apls=0.5; exit with 1 below a limit.")
+@click.option("--common", is_flag=True, help="Score only the ids that both folders have.")
 @options.workers("Processes.  [default: one a core]")
 @together(
     "results",
@@ -57,9 +61,9 @@ def score(
 ) -> None:  # fmt: skip
     """Score MASKS against TRUTH: pixels, boundaries, links and paths.
 
-    Both are folders (<id>_mask.png, .tif or .geojson, paired by id) or two files. Masks are road from 128 on; 16-bit
-    and float32 pictures are probabilities. GeoJSON has line strings, in longitude and latitude unless --gsd says how
-    long a unit is.
+    Both are folders (<id>_mask.png, .tif or .geojson, paired by id) or two files. In masks, values from 128 on are
+    road; 16-bit and float32 pictures are probabilities. GeoJSON has line strings, in longitude and latitude unless
+    --gsd gives the length of a unit.
     """
     from dlink.accuracy.score import Scores, csv_lines, least_of, score_pairs
     from dlink.accuracy.truth import find_pairs
@@ -91,7 +95,7 @@ def figures_in_words(found: "Scores", buffer_m: float) -> str:
         own, true = (sum(getattr(row, n) for row in rows) for n in ("components", "truth_components"))
         pruned, gaps = (sum(getattr(row, n) for row in rows) for n in ("pruned", "gaps"))
         lines.append(
-            f"relaxed by {buffer_m:g} m; roads in {counted(own, 'piece')}, the truth's in {true}; of the traced graphs "
+            f"relaxed by {buffer_m:g} m; roads in {counted(own, 'piece')}, the truth's in {true}; in the traced graphs "
             f"{counted(pruned, 'spur or loop was', 'spurs and loops were')} dropped, {counted(gaps, 'gap')} bridged"
         )
     return "\n".join(lines)

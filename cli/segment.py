@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     "cli.plans:OpenOptions",
     options.threshold("Road where the probability is greater.  [default: the model's]"),
     click.option(
-        "--halo", type=int, help="Context kept around every window's core, px.  [default: 64, or less by the tile]"
+        "--halo", type=int, help="Context around every window's core, px.  [default: 64, less for a small tile]"
     ),
     options.threads,
     options.require_verdict,
@@ -66,7 +66,7 @@ def segment(model: Path, images: tuple[Path, ...], out: Path, how: "OutputOption
 
 
 def workers(jobs: "list[Job]") -> "dict[bool, Work]":
-    """What does a picture (False) and what does a GeoTIFF (True)."""
+    """The function for a picture (False), and the one for a GeoTIFF (True)."""
     from dlink.imagery.pictures import segment_picture
 
     geo = next((job.image for job in jobs if job.geo), None)
@@ -80,7 +80,7 @@ def workers(jobs: "list[Job]") -> "dict[bool, Work]":
 
 
 def run(jobs: "list[Job]", work: "dict[bool, Work]", model: "Segmenter", how: "OutputOptions") -> int:
-    """Do the jobs; how many failed. A single one's error is raised; of many, each is a line on stderr."""
+    """Do the jobs, and count failures. The error of a single job is raised; of several, each is a line on stderr."""
     show = progress("segment")
     alone = len(jobs) == 1
     failed = 0
@@ -114,7 +114,7 @@ def run(jobs: "list[Job]", work: "dict[bool, Work]", model: "Segmenter", how: "O
 
 
 def over_progress(line: str, err: bool = False) -> None:
-    """Print a line, over the progress line where there is one on a terminal."""
+    """Print a line; on a terminal it replaces the progress line."""
     if sys.stderr.isatty():
         click.echo("\r\033[K", nl=False, err=True)
     click.echo(line, err=err)

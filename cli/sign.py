@@ -1,4 +1,4 @@
-"""`dlink-sign`: who stands for a plan."""
+"""`dlink-sign`: signs a plan."""
 
 import os
 from pathlib import Path
@@ -15,13 +15,13 @@ PASSWORD = "DLINK_KEY_PASSWORD"
 @click.command(cls=Step, short_help="Sign a plan.")
 @click.argument("key", type=OUT_PATH)
 @click.argument("plan", type=IN_FILE, required=False)
-@click.option("--new", is_flag=True, help="Make a pair of keys first: KEY, to be kept secret, and KEY.pub.")
+@click.option("--new", is_flag=True, help="Make a pair of keys first: KEY, which is secret, and KEY.pub.")
 def sign(key: Path, plan: Path | None, new: bool) -> None:
     """Sign PLAN's manifest, and with it the plan, with the private KEY (Ed25519, PEM).
 
-    Sign after dlink-check, which writes its verdict into the manifest. What loads plans can be told to take only those
-    that one of some public keys has signed: open_model(plan, keys=[...]), or --key on the command line. The password of
-    an encrypted key is asked for, or read from $DLINK_KEY_PASSWORD.
+    Sign after dlink-check, which writes its verdict into the manifest. open_model(plan, keys=[...]), or --key on the
+    command line, then opens only a plan that one of these public keys has signed. The password of an encrypted key is
+    read from $DLINK_KEY_PASSWORD, or asked for.
     """
     if not new and not plan:
         raise BadInput("PLAN is missing: name the plan to sign, or give --new for a pair of keys")
@@ -32,22 +32,22 @@ def sign(key: Path, plan: Path | None, new: bool) -> None:
     from dlink.trt_runtime.plan import read_exactly
 
     if new:
-        click.echo(f"{signing.make_keys(key)}: the public key; {key} is the private one, keep it to yourself")
+        click.echo(f"{signing.make_keys(key)}: the public key; {key} is the private one, keep it secret")
     if not plan:
         return
-    said = read_bytes(plan)
-    manifest = parse(said, plan)
+    data = read_bytes(plan)
+    manifest = parse(data, plan)
     read_exactly(plan, manifest)
-    click.echo(f"{signing.sign(plan, said, private(key))}: {plan} signed")
+    click.echo(f"{signing.sign(plan, data, private(key))}: {plan} signed")
     if manifest.verdict is None:
-        click.echo("note: it has no verdict yet; dlink-check writes one, and then it is to be signed again", err=True)
+        click.echo("note: it has no verdict yet; dlink-check writes one, and then it must be signed again", err=True)
 
 
-def private(key: Path):  # type: ignore[no-untyped-def]  # cryptography's type, not to be imported here
+def private(key: Path):  # type: ignore[no-untyped-def]  # its type is cryptography's, which is not imported here
     from dlink.trt_runtime.signing import read_private
 
     password = os.environ.get(PASSWORD)
     try:
         return read_private(key, password.encode() if password else None)
-    except TypeError:  # it is encrypted
+    except TypeError:  # the key is encrypted
         return read_private(key, click.prompt(f"Password of {key}", hide_input=True, err=True).encode())

@@ -1,4 +1,4 @@
-"""What every command shares: errors become one line, what has moved is found, progress goes to stderr."""
+"""What all commands share: errors in one line, moved options, progress on stderr."""
 
 import sys
 import time
@@ -16,19 +16,19 @@ QUIET_FOR = 2.0  # seconds before a progress line appears
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """What a step used to do and another one does now. The old spelling goes on working, and is not in --help.
+    """A task that has moved from one step to another. Its old spelling still works, and is not in --help.
 
-    It was asked for by an option, or by what `when` sees in a step's values.
+    The old spelling is an option, or a step's values for which `when` is true.
     """
 
-    to: str  # the step
+    to: str  # the step that has the task now
     option: str = ""
-    now: str = ""  # what the option is called there; empty: it is a flag, and left out
+    now: str = ""  # the option's name there; empty: the option is a flag, and is left out
     when: Callable[[Mapping[str, Any]], bool] | None = None
-    words: str = ""  # what `when` sees
+    words: str = ""  # what `when` recognises, for the message
 
     def arguments(self, args: Sequence[str]) -> list[str] | None:
-        """The arguments for the new step; None where the option is not among them."""
+        """The arguments for the new step; None if the option is not among them."""
         options = args[: args.index("--")] if "--" in args else args
         for at, arg in enumerate(options):
             name, equals, value = arg.partition("=")
@@ -38,15 +38,15 @@ class Moved:
 
 
 class Misuse(click.UsageError):
-    """A usage error in one line: click's takes three, of which the first two say nothing of what is wrong."""
+    """A usage error in one line. click prints three lines, and the first two do not say what is wrong."""
 
     def show(self, file: Any = None) -> None:
         click.ClickException.show(self, file)
 
 
 def misuse(e: click.UsageError) -> click.UsageError:
-    """The same in one line: what is wrong, and where to look."""
-    if type(e).show is not click.UsageError.show or e.ctx is None:  # such as click's "no arguments", which is the help
+    """The error in one line: what is wrong, and which --help to read."""
+    if type(e).show is not click.UsageError.show or e.ctx is None:  # such as click's error that prints the help
         return e
     param, ctx = getattr(e, "param", None), e.ctx
     where = f"{ctx.command_path} --help says what it takes"
@@ -56,17 +56,17 @@ def misuse(e: click.UsageError) -> click.UsageError:
         return Misuse(f"{shown(param)} is missing{words}; usage: {usage}", ctx)
     if isinstance(e, click.BadParameter) and param:
         return Misuse(f"{shown(param)}: {' '.join(e.message.split()).rstrip('.')}; {where}", ctx)
-    said = " ".join(e.format_message().split()).rstrip(".").replace(". Did", "; did")
-    return Misuse(f"{said} {where}" if said.endswith("?") else f"{said}; {where}", ctx)
+    text = " ".join(e.format_message().split()).rstrip(".").replace(". Did", "; did")
+    return Misuse(f"{text} {where}" if text.endswith("?") else f"{text}; {where}", ctx)
 
 
 def shown(param: click.Parameter) -> str:
-    """A parameter as --help has it."""
+    """A parameter's name as --help shows it."""
     return max(param.opts, key=len) if isinstance(param, click.Option) else param.human_readable_name
 
 
 class Step(click.Command):
-    """A command whose user errors are one line and exit 1; whatever else escapes is a bug and keeps its traceback."""
+    """A command whose user errors are one line and exit 1. Other exceptions are bugs and keep their traceback."""
 
     def __init__(self, *args: Any, moved: Sequence[Moved] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -75,7 +75,7 @@ class Step(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Its own context, or that of the step which does now what is asked for."""
+        """The context of this step, or of the step to which the task has moved."""
         given = list(args)
         try:
             for moved in self.moved:
@@ -95,13 +95,13 @@ class Step(click.Command):
         own = str(self.name)
         old, new = f"dlink-{own} {moved.option or moved.words}", f"dlink-{moved.to}"
         renamed = f", and {moved.option} is {moved.now} there" if moved.now else ""
-        click.echo(f"deprecated: {old} has become {new}{renamed}; that runs now", err=True)
+        click.echo(f"deprecated: {old} has become {new}{renamed}; {new} runs now", err=True)
         step = step_of(moved.to)
         called = moved.to if parent else (info_name or own).removesuffix(own) + moved.to
         return step.make_context(called, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        if ctx.command is not self:  # what has been asked for has moved there
+        if ctx.command is not self:  # the task has moved to another step
             return ctx.command.invoke(ctx)
         try:
             return super().invoke(ctx)
@@ -119,7 +119,7 @@ class Step(click.Command):
 
 
 def step_of(name: str) -> click.Command:
-    """A step, imported only when it is asked for."""
+    """A step, imported by this call."""
     command: click.Command = getattr(import_module(f"dlink.cli.{name}"), name)
     return command
 
@@ -135,10 +135,10 @@ class Show(Protocol):
 
 
 def progress(title: str) -> Show:
-    """A line on stderr that says how far a long job is: call it with (done, all, more words).
+    """What shows a long job's progress in a line on stderr: call it with (done, total, words).
 
-    `all` is 0 where nobody knows it. The line keeps still for the first two seconds, is redrawn at most ten times a
-    second on a terminal, and elsewhere printed anew every half minute; `at_once` is for what will be silent for long.
+    `total` is 0 if it is unknown. The line appears after two seconds. A terminal redraws it at most ten times a second;
+    elsewhere a new line is printed every half minute. `at_once` shows it immediately, before a long silence.
     """
     begun = shown = counted = time.monotonic()
     terminal = sys.stderr.isatty()
@@ -151,7 +151,7 @@ def progress(title: str) -> Show:
             return
         shown = now
         if not done:
-            counted = now  # what is counted begins now
+            counted = now  # the time left is estimated from here on
         left = (now - counted) / max(done, 1) * (total - done)
         line = f"{title} {words} {now - begun:.0f} s"
         if total:

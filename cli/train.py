@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     "Side of the training crops, px.",
     click.option("--loss", default="bce+dice", show_default=True, help="bce+dice (the authors'), focal or focal+dice."),
     click.option(
-        "--colours", default="released", show_default=True, help="Shifts of the released code, or the slides."
+        "--colours", default="released", show_default=True, help="Amount of colour shifts: released (code) or slides."
     ),
 )
 @together(
     "start",
     "training.recipe:Start",
     courses.init,
-    click.option("--encoder", type=IN_FILE, help="A classifier's weights, torchvision's names (D-UNet: VGG-13)."),
+    click.option("--encoder", type=IN_FILE, help="A classifier's weights by torchvision's names (D-UNet: VGG-13)."),
     courses.resume,
 )
 @courses.valid

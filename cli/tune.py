@@ -1,4 +1,4 @@
-"""`dlink-tune`: the threshold of the highest IoU, and a copy of the model that has it."""
+"""`dlink-tune`: finds the threshold of the highest IoU, and writes a copy of the model with it."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ ELSEWHERE = "a threshold tuned on these tiles must be checked on others"
 @options.model
 @options.tiles
 @options.output("Write MODEL with that threshold here (.onnx).")
-@options.views("Of each tile.  [default: the model's]")
+@options.views("Views of each tile.  [default: the model's]")
 @options.limit
 @options.opening
 @options.as_json
@@ -33,8 +33,8 @@ def tune(
 ) -> None:  # fmt: skip
     """Find the threshold at which MODEL's roads have the highest pooled IoU with the labels of TILES.
 
-    TILES is a folder of <id>_sat.jpg with <id>_mask.png. The tiles that a threshold was chosen on flatter it: check the
-    copy that -o writes on others.
+    TILES is a folder of <id>_sat.jpg with <id>_mask.png. The IoU on the tiles that chose a threshold is optimistic:
+    check the copy that -o writes on other tiles.
     """
     from dlink.accuracy.tune import tune as find_threshold
     from dlink.imagery.images import find_tiles
@@ -50,16 +50,16 @@ def tune(
 
         write_retuned(model, out, spec, found.best)
     if as_json:
-        said = {"model": str(model), "output": str(out) if out else None, **found.to_json(), "note": ELSEWHERE}
-        click.echo(json.dumps(said, indent=2))
+        result = {"model": str(model), "output": str(out) if out else None, **found.to_json(), "note": ELSEWHERE}
+        click.echo(json.dumps(result, indent=2))
     else:
         click.echo(threshold_in_words(model, out, found))
 
 
 def check_out(out: Path, model: Path) -> None:
-    """Refuse what can't be the copy's name, before minutes of work."""
+    """Raise BadInput if the copy can't be written there, before minutes of work."""
     if model.suffix != ".onnx":
-        raise BadInput(f"--output {out}: a copy is made of an ONNX file; tune the file that {model} was built from")
+        raise BadInput(f"--output {out}: only an ONNX file can be copied; tune the file that {model} was built from")
     if out.suffix != ".onnx":
         raise BadInput(f"--output {out}: the name must end in .onnx")
     if out.is_dir():

@@ -52,10 +52,11 @@ templates_path: list[str] = []
 
 SHOWN = re.compile(r"^<!-- the site shows here: (\S+) -->$", re.MULTILINE)
 
-# The pages that stand elsewhere in the repository, each shown by a page of docs/project that includes it.
+# Files elsewhere in the repository, and the pages that show them.
 PAGES = {
     "CHANGELOG.md": "project/changelog",
     "DESIGN.md": "project/design",
+    "SECURITY.md": "contributing",
     "bench/gpu/README.md": "project/gpu",
     "bench/peers.md": "project/peers",
     "nets/weights/README.md": "project/weights",

@@ -1,1 +1,1 @@
-"""What this machine has of what dlink can use, and which extra brings what is missing."""
+"""Finds which of dlink's libraries and devices this machine has, and which extra installs a missing one."""

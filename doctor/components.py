@@ -1,7 +1,7 @@
-"""What this machine has of what dlink can use, and the line that gets what it lacks.
+"""Finds which of dlink's libraries and devices this machine has, and the command that gets a missing one.
 
-No library is imported here: some end the process where they find no GPU. Versions are those of the installed
-distributions, three libraries that often do not load are tried in a process of their own, and NVIDIA's driver is asked
+No library is imported here, because some end the process if they find no GPU. Versions are those of the installed
+distributions. Three libraries that often do not load are imported in a process of their own. NVIDIA's driver is asked
 through ctypes.
 """
 
@@ -18,20 +18,20 @@ from dlink.runtime.versions import version_numbers
 from dlink.trt_runtime.nvidia_driver import LIBRARY
 
 State: TypeAlias = Literal["found", "missing", "too old", "too new", "broken"]
-Versions: TypeAlias = Callable[[str], str | None]  # of a distribution; nothing where it is not installed
-Tries: TypeAlias = "Callable[[str], Tried]"  # of a module
+Versions: TypeAlias = Callable[[str], str | None]  # of a distribution; None if it is not installed
+Tries: TypeAlias = "Callable[[str], Tried]"  # imports a module
 
-PYTHONS = ((3, 10), (3, 13))  # the first and last that dlink is tested with
+PYTHONS = ((3, 10), (3, 13))  # the oldest and newest that dlink is tested with
 TRY_FOR = 20.0  # seconds for one import; a cold disk of a small computer needs several
 JETPACK = "sudo apt install nvidia-jetpack (a virtualenv sees it if made with --system-site-packages)"
 OLD_JETPACK = (
-    "dlink runs plans from JetPack 6 on: the TensorRT of this one is for Python 3.8; docs/jetson.md has what remains"
+    "dlink runs plans from JetPack 6 on: TensorRT of this JetPack is for Python 3.8; docs/jetson.md says what runs here"
 )
-JETSON_LINES = " (docs/jetson.md has all the lines in their order)"
+JETSON_LINES = " (docs/jetson.md has all commands in order)"
 JETPACK_6 = 36  # of Jetson Linux
-ARRAYS = (10, 16)  # the first TensorRT that gives arrays of NumPy 2 as they are: tests/support/tensorrt_arrays.json
+ARRAYS = (10, 16)  # the first TensorRT whose NumPy 2 arrays are right: tests/support/tensorrt_arrays.json
 
-PACKAGE_OF = {  # the Debian or Ubuntu package of a library that an import may miss
+PACKAGE_OF = {  # shared libraries that an import may lack -> their Debian or Ubuntu packages
     "libGL.so.1": "libgl1",
     "libgthread-2.0.so.0": "libglib2.0-0",
     "libglib-2.0.so.0": "libglib2.0-0",
@@ -43,15 +43,15 @@ PACKAGE_OF = {  # the Debian or Ubuntu package of a library that an import may m
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of an import in a process of its own."""
+    """The result of an import in a process of its own."""
 
-    version: str = ""  # where the module has one
-    fault: str = ""  # one line; empty where it imports
+    version: str = ""  # the module's version, if it has one
+    fault: str = ""  # one line; empty if the module imports
 
 
 @dataclass(frozen=True)
 class Component:
-    """One thing that dlink can use: whether it is here, and what to do where it is not."""
+    """A library or device that dlink can use: whether it is here, and what to do if it is not."""
 
     name: str
     state: State
@@ -62,7 +62,7 @@ class Component:
 
 
 def attempt(module: str) -> Tried:
-    """Import a module in a process of its own, which may crash. A file of that name in this folder does not count."""
+    """Import a module in a process of its own, which may crash. A file of that name in this folder is ignored."""
     top = module.partition(".")[0]
     code = (  # OpenVINO without its telemetry, as in quiet_openvino.py
         f"import sys; sys.path[:] = filter(None, sys.path); sys.modules['openvino_telemetry'] = None; import {module}; "
@@ -74,8 +74,8 @@ def attempt(module: str) -> Tried:
         return Tried(fault=f"not imported after {TRY_FOR:g} s")
     if done.returncode < 0:
         return Tried(fault=f"importing it ends the process with signal {-done.returncode}")
-    said = [line.strip() for line in (done.stderr if done.returncode else done.stdout).splitlines() if line.strip()]
-    last = said[-1] if said else ""
+    lines = [line.strip() for line in (done.stderr if done.returncode else done.stdout).splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
     return Tried(fault=last or f"importing it exits with {done.returncode}") if done.returncode else Tried(version=last)
 
 
@@ -84,21 +84,22 @@ def components(machine: Machine, versions: Versions, tried: Tries) -> list[Compo
     rows = [python_row(machine), *(library_row(need, machine, versions, tried) for need in NEEDS)]
     by_name = {row.name: row for row in rows}
     if fault := wrong_arrays(by_name["TensorRT"].version, by_name["numpy"].version):
-        row = replace(by_name["numpy"], fault=fault, mend="for a program of yours that does: pip install 'numpy<2'")
+        row = replace(by_name["numpy"], fault=fault, mend="for your own programs that do: pip install 'numpy<2'")
         rows = [row if r.name == "numpy" else r for r in rows]
     return rows + gpu_rows(machine)
 
 
 def wrong_arrays(tensorrt: str, numpy: str) -> str:
-    """What TensorRT's bindings do to arrays of NumPy 2 without an error; empty where they do not, or are not here.
+    """The fault of TensorRT's bindings with NumPy 2: wrong arrays without an error. Empty if they have no such fault.
 
-    No hindrance for dlink: addresses are numbers, shapes tuples, files bytes, and it asks TensorRT for no array.
+    dlink is not affected: it passes addresses as numbers, shapes as tuples and files as bytes, and asks TensorRT for no
+    array.
     """
     if not tensorrt or version_numbers(tensorrt) >= ARRAYS or version_numbers(numpy) < (2,):
         return ""
     return (
-        f"TensorRT {tensorrt} gives arrays (Weights.numpy) that repeat their first value, "
-        "for it is older than NumPy 2; dlink takes none from it"
+        f"TensorRT {tensorrt} is older than NumPy 2, and its arrays (Weights.numpy) repeat their first value; "
+        "dlink uses none of them"
     )
 
 
@@ -111,7 +112,7 @@ def python_row(machine: Machine) -> Component:
 
 
 def library_row(need: Need, machine: Machine, versions: Versions, tried: Tries) -> Component:
-    """A library without distribution metadata, such as the OpenCV of a Jetson, is found by its import."""
+    """The row of a library. One without distribution metadata, such as a Jetson's OpenCV, is found by its import."""
     found = [(name, version) for name in need.distributions if (version := versions(name))]
     distribution, version = found[0] if found else (need.distributions[0], "")
     result = tried(need.tried) if need.tried else Tried()
@@ -132,18 +133,18 @@ def library_row(need: Need, machine: Machine, versions: Versions, tried: Tries) 
 
 
 def cure(fault: str, need: Need, machine: Machine) -> str:
-    """What to do about a library that is there and does not import."""
+    """What to do about an installed library that does not import."""
     lacking = re.search(r"([\w.+-]+\.so[.\d]*): cannot open shared object", fault)
     if lacking and lacking[1] == LIBRARY:
         return driver_line(machine)
     if lacking and lacking[1] in PACKAGE_OF:
         line = f"sudo apt install {PACKAGE_OF[lacking[1]]}"
-        return line + (", or pip install opencv-python-headless in its place" if need.package == "cv2" else "")
+        return line + (", or pip install opencv-python-headless instead" if need.package == "cv2" else "")
     return f"pip install --force-reinstall {need.distributions[0]}"
 
 
 def jetpack(machine: Machine) -> str:
-    """How a Jetson gets TensorRT."""
+    """How to get TensorRT on a Jetson."""
     return JETPACK if version_numbers(machine.jetson.lstrip("R")) >= (JETPACK_6,) else OLD_JETPACK
 
 

@@ -1,7 +1,7 @@
-"""What dlink can use, and which of its extras brings it for what: the one table of installs.
+"""The one table of the libraries that dlink can use, and of the extras that install them.
 
-pyproject.toml's extras and the table of docs/install.md are held to it by tests; dlink-doctor's rows and abilities and
-the commands' "this needs ..." are made of it. A need is a library, an extra is what `pip install 'dlink[name]'` adds.
+Tests compare pyproject.toml's extras and the table of docs/install.md with it. dlink-doctor's rows and abilities and
+the commands' "this needs ..." come from it. A need is a library; an extra is what `pip install 'dlink[name]'` adds.
 """
 
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ class Need:
     """A library that dlink can use, and how to get it."""
 
     name: str
-    package: str  # what is imported
-    distributions: tuple[str, ...]  # any of these; the first is the one that an extra brings
-    least: str  # the lowest version that will do, pyproject.toml's
+    package: str  # the name to import
+    distributions: tuple[str, ...]  # any of these; an extra installs the first
+    least: str  # the lowest version, as in pyproject.toml
     use: str
-    get: str = ""  # where no extra brings it
-    note: str = ""  # about getting it
-    tried: str = ""  # the module to try in a process of its own, where that is quick and safe
+    get: str = ""  # how to get it, if no extra installs it
+    note: str = ""  # about its installation
+    tried: str = ""  # the module to import in a process of its own, if that is quick and safe
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extra:
-    """What an extra is for. The libraries are names of NEEDS."""
+    """The purpose of an extra. Its libraries are names of NEEDS."""
 
-    can: str = ""  # be done with it, in dlink-doctor's words; a bundle of others has none
-    needs: tuple[str, ...] = ()  # for that, its included extras' as well
-    also: tuple[str, ...] = ()  # brought for more than that
-    includes: tuple[str, ...] = ()  # extras that come with it
-    beside: tuple[str, ...] = ()  # extras that it adds to: it does nothing without
-    commands: tuple[str, ...] = ()  # that are to be had by installing it; the first is what a test tries
-    modules: tuple[str, ...] = ()  # of ours that a program imports for it
+    can: str = ""  # the task it is for, in dlink-doctor's words; empty for a bundle of other extras
+    needs: tuple[str, ...] = ()  # libraries for that task, with those of included extras
+    also: tuple[str, ...] = ()  # libraries for further tasks
+    includes: tuple[str, ...] = ()  # extras that it installs
+    beside: tuple[str, ...] = ()  # extras that must be installed too
+    commands: tuple[str, ...] = ()  # commands that it enables; a test runs the first
+    modules: tuple[str, ...] = ()  # dlink's modules that a program imports for the task
 
 
 NEEDS = (
@@ -185,19 +185,19 @@ EXTRAS = {  # in the order of docs/install.md
 
 
 def own(extra: str) -> list[Need]:
-    """What an extra brings that no extra included in it does: what pyproject.toml lists."""
-    found = EXTRAS[extra]
-    theirs = [name for other in found.includes for name in EXTRAS[other].needs]
-    return [BY_NAME[name] for name in (*found.needs, *found.also) if name not in theirs and not BY_NAME[name].get]
+    """The needs that an extra installs itself, without its included extras: what pyproject.toml lists."""
+    row = EXTRAS[extra]
+    included = [name for other in row.includes for name in EXTRAS[other].needs]
+    return [BY_NAME[name] for name in (*row.needs, *row.also) if name not in included and not BY_NAME[name].get]
 
 
 def brought(extra: str) -> list[Need]:
-    """What pip installs with an extra."""
+    """All needs that pip installs with an extra."""
     return own(extra) + [need for other in EXTRAS[extra].includes for need in brought(other)]
 
 
 def how_to_get(package: str, command: str = "") -> str:
-    """The line that installs a package, for the command that wants it; empty for a package that is no need."""
+    """The command line that installs a package for a dlink command; empty if the package is not in NEEDS."""
     need = next((need for need in NEEDS if need.package == package), None)
     if need is None or need.get:
         return need.get if need else ""

@@ -1,4 +1,4 @@
-"""What is known of this computer itself: its processor, its system, its GPUs."""
+"""Describes this computer: its processor, system and GPUs."""
 
 import platform
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dlink.trt_runtime.nvidia_driver import Gpus, look_for_gpus
 
-FEATURES = {  # what /proc/cpuinfo calls the instructions that make reduced precision fast, and which it is
+FEATURES = {  # instructions in /proc/cpuinfo that make a reduced precision fast -> that precision
     "avx512_bf16": "bfloat16",
     "amx_bf16": "bfloat16",
     "asimdhp": "float16",
@@ -21,25 +21,25 @@ FEATURES = {  # what /proc/cpuinfo calls the instructions that make reduced prec
 
 @dataclass(frozen=True)
 class Machine:
-    """What is known of the computer itself."""
+    """The computer's processor, system and GPUs."""
 
     python: str
     system: str  # "Linux x86_64"
-    cpu: str  # its name, empty where the system does not say
-    features: tuple[str, ...]  # those of FEATURES it has
-    jetson: str  # "R36.3.0", the release of Jetson Linux; empty elsewhere
+    cpu: str  # its name; empty if the system does not say
+    features: tuple[str, ...]  # the FEATURES that it has
+    jetson: str  # "R36.3.0", the release of Jetson Linux; empty on other systems
     gpus: Gpus
 
 
 def look_at_cpu(text: str) -> tuple[str, tuple[str, ...]]:
-    """Name and FEATURES from the text of /proc/cpuinfo. Arm kernels give no name."""
+    """The CPU's name and FEATURES from the text of /proc/cpuinfo. Arm kernels give no name."""
     values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
     flags = (values.get("flags") or values.get("Features") or "").split()
     return values.get("model name", ""), tuple(f for f in FEATURES if f in flags)
 
 
 def look_around() -> Machine:
-    """This computer."""
+    """Describe this computer."""
     name, features = look_at_cpu(text_of(Path("/proc/cpuinfo")))
     release = re.search(r"R(\d+) .*REVISION: ([\d.]+)", text_of(Path("/etc/nv_tegra_release")))
     return Machine(
@@ -53,7 +53,7 @@ def look_around() -> Machine:
 
 
 def text_of(path: Path) -> str:
-    """What a file of the system says; empty where the system has none."""
+    """The text of a system file; empty if there is no such file."""
     try:
         return path.read_text(errors="replace")
     except OSError:
@@ -61,10 +61,10 @@ def text_of(path: Path) -> str:
 
 
 def speed(machine: Machine) -> str:
-    """Which reduced precisions this CPU computes fast."""
+    """The reduced precisions that this CPU computes fast, in words."""
     fast = sorted({FEATURES[f] for f in machine.features})
     if fast:
         return f"fast in reduced precision: {' and '.join(fast)} ({', '.join(machine.features)})"
     if not machine.system.startswith("Linux"):
-        return "whether reduced precision is fast is not known on this system"
+        return "the speed of reduced precision is not known on this system"
     return "in float32; reduced precision is no faster"

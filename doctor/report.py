@@ -1,4 +1,4 @@
-"""The doctor's report: what this machine has, what it lacks, and what can be done with it."""
+"""The doctor's report: what this machine has, what it lacks, and which tasks it can do."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from dlink.runtime.versions import installed_version
 
 @dataclass(frozen=True)
 class Ability:
-    """One thing to do, whether it can be done here, and what is in its way or how well it goes."""
+    """A task, whether this machine can do it, and what it lacks or how fast it is."""
 
     name: str
     can: bool
@@ -31,13 +31,13 @@ class Report:
 
 
 def examine(machine: Machine, versions: Versions = installed_version, tried: Tries = attempt) -> Report:
-    """A row for everything that dlink can use on this machine, and what can be done with what is there."""
+    """A row for everything that dlink can use on this machine, and the tasks that this machine can do."""
     rows = components(machine, versions, tried)
     return Report(machine, tuple(rows), tuple(abilities({row.name: row for row in rows}, machine)))
 
 
 def abilities(rows: Mapping[str, Component], machine: Machine) -> list[Ability]:
-    """What can be done here: what each extra is for."""
+    """The tasks of the extras, and whether this machine can do them."""
 
     def lacks(*names: str) -> str:
         return ", ".join(f"{name} {rows[name].state}" for name in names if rows[name].state != "found")

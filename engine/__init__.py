@@ -1,1 +1,1 @@
-"""From an ONNX file of ours to a TensorRT plan with its manifest."""
+"""Builds an ONNX file of dlink into a TensorRT plan with its manifest."""

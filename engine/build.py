@@ -32,22 +32,22 @@ from dlink.trt_runtime.manifest import Built, Manifest, Options, manifest_of, pa
 from dlink.trt_runtime.nvidia_driver import look_for_gpus
 from dlink.trt_runtime.plan import runs_on as runs_here
 
-EVERY = 0.2  # seconds between two looks at how far a build is
+EVERY = 0.2  # seconds between two looks at a build's progress
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """A plan on the disk."""
+    """A plan that has been written."""
 
     manifest: Manifest
-    layers: list[Layer] | None  # the engine's report; None where no GPU could load the plan
+    layers: list[Layer] | None  # the engine's report; None if no GPU could load the plan
     graph: OnnxModel
 
 
 def build(graph: OnnxModel, out: Path, options: Options, timing_cache: Path | None, tick: Tick) -> BuildResult:
-    """Write the plan of an ONNX file of ours, and its manifest beside it. Nothing is left where it fails or is stopped.
+    """Write the plan of an ONNX file, and its manifest beside it. A build that fails or is stopped leaves no file.
 
-    timing_cache: a file of TensorRT's measurements, read if it is there and written with what is new.
+    timing_cache: a file of TensorRT's measurements, read if it exists; new measurements are added to it.
     """
     refuse_batch(graph, options)
     refuse_target(options)
@@ -101,16 +101,14 @@ def rebuild(plan: Path, tick: Tick) -> BuildResult:
 
 
 def refuse_batch(graph: OnnxModel, options: Options) -> None:
-    """BadInput where the file's batch is fixed and another is asked for."""
+    """Raise BadInput if the file's batch is fixed and another one is asked for."""
     fixed = graph.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     if fixed and options.batch != fixed:
-        raise BadInput(
-            f"{graph.mark.name}: takes {fixed} views at once and no other number, not {options.batch}; export it again"
-        )
+        raise BadInput(f"{graph.mark.name}: takes exactly {fixed} views at once, not {options.batch}; export it again")
 
 
 def seconds_before(out: Path) -> float | None:
-    """How long the plan there took to build, as an estimate."""
+    """The build time of the plan at that path, as an estimate; None without one."""
     with suppress(BadModel, OSError):
         if manifest_of(out).exists():
             return parse(read_bytes(out), out).built.seconds
@@ -120,10 +118,10 @@ def seconds_before(out: Path) -> float | None:
 def compile(
     compiler: Compiler, graph: OnnxModel, options: Options, timing_cache: Path | None, tick: Tick, before: float | None
 ) -> bytes:
-    """The plan's bytes. The builder works in a thread of its own, so that ctrl-C is heard while it does."""
+    """The plan's bytes. The builder works in a thread of its own, so that ctrl-C works during the build."""
     done: list[bytes | BaseException] = []
-    far, stop = Far(), threading.Event()
-    monitor = monitor_of(compiler.trt, far, stop) if compiler.reports_progress else None
+    progress, stop = BuildProgress(), threading.Event()
+    monitor = monitor_of(compiler.trt, progress, stop) if compiler.reports_progress else None
 
     def work() -> None:
         try:
@@ -138,11 +136,11 @@ def compile(
         while thread.is_alive():
             thread.join(EVERY)
             if monitor is not None:
-                tick(int(100 * far.share), 100, "%,")
+                tick(int(100 * progress.share), 100, "%,")
             elif before:
                 tick(min(99, int(100 * (time.monotonic() - begun) / before)), 100, "% of the last build's time,")
             else:
-                tick(0, 0, f"{compiler.title} does not say how far it is,")
+                tick(0, 0, f"{compiler.title} does not report progress,")
     except KeyboardInterrupt:
         stop.set()
         if monitor is not None:
@@ -160,14 +158,14 @@ def run(compiler: Compiler, graph: OnnxModel, options: Options, timing_cache: Pa
 
     cache = str(timing_cache) if timing_cache else None
     known = cache if timing_cache and timing_cache.exists() else None
-    with what_is_said() as said:
+    with polygraphy_errors() as errors:
         try:
             source = NetworkFromOnnxBytes(graph_for(compiler, graph), strongly_typed=compiler.typed)()
             constrain(compiler, graph, source[1])
             config = PostprocessConfig(config_for(compiler, options, graph, monitor, known), finish(compiler, options))
             return bytes(EngineBytesFromNetwork(source, config, save_timing_cache=cache)())
         except PolygraphyException as e:
-            why = said[0] if said else str(e).splitlines()[0]
+            why = errors[0] if errors else str(e).splitlines()[0]
             raise NoEngine(f"{graph.mark.name}: {compiler.title} does not build it: {why}") from e
         finally:
             if cache:
@@ -175,15 +173,15 @@ def run(compiler: Compiler, graph: OnnxModel, options: Options, timing_cache: Pa
 
 
 @contextmanager
-def what_is_said() -> Iterator[list[str]]:
-    """TensorRT's and Polygraphy's errors, kept from the terminal with the rest of what they say."""
+def polygraphy_errors() -> Iterator[list[str]]:
+    """Collect the errors of TensorRT and Polygraphy, and keep all their messages from the terminal."""
     from polygraphy.logger import G_LOGGER
 
-    said: list[str] = []
+    errors: list[str] = []
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.append(" ".join(record.getMessage().removeprefix("[E]").removeprefix("[!]").split()))
+            errors.append(" ".join(record.getMessage().removeprefix("[E]").removeprefix("[!]").split()))
 
     logger, keep, before = logging.getLogger("Polygraphy"), Keep(logging.ERROR), G_LOGGER.use_python_logging_system
     propagate, logger.propagate = logger.propagate, False
@@ -193,15 +191,15 @@ def what_is_said() -> Iterator[list[str]]:
         with warnings.catch_warnings():
             # Polygraphy always sets a timing cache, which TensorRT-RTX calls deprecated.
             warnings.simplefilter("ignore", DeprecationWarning)
-            yield said
+            yield errors
     finally:
         logger.removeHandler(keep)
         logger.propagate = propagate
         G_LOGGER.use_python_logging_system = before
 
 
-class Far:
-    """How far a build is: phases within phases, as TensorRT announces them."""
+class BuildProgress:
+    """The progress of a build, from the nested phases that TensorRT announces."""
 
     def __init__(self) -> None:
         self.phases: dict[str, tuple[str | None, int, int]] = {}  # parent, steps, steps done
@@ -225,21 +223,21 @@ class Far:
         return min((done + inner) / steps, 1.0)
 
 
-def monitor_of(trt: Any, far: Far, stop: threading.Event) -> Any:
-    """TensorRT's view of it. An exception would cross C++, so none leaves."""
+def monitor_of(trt: Any, progress: BuildProgress, stop: threading.Event) -> Any:
+    """TensorRT's progress monitor. Its methods raise nothing, because an exception would cross C++."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            far.start(phase_name, parent_phase, num_steps)
+            progress.start(phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            far.step(phase_name, step)
+            progress.step(phase_name, step)
             return not stop.is_set()
 
         def phase_finish(self, phase_name: str) -> None:
-            far.finish(phase_name)
+            progress.finish(phase_name)
 
     return Monitor()

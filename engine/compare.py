@@ -1,7 +1,7 @@
-"""Layer by layer: what an engine makes of an ONNX file beside ONNX Runtime, by Polygraphy's comparator.
+"""Compares an engine with ONNX Runtime layer by layer, by Polygraphy's comparator.
 
-Every tensor is made an output, so layers are not fused as in the real engine: a difference found here is one of
-arithmetic, in the layer that is named.
+Every tensor is made an output, so layers are not fused as in the real engine. A difference found here comes from the
+arithmetic of the named layer.
 """
 
 import io
@@ -26,13 +26,13 @@ from dlink.onnx_graph.model import OnnxModel
 from dlink.runtime.rounding import SMALL
 from dlink.trt_runtime.manifest import Options
 
-BETWEEN = ("Cast", "QuantizeLinear", "DequantizeLinear", "Constant", "Identity")  # no layers of their own
+BETWEEN = ("Cast", "QuantizeLinear", "DequantizeLinear", "Constant", "Identity")  # do not count as layers
 TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.2}  # OpenVINO: 1e-6, 0.016 in bfloat16, 0.12
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one tensor is off: root mean square of the difference, as a share of the tensor's own."""
+    """The difference of one tensor: its root mean square, as a share of the tensor's own root mean square."""
 
     tensor: str
     op: str
@@ -40,16 +40,16 @@ class Difference:
 
 
 def compare_layers(graph: OnnxModel, image: NDArray[np.uint8], target: str | None) -> list[Difference]:
-    """The tensors of a file's network in the order in which they are made, for one RGB tile (S, S, 3).
+    """The differences of a network's tensors in the order in which they are computed, for one RGB tile (S, S, 3).
 
-    target: tensorrt or tensorrt-rtx, which need a GPU; OpenVINO where None.
+    target: tensorrt or tensorrt-rtx, which need a GPU; None for OpenVINO.
     """
     made_by = {name: node for name, node in graph.made_by.items() if node.op_type not in BETWEEN}
     marked = graph.giving(made_by)
     data = marked.SerializeToString()
     candidate = in_openvino(graph, data) if target is None else in_tensorrt(graph, marked, target)
     x = graph.spec.prepare(image[None])
-    with redirect_stdout(io.StringIO()):  # Polygraphy prints what it does
+    with redirect_stdout(io.StringIO()):  # Polygraphy prints its steps
         results = Comparator.run(
             [OnnxrtRunner(SessionFromOnnx(data), name="reference"), candidate], data_loader=[{graph.input: x}]
         )
@@ -64,7 +64,7 @@ def differences(
 
 
 def relative(reference: Any, found: Any) -> float:
-    """0 where both are the same; infinity where one of them is not a number. Less than SMALL is no size of its own."""
+    """0 if both are equal; infinity if one has values that are not finite. A size below SMALL counts as SMALL."""
     a, b = (np.asarray(v, np.float64) for v in (reference, found))
     off, size = float(np.sqrt(np.mean((a - b) ** 2))), float(np.sqrt(np.mean(a**2)))
     if not np.isfinite(off):
@@ -73,7 +73,7 @@ def relative(reference: Any, found: Any) -> float:
 
 
 def first_off(found: Sequence[Difference], tolerance: float) -> Difference | None:
-    """The first tensor that differs by more, and with it all behind may."""
+    """The first tensor that differs by more than the tolerance; later ones may differ because of it."""
     return next((d for d in found if not d.relative <= tolerance), None)
 
 

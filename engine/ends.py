@@ -1,8 +1,9 @@
-"""What a plan reads and gives: float16, where all that an ONNX file does with its float32 image is to cast it to that.
+"""The types of a plan's input and output.
 
-FP16 files begin so, and INT8 ones whose first convolution is FP16. The plan then reads half of the bytes, and whoever
-prepares the image rounds it as the cast would have: to the nearest, ties to even (ONNX's Cast, cvt.rn in kernels.cu).
-The probabilities stay float32, since the sigmoid is computed in that: float16 has no steps to spare near 1.
+The input is float16 if the ONNX file only casts its float32 image to float16, as FP16 files do, and INT8 files whose
+first convolution is FP16. The plan then reads half of the bytes. The preparation rounds as the cast would: to the
+nearest, ties to even (ONNX's Cast, cvt.rn in kernels.cu). The output stays float32, the type of the sigmoid, because
+float16 is too coarse near 1.
 """
 
 from dataclasses import replace
@@ -15,18 +16,18 @@ from dlink.trt_runtime.manifest import Ends
 
 
 def first_casts(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The casts to float16 that are all that becomes of a float32 image; none where more does."""
+    """The casts to float16 that read a float32 image; none if anything else reads it too."""
     image = model.graph.input[0]
     readers = [node for node in model.graph.node if image.name in node.input]
     half = [n for n in readers if n.op_type == "Cast" and n.attribute[0].i == TensorProto.FLOAT16]
-    given = {value.name for value in model.graph.output}
-    if image.type.tensor_type.elem_type != TensorProto.FLOAT or len(half) < len(readers) or image.name in given:
+    outputs = {value.name for value in model.graph.output}
+    if image.type.tensor_type.elem_type != TensorProto.FLOAT or len(half) < len(readers) or image.name in outputs:
         return []
-    return [] if any(node.output[0] in given for node in half) else half
+    return [] if any(node.output[0] in outputs for node in half) else half
 
 
 def with_half_input(graph: OnnxModel) -> OnnxModel:
-    """The graph without those casts, reading float16; the same one where there are none."""
+    """The graph without those casts and with a float16 input; the same graph if it has no such casts."""
     if not first_casts(graph.model):
         return graph
     model = onnx.ModelProto()
@@ -47,7 +48,7 @@ def with_half_input(graph: OnnxModel) -> OnnxModel:
 
 
 def ends_of(graph: OnnxModel) -> Ends:
-    """The types at a graph's ends."""
+    """The types of a graph's input and output."""
     types = [value.type.tensor_type.elem_type for value in (graph.model.graph.input[0], graph.model.graph.output[0])]
     reads, gives = (helper.tensor_dtype_to_np_dtype(t).name for t in types)
     return Ends(reads=reads, gives=gives)

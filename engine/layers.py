@@ -1,4 +1,4 @@
-"""What an engine says it computes in, layer by layer: its inspector's report, and whether that is what was asked."""
+"""The precision of an engine's layers, from its inspector's report, compared with what the graph asks for."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from dlink.trt_runtime.manifest import Precision
 from dlink.trt_runtime.nvidia_driver import Gpu
 from dlink.trt_runtime.tensorrt_engine import INVALID, validity
 
-WORDS = (  # what a report calls a type: "Thirty-two wide channel vectorized row major Int8 format", "Half"
+WORDS = (  # a type's names in a report: "Thirty-two wide channel vectorized row major Int8 format", "Half"
     ("fp8", r"fp8|e4m3"),
     ("int8", r"int8"),
     ("bf16", r"bf16|bfloat16"),
@@ -21,20 +21,20 @@ WORDS = (  # what a report calls a type: "Thirty-two wide channel vectorized row
     ("fp32", r"fp32|float32|float|tf32"),
 )
 WIDTH = {"int8": 1, "fp8": 1, "fp16": 2, "bf16": 2, "fp32": 4}
-SPLIT = re.compile(r"[\s,+|\[\]{}()\x1e\x1f]+")  # between the nodes' names in a fused layer's
+SPLIT = re.compile(r"[\s,+|\[\]{}()\x1e\x1f]+")  # between the nodes' names in a fused layer's name
 UNSEEN = "unseen"
-USEFUL = 0.5  # of what is asked to run in int8: with less, INT8 is not what was built
+USEFUL = 0.5  # share of the int8 that the graph asks for; with less the plan does not count as INT8
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of an engine, many nodes of the graph made one."""
+    """A layer of an engine, fused from several nodes of the graph."""
 
     name: str
     kind: str
-    precision: str  # empty where the report does not say
+    precision: str  # empty if the report does not say
     nodes: frozenset[str]  # every word of its name and origin; some are names of nodes
-    weights: bool = False  # whether it has some
+    weights: bool = False  # whether it has weights
 
 
 def inspect(compiler: Compiler, plan: bytes, gpu: Gpu) -> list[Layer]:
@@ -45,8 +45,8 @@ def inspect(compiler: Compiler, plan: bytes, gpu: Gpu) -> list[Layer]:
         answer, why = validity(trt, runtime, plan)
         if answer == INVALID:
             raise NoEngine(
-                f"{compiler.title} says that the plan that it has just built does not run on {gpu}: {why}; it may run "
-                "there built with --compute-capability current, or without that"
+                f"{compiler.title} says that the plan that it has just built does not run on {gpu}: {why}; try "
+                "--compute-capability current, or leave that option out"
             )
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
@@ -59,7 +59,7 @@ def inspect(compiler: Compiler, plan: bytes, gpu: Gpu) -> list[Layer]:
 
 
 def read_report(report: str) -> list[Layer]:
-    """The inspector's JSON. Plans built without details have names alone there."""
+    """The layers in the inspector's JSON. Plans that were built without details have only names there."""
     values = json.loads(report)
     return [layer_of(row) for row in values.get("Layers", [])]
 
@@ -78,7 +78,7 @@ def layer_of(row: Any) -> Layer:
 
 
 def precision_of(row: Mapping[str, Any]) -> str:
-    """In what a layer computes: the type of its weights where it has some, else of its first input."""
+    """The precision in which a layer computes: its weights' type if it has weights, else its first input's."""
     for name in ("Weights", "Kernel Weights"):
         weights = row.get(name)
         if isinstance(weights, dict) and (found := type_in(str(weights.get("Type", "")))):
@@ -94,9 +94,9 @@ def type_in(words: str) -> str:
 
 
 def prove(graph: OnnxModel, layers: Sequence[Layer] | None) -> Precision:
-    """The precisions found, held against those asked; CheckFailed where float32 or FP16 was built in their stead.
+    """The precisions found in a plan. Raise CheckFailed if a wider one was built than the graph asks for.
 
-    `layers` is None where there was no GPU to ask: then a strongly typed graph is all that is known.
+    `layers` is None if no GPU could load the plan. Then the strongly typed graph gives the precisions.
     """
     if layers is None:
         return Precision(shares=graph.shares(), proven_by="graph")
@@ -109,20 +109,20 @@ def prove(graph: OnnxModel, layers: Sequence[Layer] | None) -> Precision:
         share = sum(a.share for a in widened)
         raise CheckFailed(
             f"{graph.mark.name}: asks for {widened[0].precision}, and TensorRT built {share:.1%} of the multiply-adds "
-            f"in FP32 ({names}); this GPU may lack {widened[0].precision}: build the file that it can run"
+            f"in FP32 ({names}); this GPU may lack {widened[0].precision}: build a file of another precision"
         )
     int8 = [a for a in graph.asked if a.precision == "int8"]
     kept = sum(a.share for a in int8 if found[a.node] in ("int8", UNSEEN))
     if kept < USEFUL * sum(a.share for a in int8):
         raise CheckFailed(
             f"{graph.mark.name}: asks for int8 in {sum(a.share for a in int8):.0%} of the multiply-adds, and TensorRT "
-            f"built {kept:.0%}; dlink-inspect {graph.mark.name} --explain lists what asks for it"
+            f"built {kept:.0%}; dlink-inspect {graph.mark.name} --explain lists the convolutions that ask for it"
         )
     return Precision(shares=sum_up((found[a.node], a.share) for a in graph.asked), proven_by="inspector")
 
 
 def precision_in(layers: Sequence[Layer], node: str) -> str:
-    """What a node of the graph became. Copies into another format name the layer that they are for, and don't count."""
+    """The precision of a node of the graph. Copies into another format also name the node, and are left out."""
     named = [x for x in layers if node in x.nodes and x.precision and "reformat" not in f"{x.kind} {x.name}".lower()]
     computing = [x for x in named if x.weights] or named
     return max((x.precision for x in computing), key=lambda p: WIDTH.get(p, 0), default=UNSEEN)

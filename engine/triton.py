@@ -1,4 +1,4 @@
-"""A model repository for NVIDIA's Triton Inference Server: a folder a model, its configuration, its first version."""
+"""Writes a model repository for NVIDIA's Triton Inference Server: a folder with a configuration and one version."""
 
 import shutil
 from pathlib import Path
@@ -8,12 +8,12 @@ from dlink.runtime.files import replacing
 from dlink.trt_runtime.manifest import Ends
 
 INPUT, OUTPUT = "image", "road"
-WIDE = Ends()  # an ONNX file's
+WIDE = Ends()  # float32, as an ONNX file has
 TRITON_TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16"}
 KINDS = {".plan": ("tensorrt", "model.plan"), ".onnx": ("onnxruntime", "model.onnx")}
 
-# Names and fields of model_config.proto (triton-inference-server/common). Preparation, views and their mean are the
-# client's: Triton gets what the network gets. tests/engine/test_triton.py parses it by that definition.
+# Names and fields of model_config.proto (triton-inference-server/common); tests/engine/test_triton.py parses it by that
+# definition. The client prepares the tiles and makes the views and their mean: Triton gets the network's input.
 CONFIG = """\
 name: "{name}"
 backend: "{backend}"
@@ -25,11 +25,11 @@ dynamic_batching {{ }}
 
 
 def write_repository(folder: Path, model: Path, side: int, batch: int, ends: Ends = WIDE) -> Path:
-    """Copy a plan or an ONNX file into `folder`/<its name>/1, with its configuration; the configuration's path."""
+    """Copy a plan or an ONNX file into `folder`/<its name>/1, write its configuration, and return that file's path."""
     backend, file = KINDS[model.suffix]
     home = folder / model.stem
     if (strange := home / "1" / next(f for b, f in KINDS.values() if b != backend)).exists():
-        raise BadInput(f"{strange}: is there, of another kind; choose another folder or remove it")
+        raise BadInput(f"{strange}: is already there and of another kind; choose another folder or remove it")
     (home / "1").mkdir(parents=True, exist_ok=True)
     with replacing(home / "1" / file) as part:
         shutil.copyfile(model, part)

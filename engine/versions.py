@@ -1,7 +1,7 @@
 """Every difference between TensorRT 8.5, 8.6, 10, 11 and TensorRT-RTX that a build must know, each with its reason.
 
-The rest of `engine/` is the same for all of them. The names used exist in each version's Python bindings:
-tests/support/tensorrt_api.json records those, and tests/engine/test_versions.py holds this code against them.
+The rest of `engine/` is the same for all of them. tests/support/tensorrt_api.json records the names in each version's
+Python bindings, and tests/engine/test_versions.py checks that this code uses no others.
 """
 
 import copy
@@ -22,18 +22,18 @@ from dlink.trt_runtime.nvidia_driver import look_for_gpus
 from dlink.trt_runtime.plan import AMPERE, MODULES
 
 OLDEST = {"tensorrt": (8, 5), "tensorrt-rtx": (1, 7)}
-SINCE = {  # the version of TensorRT that an option came with; TensorRT-RTX has all of them
+SINCE = {  # the first version of TensorRT with an option; TensorRT-RTX has all of them
     "optimization_level": (8, 6),
     "version_compatible": (8, 6),
     "hardware_compatible": (8, 6),
     "strip_weights": (10, 0),
 }
-CURRENT = ("current",)  # --compute-capability: TensorRT-RTX then compiles on the GPU at hand, and for it
+CURRENT = ("current",)  # --compute-capability: TensorRT-RTX compiles on the GPU at hand, for this GPU
 
 
 @dataclass(frozen=True)
 class Compiler:
-    """One TensorRT: its Python module, and what is particular about it."""
+    """One TensorRT: its Python module, and the particulars of its version."""
 
     target: str
     trt: Any
@@ -56,12 +56,12 @@ class Compiler:
 
     @property
     def typed(self) -> bool:
-        """Whether the graph's types are what is computed in. 8.x takes them for hints, and 11 knows nothing else."""
+        """Whether the graph's types decide the precision. For 8.x they are hints; 11 has no other way."""
         return self.rtx or self.number >= (10,)
 
     @property
     def shares_profiles(self) -> bool:
-        """Whether contexts share an optimisation profile where that is asked for: from 9 on they always do."""
+        """Whether contexts share an optimisation profile only if asked: 8.6. From 9 on they always share it."""
         return not self.rtx and (8, 6) <= self.number < (9,)
 
     @property
@@ -71,10 +71,10 @@ class Compiler:
 
 
 def find_compiler(target: str) -> Compiler:
-    """Import what builds for a target, after looking for the GPU that full TensorRT needs.
+    """Import the compiler of a target, after looking for the GPU that full TensorRT needs.
 
-    Without one its builder returns null or ends the process, so it is not even imported. TensorRT-RTX compiles for
-    named GPUs on any machine.
+    Without a GPU, TensorRT's builder returns null or ends the process, so TensorRT is not imported. TensorRT-RTX
+    compiles for named GPUs on any machine.
     """
     if target == "tensorrt":
         gpus = look_for_gpus()
@@ -83,7 +83,7 @@ def find_compiler(target: str) -> Compiler:
                 f"TensorRT builds on the GPU that the plan is for, and there is none here: {gpus.fault}; "
                 "build there, or for a GeForce RTX with --target tensorrt-rtx"
             )
-    trt = import_module(MODULES[target])  # before Polygraphy does, whose error would be its own
+    trt = import_module(MODULES[target])  # before Polygraphy, whose own error would hide this one
     choose_for_polygraphy(target)
     compiler = Compiler(target, trt)
     if compiler.number < OLDEST[target]:
@@ -92,7 +92,7 @@ def find_compiler(target: str) -> Compiler:
 
 
 def choose_for_polygraphy(target: str) -> None:
-    """Polygraphy takes one of the two for a whole process, when its loaders are first imported."""
+    """Tell Polygraphy which TensorRT to use. The first import of its loaders fixes that for the process."""
     from polygraphy import config
 
     wanted = target == "tensorrt-rtx"
@@ -102,11 +102,11 @@ def choose_for_polygraphy(target: str) -> None:
     loaded = util.trt.__name__ == MODULES["tensorrt-rtx"]
     if loaded != wanted:
         other = TARGETS["tensorrt" if wanted else "tensorrt-rtx"]
-        raise NoEngine(f"this process builds with {other} already; start another")
+        raise NoEngine(f"this process already builds with {other}; start a new process")
 
 
 def refuse_target(options: Options) -> None:
-    """BadInput where an option means nothing to the target, of whatever version; before anything is looked for."""
+    """Raise BadInput for an option that no version of the target has, before any library or GPU is looked for."""
     for name in ("compute_capability", "unlisted_gpu"):
         if options.target == "tensorrt" and getattr(options, name):
             flag = name.replace("_", "-")
@@ -114,31 +114,31 @@ def refuse_target(options: Options) -> None:
 
 
 def refuse_options(compiler: Compiler, options: Options) -> None:
-    """BadInput where an option means nothing to this TensorRT."""
+    """Raise BadInput for an option that this version of TensorRT does not have."""
     if not compiler.rtx:
         for name, since in SINCE.items():
             if getattr(options, name) not in (None, False) and compiler.number < since:
                 flag = name.replace("_", "-")
-                raise BadInput(f"--{flag}: came with TensorRT {since[0]}.{since[1]}, here is {compiler.version}")
+                raise BadInput(f"--{flag}: needs TensorRT {since[0]}.{since[1]}, here is {compiler.version}")
     elif options.refit or options.strip_weights:
-        # Seen with 1.7: its compiler then asks for CUDA, and for a single capability.
+        # TensorRT-RTX 1.7's compiler then asks for CUDA, and for a single capability.
         if not look_for_gpus().found or len(options.compute_capability) != 1:
             raise BadInput(
-                "--refit and --strip-weights: TensorRT-RTX makes such plans on a machine with a GPU alone, and for one "
-                "--compute-capability"
+                "--refit and --strip-weights: TensorRT-RTX needs a GPU and exactly one --compute-capability for such "
+                "plans"
             )
     elif options.hardware_compatible:
         raise BadInput("--hardware-compatible: name GPUs with --compute-capability for TensorRT-RTX, or none")
 
 
 def refuse_graph(compiler: Compiler, graph: OnnxModel) -> None:
-    """BadInput where this TensorRT would build something else than the graph says, without a word."""
+    """Raise BadInput if this TensorRT would silently build something other than the graph."""
     int8 = [a for a in graph.asked if a.precision == "int8"]
     if compiler.rtx:
         return
     if compiler.number < (10, 2) and any(a.op == "ConvTranspose" for a in int8):
-        # Before 10.2 a transposed convolution's scales were along axis 0; our files have them along 1, as ONNX has the
-        # channels. With as many inputs as outputs nothing would fail.
+        # Before 10.2 a transposed convolution's scales were along axis 0. dlink's files have them along axis 1, where
+        # ONNX has the channels. If inputs and outputs are equally many, TensorRT raises no error.
         raise BadInput(
             f"{graph.mark.name}: has transposed convolutions in int8, which TensorRT before 10.2 reads along the wrong "
             f"axis (here is {compiler.version}); calibrate with --deconv conv or --deconv fp16"
@@ -146,16 +146,16 @@ def refuse_graph(compiler: Compiler, graph: OnnxModel) -> None:
 
 
 def graph_for(compiler: Compiler, graph: OnnxModel) -> bytes:
-    """The ONNX file's bytes as this TensorRT's parser takes them."""
+    """The ONNX file's bytes in the form that this TensorRT's parser reads."""
     model = graph.model
     if not compiler.rtx and compiler.number < (10,):
-        # The parsers of 8.x want weights in float with a Q/DQ pair of their own: int8 ones are taken for data.
+        # The parsers of 8.x need float weights with a Q/DQ pair of their own: they take int8 weights for data.
         model = with_float_weights(model)
     return bytes(model.SerializeToString())
 
 
 def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose int8 weights are float32 in front of a QuantizeLinear that gives the same integers."""
+    """A copy with float32 weights, each followed by a QuantizeLinear that gives the same integers."""
     model = copy.deepcopy(model)
     values = {i.name: i for i in model.graph.initializer}
     nodes = []
@@ -177,10 +177,10 @@ def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def precision_flags(compiler: Compiler, graph: OnnxModel) -> dict[str, Any]:
-    """Polygraphy's CreateConfig arguments for the graph's precisions: none where the graph's types are obeyed.
+    """Polygraphy's CreateConfig arguments for the graph's precisions; none if the graph's types decide.
 
-    8.x takes float16 and int8 only where a flag allows them, and whatever is faster only where nothing forbids it; 11
-    has no such flags.
+    8.x uses float16 and int8 only if a flag allows them, and takes a faster precision unless a constraint forbids it.
+    11 has no such flags.
     """
     if compiler.typed:
         return {}
@@ -190,9 +190,9 @@ def precision_flags(compiler: Compiler, graph: OnnxModel) -> dict[str, Any]:
 
 
 def constrain(compiler: Compiler, graph: OnnxModel, network: Any) -> None:
-    """Give 8.x's network the graph's types layer by layer, which OBEY_PRECISION_CONSTRAINTS then holds.
+    """Give 8.x's network the graph's types layer by layer; OBEY_PRECISION_CONSTRAINTS enforces them.
 
-    Layers between Q/DQ pairs are left alone: the pairs say what they compute in, and a constraint would forbid it.
+    Layers between Q/DQ pairs get no constraint: it would forbid the int8 that the pairs ask for.
     """
     if compiler.typed:
         return
@@ -207,7 +207,7 @@ def constrain(compiler: Compiler, graph: OnnxModel, network: Any) -> None:
 
 
 def config_for(compiler: Compiler, options: Options, graph: OnnxModel, monitor: Any, timing_cache: str | None) -> Any:
-    """What makes the builder's configuration, as Polygraphy's functor."""
+    """Polygraphy's functor that makes the builder's configuration."""
     from polygraphy.backend.trt import CreateConfig, Profile
 
     side = graph.spec.tile
@@ -228,7 +228,7 @@ def config_for(compiler: Compiler, options: Options, graph: OnnxModel, monitor: 
     if options.hardware_compatible:
         arguments["hardware_compatibility_level"] = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if options.version_compatible:
-        # A lean runtime inside the plan would be host code, which the runtime never allows.
+        # A lean runtime inside the plan would be host code, which dlink's runtime never allows.
         arguments |= {"version_compatible": True, "exclude_lean_runtime": True}
     if timing_cache is not None:
         arguments["load_timing_cache"] = timing_cache
@@ -244,18 +244,18 @@ def config_for(compiler: Compiler, options: Options, graph: OnnxModel, monitor: 
 
 
 def finish(compiler: Compiler, options: Options) -> Callable[[Any, Any, Any], None]:
-    """What is set, and looked at, in the configuration itself, for Polygraphy's PostprocessConfig.
+    """A function for Polygraphy's PostprocessConfig that sets and checks the configuration directly.
 
-    Its own preview_features would turn off what they don't name, whatever TensorRT's defaults are, and what
-    set_compute_capability answers it does not look at.
+    Polygraphy's own preview_features turn off every feature that they do not name, even TensorRT's defaults. Polygraphy
+    also ignores the result of set_compute_capability.
     """
     trt = compiler.trt
 
     def work(builder: Any, network: Any, config: Any) -> None:
-        if compiler.shares_profiles:  # each of our slots and CUDA graphs has a context
+        if compiler.shares_profiles:  # each slot and each CUDA graph has a context
             config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
         if compiler.rtx:
-            # Our contexts have their memory from us, and nothing may be allocated while a CUDA graph is captured.
+            # dlink allocates the contexts' memory: nothing may be allocated while a CUDA graph is captured.
             config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
             found = [config.get_compute_capability(i) for i in range(config.num_compute_capabilities)]
             if found != [getattr(trt.ComputeCapability, name_of(c)) for c in options.compute_capability]:
@@ -266,7 +266,7 @@ def finish(compiler: Compiler, options: Options) -> Callable[[Any, Any, Any], No
 
 
 def runs_on(compiler: Compiler, options: Options) -> RunsOn:
-    """Which GPUs a plan built so will run on."""
+    """The GPUs that a plan with these options runs on."""
     newer = options.version_compatible
     if compiler.rtx:
         return listed(compiler, options)
@@ -276,23 +276,23 @@ def runs_on(compiler: Compiler, options: Options) -> RunsOn:
 
 
 def listed(compiler: Compiler, options: Options) -> RunsOn:
-    """The same of TensorRT-RTX, which lists what it compiles for; BadInput where an option names others."""
+    """The same for TensorRT-RTX, which lists its GPUs. Raise BadInput if an option names others."""
     known, asked, newer = supported(compiler), options.compute_capability, options.version_compatible
     if asked == CURRENT:
         return RunsOn(capabilities=(at_hand(compiler, options),), newer_versions=newer)
     if asked and options.unlisted_gpu:
         raise BadInput(
-            f"--compute-capability {','.join(asked)}: names GPUs that {compiler.title} lists, beside --unlisted-gpu; "
-            "leave it out, or say --compute-capability current on the GPU itself"
+            f"--compute-capability {','.join(asked)}: names GPUs that {compiler.title} lists, which excludes "
+            "--unlisted-gpu; leave that out, or give --compute-capability current on the GPU itself"
         )
     if strange := sorted(set(asked) - set(known)):
         raise BadInput(
             f"--compute-capability {','.join(strange)}: {compiler.title} builds for {', '.join(known)}, or for "
-            "`current` alone; for a GPU that it does not list say --unlisted-gpu, without this option"
+            "`current` alone; for a GPU that it does not list give --unlisted-gpu, without this option"
         )
     if asked:
         return RunsOn(capabilities=asked, newer_versions=newer)
-    # Named none, TensorRT-RTX builds for Ampere and newer: "8.0, 8.6, 8.9, 12.0, and later" (its page on CPU-only AOT).
+    # By default TensorRT-RTX builds for Ampere and newer: "8.0, 8.6, 8.9, 12.0, and later" (its page on CPU-only AOT).
     ampere = tuple(c for c in known if version_numbers(c) >= version_numbers(AMPERE))
     return RunsOn(capabilities=ampere, newer_gpus=True, newer_versions=newer, unlisted_gpus=options.unlisted_gpu)
 
@@ -301,7 +301,7 @@ def at_hand(compiler: Compiler, options: Options) -> str:
     """The compute capability of the GPU here."""
     gpus = look_for_gpus()
     if not gpus.found:
-        raise BadInput(f"--compute-capability current: is for the GPU at hand, and there is none here: {gpus.fault}")
+        raise BadInput(f"--compute-capability current: needs a GPU, and there is none here: {gpus.fault}")
     gpu = gpus.found[0]
     if gpu.capability not in supported(compiler) and not options.unlisted_gpu:
         raise BadInput(f"--compute-capability current: {compiler.title} does not list {gpu}; --unlisted-gpu tries it")
@@ -309,11 +309,11 @@ def at_hand(compiler: Compiler, options: Options) -> str:
 
 
 def name_of(capability: str) -> str:
-    """TensorRT-RTX's name for it: SM86 is 8.6."""
+    """TensorRT-RTX's name for a compute capability: SM86 for 8.6."""
     return "CURRENT" if (capability,) == CURRENT else f"SM{capability.replace('.', '')}"
 
 
 def supported(compiler: Compiler) -> list[str]:
-    """The compute capabilities that this TensorRT-RTX compiles for: SM86 is 8.6."""
+    """The compute capabilities that this TensorRT-RTX compiles for, such as 8.6."""
     names: Iterable[str] = compiler.trt.ComputeCapability.__members__
     return [f"{name[2:-1]}.{name[-1]}" for name in names if name.startswith("SM")]

@@ -1,12 +1,12 @@
-"""A ground station's loop: frames come in, road masks go out, and no mask is old.
+"""A ground station's loop: frames come in, road masks go out, and masks are never old.
 
     python examples/embed_in_a_loop.py roads.onnx frames/ masks/ --rate 5   # a folder of pictures, 5 a second
     python examples/embed_in_a_loop.py roads.onnx 0 masks/                  # a camera; or a video, or rtsp://...
 
 Needs pip install 'dlink[cpu]'. A camera does not wait. If frames come faster than roads are found, a queue of frames
-grows, and masks come later and later. So at most two frames are under way here, and a frame that comes meanwhile is
-dropped: the newest frame wins, and the age of a mask is bounded. To do every frame in order instead, wait for the
-oldest (`finish_oldest`) where this program drops one; that suits a recording, not a flight.
+grows, and masks come later and later. So at most two frames are under way here, and other frames are dropped: the
+newest frame wins, and the age of a mask is bounded. To process every frame in order instead, wait for the oldest
+(`finish_oldest`) where this program drops one; that is for a recording, not for a flight.
 """
 
 import argparse
@@ -27,14 +27,14 @@ from dlink.runtime import BadInput, DlinkError, EngineFailed, NoProbability, Seg
 
 Image: TypeAlias = NDArray[np.uint8]
 Frame: TypeAlias = tuple[str, Image]  # a name, and uint8 (H, W, 3) RGB
-Show: TypeAlias = Callable[[str, Image], None]  # what is done with a mask
+Show: TypeAlias = Callable[[str, Image], None]  # called with each frame's name and mask
 
 UNDER_WAY = 2  # one is computed while the next one is cut into tiles
-RESTARTS = 3  # of the model, before somebody has to look
+RESTARTS = 3  # of the model, before the program gives up
 
 
 def frames(source: str, rate: float | None) -> Iterator[Frame]:
-    """Frames of a folder, a video or a camera. `rate` a second where one is given, else as they come."""
+    """Frames of a folder, a video or a camera: `rate` frames a second if it is given, else as they come."""
     for name, image in from_folder(Path(source)) if Path(source).is_dir() else from_video(source):
         yield name, image
         time.sleep(1 / rate if rate else 0)
@@ -44,7 +44,7 @@ def from_folder(folder: Path) -> Iterator[Frame]:
     for path in find_images(folder):
         try:
             yield path.stem, read_image(path)
-        except BadInput as e:  # one bad frame: say so and go on
+        except BadInput as e:  # one bad frame: report it and continue
             print(f"Error: {e}", file=sys.stderr)
 
 
@@ -62,7 +62,7 @@ def from_video(source: str) -> Iterator[Frame]:
 
 
 def run(model: Segmenter, source: Iterator[Frame], show: Show, count: "Counter[str]") -> None:
-    """Show masks until the frames end. `count` has how many were shown, dropped and failed."""
+    """Show masks until the frames end. `count` counts the frames that were shown, dropped and failed."""
     under_way: deque[tuple[str, Future[Image]]] = deque()  # the oldest first
 
     def finish_oldest() -> None:
@@ -70,7 +70,7 @@ def run(model: Segmenter, source: Iterator[Frame], show: Show, count: "Counter[s
         try:
             show(name, future.result())
             count["shown"] += 1
-        except NoProbability as e:  # the roads of this frame are not known; the model can go on
+        except NoProbability as e:  # this frame has no roads; the model still works
             print(f"Error: frame {name}: {e}", file=sys.stderr)
             count["failed"] += 1
 
@@ -90,29 +90,29 @@ def main() -> int:
     for name in ("model", "source", "masks"):
         parser.add_argument(name)
     parser.add_argument("--rate", type=float, help="frames a second, of a folder or a recorded video")
-    given = parser.parse_args()
-    Path(given.masks).mkdir(parents=True, exist_ok=True)
+    args = parser.parse_args()
+    Path(args.masks).mkdir(parents=True, exist_ok=True)
 
     def show(name: str, mask: Image) -> None:
-        write_image(Path(given.masks, f"{name}_mask.png"), mask)
+        write_image(Path(args.masks, f"{name}_mask.png"), mask)
         print(f"{name}: {(mask > 0).mean():.1%} road", flush=True)
 
-    source, count = frames(given.source, given.rate), Counter[str]()
+    source, count = frames(args.source, args.rate), Counter[str]()
     try:
         while True:
             try:
-                # Left by an exception, Ctrl-C's too, `with` cancels what has not begun and frees the model.
-                with open_model(given.model) as model:
+                # After an exception, also from Ctrl-C, `with` cancels frames that have not begun and frees the model.
+                with open_model(args.model) as model:
                     run(model, source, show, count)
                 return int(count["failed"] > 0)
-            except EngineFailed as e:  # the GPU or OpenVINO failed: this model is spent, a new one may work
+            except EngineFailed as e:  # the GPU or OpenVINO failed: this model can't be used again, a new one may work
                 print(f"Error: {e}", file=sys.stderr)
                 count["restarts"] += 1
                 if count["restarts"] > RESTARTS:
                     return 1
     except KeyboardInterrupt:
-        return 130  # as a shell has it
-    except (DlinkError, OSError) as e:  # no such model, no such source, a full disk: somebody must act
+        return 130  # as in a shell
+    except (DlinkError, OSError) as e:  # no such model, no such source, a full disk: a person must act
         print(f"Error: {e}", file=sys.stderr)
         return 1
     finally:

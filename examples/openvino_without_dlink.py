@@ -1,11 +1,11 @@
-"""The roads of one tile by an ONNX file of dlink's, with OpenVINO and NumPy alone: dlink is not imported.
+"""Draws the roads of one tile by an ONNX file of dlink, with OpenVINO and NumPy; dlink is not imported.
 
     python examples/openvino_without_dlink.py roads.onnx tile.png mask.png
 
-Needs pip install openvino opencv-python-headless. An ONNX file holds the network alone. What has to be done around the
-network is said in the file's metadata, under the key `dlink.spec`, as JSON. This program does all of it, and shows what
-a program in another language has to do. What dlink adds: images of any size, a check that the file is undamaged, and
-int8 in float on x86 processors without VNNI, where OpenVINO's int8 sums are wrong.
+Needs pip install openvino opencv-python-headless. An ONNX file holds only the network. The key `dlink.spec` of its
+metadata says, as JSON, what has to be done around the network. This program does all of it, and shows what a program in
+another language has to do. dlink adds images of any size, a check that the file is undamaged, and int8 in float on x86
+processors without VNNI, where OpenVINO's int8 sums are wrong.
 """
 
 import json
@@ -69,7 +69,7 @@ def road_probability(model_path: str, tile: NDArray[np.uint8]) -> tuple[NDArray[
 def main(model_path: str, picture: str, out: str) -> None:
     bgr = cv2.imread(picture)
     if bgr is None:
-        sys.exit(f"Error: {picture}: no picture that OpenCV reads")
+        sys.exit(f"Error: {picture}: not a picture that OpenCV reads")
     probability, threshold = road_probability(model_path, np.ascontiguousarray(bgr[..., ::-1], np.uint8))
     mask = np.where(probability > threshold, 255, 0).astype(np.uint8)  # 4. Road where it is greater than the threshold.
     if not cv2.imwrite(out, mask):

@@ -1,19 +1,19 @@
-// The roads of one tile by a plan of dlink's, in C++ with TensorRT's own API: no Python, no dlink.
+// Draws the roads of one tile by a plan of dlink, in C++ with TensorRT's own API, without Python and dlink.
 //
 //     CUDA=/usr/local/cuda
 //     g++ -std=c++17 -O2 plan_in_cpp.cpp -o plan_in_cpp -I$CUDA/include -L$CUDA/lib64 -lnvinfer -lcudart
 //     ./plan_in_cpp roads.plan tile.ppm mask.pgm
 //
-// The plan alone, without this program (a first look, and its speed):
+// To try the plan, and its speed, without this program:
 //
 //     trtexec --loadEngine=roads.plan --shapes=image:8x3x1024x1024
 //
-// tile.ppm is binary PPM (P6) of the size that the plan was built for. A plan is the network alone. What the caller
-// owes is in roads.plan.json beside it, under "spec": the order of colours, scale and shift, the views, the threshold.
+// tile.ppm is binary PPM (P6) of the size that the plan was built for. A plan is only the network. What the caller must
+// do is in roads.plan.json beside it, under "spec": the order of colours, scale and shift, the views, the threshold.
 // Under "ends" are the types: the plan "reads" float32 or float16 (plans of FP16 files) and "gives" float32. The engine
 // knows them too, and this program asks the engine. For TensorRT 8.5 and newer; README.md here says what was run.
 //
-// A plan is code: whoever loads one runs it. dlink compares its hash and its signature first, and this program does not.
+// A plan is code: loading it runs it. dlink first checks its hash and its signature; this program does not.
 
 #include <NvInfer.h>
 #include <cuda_fp16.h>
@@ -38,7 +38,7 @@ struct Logger : nvinfer1::ILogger {
     }
 };
 
-// Every call's answer is looked at: a call that fails is the only place where the reason is known.
+// Every call's result is checked, because only the call that fails knows the reason.
 void must(bool done, std::string const& fault) {
     if (!done) throw std::runtime_error(fault);
 }
@@ -52,7 +52,7 @@ std::string read_file(std::string const& path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// What the manifest says. Enough for a file that dlink wrote, where "spec" comes first; a program takes a JSON library.
+// The spec in the manifest. This reader works for a file that dlink wrote, where "spec" comes first; use a JSON library.
 struct Spec {
     int tile;
     bool bgr;
@@ -81,14 +81,14 @@ Spec read_spec(std::string const& path) {
 }
 
 // Which pixel of the tile a view shows at (y, x). Bits: 1 a quarter turn counter-clockwise, then 2 top to bottom, then
-// 4 left to right. What the network says at (y, x) of a view is about that pixel, so the same place undoes the view.
+// 4 left to right. The network's result at (y, x) of a view belongs to that pixel, so the same place undoes the view.
 size_t seen(int view, int side, int y, int x) {
     if (view & 4) x = side - 1 - x;
     if (view & 2) y = side - 1 - y;
     return view & 1 ? size_t(x) * side + (side - 1 - y) : size_t(y) * side + x;
 }
 
-// A pixel's colours as the network takes them, into three planes of a batch.
+// Write the pixels' colours into three planes of a batch, prepared for the network.
 template <typename T>
 void prepare(std::vector<uint8_t> const& rgb, Spec const& spec, int view, T* planes) {
     size_t area = size_t(spec.tile) * spec.tile;
@@ -111,7 +111,7 @@ std::vector<uint8_t> roads(std::string const& plan_path, std::vector<uint8_t> co
     must(context != nullptr, "no memory for an execution context");
 
     // One input, the prepared views (N, 3, S, S), and one output, their probabilities (N, 1, S, S).
-    must(engine->getNbIOTensors() == 2, "not a plan of dlink's: it has other ends");
+    must(engine->getNbIOTensors() == 2, "not a plan of dlink: it needs exactly one input and one output");
     char const *image = engine->getIOTensorName(0), *road = engine->getIOTensorName(1);
     if (engine->getTensorIOMode(image) != nvinfer1::TensorIOMode::kINPUT) std::swap(image, road);
     DataType type = engine->getTensorDataType(image);
@@ -129,8 +129,8 @@ std::vector<uint8_t> roads(std::string const& plan_path, std::vector<uint8_t> co
     must(cudaStreamCreate(&stream), "cudaStreamCreate");
     must(cudaMalloc(&batch_at, batch.size()), "cudaMalloc");
     must(cudaMalloc(&answers_at, answers.size() * sizeof(float)), "cudaMalloc");
-    must(context->setTensorAddress(image, batch_at), "TensorRT takes no address for the image");
-    must(context->setTensorAddress(road, answers_at), "TensorRT takes no address for the roads");
+    must(context->setTensorAddress(image, batch_at), "TensorRT refuses the address of the image");
+    must(context->setTensorAddress(road, answers_at), "TensorRT refuses the address of the roads");
 
     for (int first = 0; first < all; first += most) {
         int n = std::min(most, all - first);
@@ -151,7 +151,7 @@ std::vector<uint8_t> roads(std::string const& plan_path, std::vector<uint8_t> co
                 for (int x = 0; x < side; x++)
                     total[seen(int(spec.views[first + i]), side, y, x)] += answers[i * area + size_t(y) * side + x];
     }
-    cudaFree(batch_at);  // a program that goes on after an error frees these there as well
+    cudaFree(batch_at);  // a program that continues after an error must free these there too
     cudaFree(answers_at);
     cudaStreamDestroy(stream);
 

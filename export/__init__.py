@@ -1,1 +1,1 @@
-"""Checkpoint -> ONNX, proved against PyTorch before the file gets its name. Needs torch, onnx and onnxruntime."""
+"""Checkpoint -> ONNX, proven against PyTorch before the file gets its name. Needs torch, onnx and onnxruntime."""

@@ -1,9 +1,9 @@
-"""Keep a network's values within float16, exactly.
+"""Keeps a network's values within float16 without changing its results.
 
-D-LinkNets overflow float16: nothing normalises the dilated centre, and in trained ones its sums pass 65504, where a
-float16 graph goes on with infinity. (Engines that compute in bfloat16 or float32 hide it, GPUs do not.) But a stretch
-of the graph between convolutions (onnx_graph/stretches.py) can run at 1/2^k of its values. Powers of two change no
-digit of a float32, so the network stays the same function.
+D-LinkNets overflow float16: nothing normalises the dilated centre, and in trained networks its sums exceed 65504, where
+float16 becomes infinite. (Engines that compute in bfloat16 or float32 hide it, GPUs do not.) But a stretch of the graph
+between convolutions (onnx_graph/stretches.py) can run at 1/2^k of its values. Powers of two change no digit of a
+float32, so the network stays the same function.
 """
 
 import copy
@@ -53,7 +53,7 @@ def peaks(traced: fx.GraphModule, inputs: Iterable[NDArray[np.float32]]) -> dict
 
 
 def overflow(net: RoadNet, x: NDArray[np.float32]) -> tuple[str, float] | None:
-    """The first layer whose values float16 can't hold, with the largest of them."""
+    """The first layer whose values float16 can't hold, and its largest value."""
     traced = fx.symbolic_trace(net)
     layer = "image"
     found = peaks(traced, [x])
@@ -66,9 +66,9 @@ def overflow(net: RoadNet, x: NDArray[np.float32]) -> tuple[str, float] | None:
 
 
 def balance(net: RoadNet, inputs: Iterable[NDArray[np.float32]]) -> RoadNet:
-    """A copy of a network with folded norms whose values stay within COMFORT on these inputs, the same function.
+    """A copy of a network with folded norms: the same function, with values within COMFORT on these inputs.
 
-    The network itself where they do already.
+    Returns the network itself if its values are within COMFORT already.
     """
     traced = fx.symbolic_trace(net)
     found = peaks(traced, inputs)
@@ -96,7 +96,7 @@ def balance(net: RoadNet, inputs: Iterable[NDArray[np.float32]]) -> RoadNet:
 
 
 def steps(traced: fx.GraphModule) -> Iterator[Step]:
-    """A traced network's nodes by what they make of scales."""
+    """A traced network's nodes, each with its effect on scales."""
     modules = dict(traced.named_modules())
     for node in traced.graph.nodes:
         what = modules[node.target] if node.op == "call_module" else node.target

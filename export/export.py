@@ -1,4 +1,4 @@
-"""The whole way from a checkpoint to a proven ONNX file."""
+"""Exports a checkpoint as a proven ONNX file."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,13 +16,15 @@ from dlink.runtime.spec import Spec
 
 
 def export(checkpoint: Checkpoint, path: Path, spec: Spec, tiles: Iterable[NDArray[np.uint8]]) -> Proof:
-    """Write the checkpoint as `path`, in the spec's precision and for its tile; no file where it is not proven.
+    """Write the checkpoint as `path`, in the spec's precision and for its tile. A file that fails its proof is removed.
 
-    `tiles` are RGB (S, S, 3) and best of the kind that the network was trained on.
+    `tiles` are RGB (S, S, 3), best of the kind that the network was trained on.
     """
     multiple = checkpoint.net.multiple
     if spec.tile % multiple:
-        raise BadInput(f"--tile {spec.tile}: {spec.arch} halves its sides until 1/{multiple}; give a multiple of that")
+        raise BadInput(
+            f"--tile {spec.tile}: {spec.arch} halves the tile down to 1/{multiple}; give a multiple of {multiple}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     tiles = list(tiles)
     folded = fold_norms(checkpoint.net)

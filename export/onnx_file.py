@@ -1,9 +1,9 @@
-"""Write a network as the ONNX file that everything after reads.
+"""Writes a network as the ONNX file that all later steps read.
 
 Opset 17, the newest that TensorRT 8.5 parses. Input `image` float32 (N, 3, S, S), output `road` float32 (N, 1, S, S) in
 [0, 1], N free, S fixed. Batch norms are folded into their convolutions. In an FP16 file every tensor between the first
-and the last cast is float16; the sigmoid is behind the last and stays float32, since float16 has no steps to spare near
-0 and 1. All weights are inside the file. Metadata: `dlink.spec`, and the keys that the QGIS plugin Deepness reads.
+and the last cast is float16. The sigmoid follows the last cast and stays float32, because float16 is too coarse near 0
+and 1. All weights are inside the file. Metadata: `dlink.spec`, and the keys that the QGIS plugin Deepness reads.
 """
 
 import copy
@@ -24,7 +24,7 @@ from dlink.runtime.onnx_bytes import write_sealed
 from dlink.runtime.spec import ONNX_KEY, Spec
 
 OPSET = 17
-TRACED = 64  # side of the tile that the exporter runs, px: PyTorch is slow in float16
+TRACED = 64  # side of the tile that the exporter runs, px; small, because PyTorch is slow in float16
 
 
 class Deployed(nn.Module):
@@ -67,7 +67,7 @@ def write_onnx(folded: RoadNet, spec: Spec, path: Path) -> None:
         torch.onnx.export(
             deployed,
             (torch.zeros(1, 3, traced, traced),),
-            data,  # type: ignore[arg-type]  # a file object does too
+            data,  # type: ignore[arg-type]  # a file object works too
             opset_version=OPSET,
             input_names=["image"],
             output_names=["road"],
@@ -88,7 +88,7 @@ def write_onnx(folded: RoadNet, spec: Spec, path: Path) -> None:
 
 
 def hoist_constants(graph: onnx.GraphProto) -> None:
-    """Make initializers of Constant nodes: what works on our files looks for weights there."""
+    """Turn Constant nodes into initializers, where calibration and builds look for weights."""
     for node in [n for n in graph.node if n.op_type == "Constant"]:
         value = next(a.t for a in node.attribute if a.name == "value")
         value.name = node.output[0]
@@ -99,7 +99,7 @@ def hoist_constants(graph: onnx.GraphProto) -> None:
 def deepness(spec: Spec) -> dict[str, str]:
     """The metadata that Deepness reads: JSON values; resolution in cm a pixel; x = (pixel / 255 - mean) / std.
 
-    Key names as its documentation ("Add metadata to ONNX model") and its model_base.py have them.
+    The key names are from its documentation ("Add metadata to ONNX model") and its model_base.py.
     """
     std = [1 / (255 * scale) for scale in spec.scale]
     mean = [-shift * s for shift, s in zip(spec.shift, std, strict=True)]

@@ -1,8 +1,8 @@
-"""Is the file the network? Run the ONNX file beside PyTorch on tiles, before it gets its name.
+"""Proves that an ONNX file is its network: runs it beside PyTorch on tiles, before the file gets its name.
 
-ONNX Runtime runs it: it computes what the file says on any CPU, FP16 graphs too, where OpenVINO may take bfloat16.
-It keeps float16 tensors in float32 between some layers, so what would overflow in float16 is looked for in PyTorch's
-own activations.
+ONNX Runtime runs the file, because it computes what the file says on any CPU, also for FP16 graphs. OpenVINO may take
+bfloat16. ONNX Runtime keeps float16 tensors in float32 between some layers, so overflow is looked for in PyTorch's
+activations.
 """
 
 from collections.abc import Iterable
@@ -24,24 +24,24 @@ from dlink.runtime.spec import Spec
 
 MAX_DIFFERENCE = 1e-4  # of any FP32 probability
 MIN_AGREEMENT = 0.995  # IoU between FP16's mask and PyTorch's
-FEW = 0.001  # share of road below which masks say too little, and probabilities must agree instead,
-FEW_DIFFERENCE = 0.02  # to this
+FEW = 0.001  # with a lower share of road, probabilities are compared instead of masks
+FEW_DIFFERENCE = 0.02  # of these probabilities
 LAYER_TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}  # of a layer's largest value, to name the first that differs
 
 
 @dataclass
 class Proof:
-    """What was seen: the largest difference of a probability, and IoU between the masks."""
+    """The result of a comparison: the largest difference of a probability, and the IoU between the masks."""
 
     tiles: int = 0
     difference: float = 0.0
     agreement: float = 1.0
-    road: float = 0.0  # share of the tiles that PyTorch takes for road
+    road: float = 0.0  # share of the pixels that are road for PyTorch
     near: Near = field(default_factory=Near)  # pixels that rounding could decide
 
 
 def prove(path: Path, net: RoadNet, folded: RoadNet, spec: Spec, tiles: Iterable[NDArray[np.uint8]]) -> Proof:
-    """Compare the file with the network on RGB tiles (S, S, 3); raises CheckFailed, naming the first bad layer."""
+    """Compare the file with the network on RGB tiles (S, S, 3). CheckFailed names the first bad layer."""
     run = session(path)
     proof, ours, theirs = Proof(), [], []
     reference = network(net)
@@ -52,7 +52,7 @@ def prove(path: Path, net: RoadNet, folded: RoadNet, spec: Spec, tiles: Iterable
         ours.append(run.run(None, {"image": x})[0][:, 0])
         if half and (over := overflow(folded, x)):
             layer, value = over
-            found = f"its values reach {value:.3g}, float16 ends at {HALF_MAX:g}"
+            found = f"its values reach {value:.3g}, and float16 ends at {HALF_MAX:g}"
             raise CheckFailed(f"{what(spec)}: first at layer {layer}: {found}; export fp32")
         if not np.isfinite(ours[-1]).all():
             raise CheckFailed(f"{what(spec)}: not finite; {blame(path, folded, spec, x)}")
@@ -68,7 +68,7 @@ def prove(path: Path, net: RoadNet, folded: RoadNet, spec: Spec, tiles: Iterable
 
 
 def broken(proof: Proof, precision: str) -> str:
-    """What does not hold and what would have to, in words; nothing where all holds."""
+    """The limit that is not met, in words; empty if all are met."""
     most = MAX_DIFFERENCE if precision == "fp32" else FEW_DIFFERENCE
     if precision != "fp32" and proof.road >= FEW:
         held, found = proof.agreement >= MIN_AGREEMENT, f"masks agree at IoU {proof.agreement:.4f}"
@@ -90,7 +90,7 @@ def layers(net: nn.Module) -> dict[str, nn.Module]:
 
 
 def outputs(net: RoadNet, x: NDArray[np.float32]) -> list[tuple[str, Tensor]]:
-    """What every convolution gives, in the order in which they run."""
+    """The output of every convolution, in the order in which they run."""
     seen: list[tuple[str, Tensor]] = []
     hooks = [
         m.register_forward_hook(lambda _m, _x, y, name=name: seen.append((name, y))) for name, m in layers(net).items()
@@ -104,7 +104,7 @@ def outputs(net: RoadNet, x: NDArray[np.float32]) -> list[tuple[str, Tensor]]:
 
 
 def blame(path: Path, folded: RoadNet, spec: Spec, x: NDArray[np.float32]) -> str:
-    """Words that name the first layer at which the file leaves the network, and what would help."""
+    """Words that name the first layer at which the file differs from the network."""
     graph = read_model(path)
     convs = [n.output[0] for n in graph.convolutions]
     got = session(graph.giving(convs).SerializeToString()).run(convs, {graph.input: x})

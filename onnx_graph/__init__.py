@@ -1,1 +1,1 @@
-"""ONNX graphs: read, looked through, changed, and run by ONNX Runtime. Export, calibration and builds share it."""
+"""ONNX graphs: read, analysed, changed, and run by ONNX Runtime, for export, calibration and builds."""

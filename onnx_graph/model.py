@@ -1,4 +1,4 @@
-"""An ONNX file of ours in memory, and what calibration and builds ask of its graph."""
+"""An ONNX file of dlink in memory, and what calibration and builds ask about its graph."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ PRECISION_OF: dict[int, str] = {
 
 @dataclass(frozen=True)
 class Asked:
-    """A convolution, and what the graph wants of it."""
+    """A convolution, and the precision that the graph asks for."""
 
     node: str  # its name in the graph, which TensorRT's layers repeat
     op: str  # Conv or ConvTranspose
@@ -38,7 +38,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A graph and its Spec. `model` is never changed: what changes it makes a copy."""
+    """A graph and its Spec. `model` is never changed: functions that change a graph copy it."""
 
     model: onnx.ModelProto
     spec: Spec
@@ -54,17 +54,17 @@ class OnnxModel:
 
     @cached_property
     def convolutions(self) -> list[onnx.NodeProto]:
-        """Ordinary and transposed, in the order in which they run."""
+        """The ordinary and transposed convolutions, in the order in which they run."""
         return [n for n in self.model.graph.node if n.op_type in CONVOLUTIONS]
 
     @cached_property
     def made_by(self) -> dict[str, onnx.NodeProto]:
-        """The node behind every tensor."""
+        """The node that gives each tensor."""
         return {name: node for node in self.model.graph.node for name in node.output}
 
     @cached_property
     def read_by(self) -> dict[str, list[onnx.NodeProto]]:
-        """The nodes that read a tensor."""
+        """The nodes that read each tensor."""
         readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in self.model.graph.node:
             for name in dict.fromkeys(node.input):
@@ -73,17 +73,17 @@ class OnnxModel:
 
     @cached_property
     def stored(self) -> dict[str, onnx.TensorProto]:
-        """Weights and biases by name, as the file has them."""
+        """Weights and biases by name, as stored in the file."""
         return {i.name: i for i in self.model.graph.initializer}
 
     @cached_property
     def weights(self) -> dict[str, NDArray[Any]]:
-        """The same as arrays."""
+        """Weights and biases by name, as arrays."""
         return {name: numpy_helper.to_array(i) for name, i in self.stored.items()}
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of every tensor, for one view: (1, C, H, W)."""
+        """The shape of every tensor for one view: (1, C, H, W)."""
         graph = onnx.shape_inference.infer_shapes(self.model, strict_mode=True).graph
         known = (*graph.input, *graph.value_info, *graph.output)
         return {v.name: tuple(d.dim_value or 1 for d in v.type.tensor_type.shape.dim) for v in known}
@@ -97,7 +97,7 @@ class OnnxModel:
         )
 
     def shares(self) -> dict[str, float]:
-        """Of the multiply-adds by the precision asked for, the largest first."""
+        """Shares of the multiply-adds by the precision asked for, the largest first."""
         return sum_up((a.precision, a.share) for a in self.asked)
 
     def macs(self, node: onnx.NodeProto) -> int:
@@ -110,7 +110,7 @@ class OnnxModel:
         return self.spec.tile // self.shapes[tensor][-1]
 
     def precision_of(self, node: onnx.NodeProto) -> str:
-        """What a convolution asks for: int8 where both its weight and what it reads are dequantised."""
+        """The precision that a convolution asks for: int8 if both its weight and its input are dequantised."""
         kernel, quantised = self.kernel(node)
         if not quantised:
             return PRECISION_OF.get(int(kernel.data_type), "fp32")
@@ -120,7 +120,7 @@ class OnnxModel:
         return "int8" if fed_by is not None and fed_by.op_type == "DequantizeLinear" else "fp32"
 
     def kernel(self, node: onnx.NodeProto) -> tuple[onnx.TensorProto, bool]:
-        """A convolution's weight as the file has it, and whether it is dequantised on the way."""
+        """A convolution's weight as stored in the file, and whether a DequantizeLinear follows it."""
         name, quantised = node.input[1], False
         while name in self.made_by:
             quantised |= self.made_by[name].op_type == "DequantizeLinear"
@@ -128,7 +128,7 @@ class OnnxModel:
         return self.stored[name], quantised
 
     def giving(self, tensors: Iterable[str]) -> onnx.ModelProto:
-        """A copy whose outputs are some of its tensors."""
+        """A copy of the model that outputs these tensors."""
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         del model.graph.output[:]
@@ -137,7 +137,7 @@ class OnnxModel:
 
 
 def sum_up(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Shares by name, the largest first."""
+    """The sum of shares by name, the largest first."""
     found: dict[str, float] = defaultdict(float)
     for name, share in pairs:
         found[name] += share
@@ -145,6 +145,6 @@ def sum_up(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 
 def read_model(path: Path) -> OnnxModel:
-    """An ONNX file that dlink-export or dlink-calibrate wrote."""
+    """Read an ONNX file that dlink-export or dlink-calibrate wrote."""
     file = read_onnx(path)
     return OnnxModel(onnx.load_from_string(file.data), file.spec, mark_of(path.name, file.data))

@@ -1,7 +1,7 @@
-"""ONNX Runtime without its telemetry. Whatever here needs ONNX Runtime takes it from this module.
+"""ONNX Runtime without its telemetry. All code of dlink imports ONNX Runtime from this module.
 
-Left alone, its builds since 1.31 write a device's number and a database of events into the user's cache folder and send
-them. It reads ORT_DISABLE_TELEMETRY once, when it is imported; whoever has set that has chosen.
+By default its builds since 1.31 write a device number and a database of events into the user's cache folder and send
+them. It reads ORT_DISABLE_TELEMETRY once, when it is imported. A value that the user has set stays.
 """
 
 import os

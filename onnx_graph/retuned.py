@@ -1,4 +1,4 @@
-"""Write a copy of a model file that has another threshold. Needs ONNX."""
+"""Writes a copy of an ONNX file with another threshold. Needs ONNX."""
 
 import json
 from dataclasses import replace
@@ -14,9 +14,9 @@ DEEPNESS = "seg_thresh"  # where the QGIS plugin Deepness reads the threshold, s
 
 
 def write_retuned(model: Path, out: Path, spec: Spec, threshold: float) -> None:
-    """Copy an ONNX file of ours with another threshold: in its Spec, and where Deepness reads it.
+    """Copy an ONNX file of dlink with another threshold: in its Spec, and where Deepness reads it.
 
-    Everything else stays as it is; the graph and its weights are not touched. Whole or not at all.
+    The graph and its weights stay as they are. The copy is written whole or not at all.
     """
     loaded = onnx.load_from_string(read_onnx(model).data)
     for entry in loaded.metadata_props:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on an ONNX graph: it computes what the file says on any CPU, float16 too."""
+"""Runs ONNX graphs in ONNX Runtime, which computes what the file says on any CPU, also in float16."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from dlink.onnx_graph.quiet_onnxruntime import onnxruntime
 
 
 def session(model: Path | bytes, arena: bool = True) -> onnxruntime.InferenceSession:
-    """A model by its path or its bytes. Memory is taken from an arena, which keeps what was the most at any step."""
+    """Open a model by its path or its bytes. An arena keeps as much memory as the largest step has needed."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = arena

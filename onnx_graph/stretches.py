@@ -1,29 +1,29 @@
-"""Which values of a network must share their scale, so that the network stays the same function.
+"""Finds which values of a network must share their scale, so that the network stays the same function.
 
-ReLU, max pooling and sums keep a positive factor, f(c x) = c f(x), so a stretch of the graph between convolutions may
-run at another scale: the convolutions that lead into it take the factor into their weights and biases, those that lead
-out take it back. Export keeps float16 networks in range by it, calibration evens out channels as well.
+ReLU, max pooling and sums keep a positive factor, f(c x) = c f(x). So a stretch of the graph between convolutions may
+run at another scale: the convolutions before it take the factor into their weights and biases, and those after it
+divide by it. Export uses this to keep float16 networks in range; calibration also evens out channels.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-COMFORT = 2048.0  # values seen are brought to at most this, 32 times below float16's end
-ENDS = ""  # stands for the stretch of whatever must keep its scale
+COMFORT = 2048.0  # values are scaled to at most this, 32 times below float16's end
+ENDS = ""  # the name of the stretch of all values that must keep their scale
 
 
 class Kind(Enum):
-    """What a step makes of its inputs' scale."""
+    """The effect of a step on its inputs' scale."""
 
-    KEEPS = auto()  # any positive factor: its result has the same
-    BEGINS = auto()  # a convolution, which gives its result a scale of its own
-    FIXED = auto()  # its inputs and its result must stay as they are
+    KEEPS = auto()  # the result has the inputs' factor, whichever it is
+    BEGINS = auto()  # a convolution: its result has a scale of its own
+    FIXED = auto()  # its inputs and its result must keep their scale
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a network: its result and those that it is made of, by name."""
+    """One step of a network: the names of its result and of its inputs."""
 
     result: str
     inputs: Iterable[str]

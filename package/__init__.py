@@ -6,16 +6,16 @@ dlink.runtime           model + image -> mask: `open_model`, `Segmenter`, the er
 dlink.openvino_runtime  ONNX files on CPUs, by OpenVINO
 dlink.trt_runtime       plans on NVIDIA GPUs, by TensorRT and CUDA
 dlink.imagery           pictures, GeoTIFFs, folders of tiles
-dlink.onnx_graph        ONNX graphs: read, looked through, run
+dlink.onnx_graph        ONNX graphs: read, analysed, changed, run
 dlink.nets              the networks and their checkpoints
 dlink.export            checkpoint -> ONNX, proven
-dlink.calib             ONNX + tiles -> INT8 ONNX, judged
+dlink.calib             ONNX + tiles -> INT8 ONNX, evaluated
 dlink.engine            ONNX -> TensorRT plan
 dlink.training          tiles -> checkpoint
 dlink.scenes            generated scenes with exact road masks
 dlink.accuracy          masks against masks
-dlink.bench             how fast
-dlink.doctor            what this machine has, and which extra brings what
+dlink.bench             speed measurements
+dlink.doctor            what this machine has, and which extra installs what
 dlink.cli               the commands
 """
 

@@ -122,7 +122,7 @@ def state(verdict: Verdict) -> str:
 
 def head(verdict: Verdict, about: About) -> str:
     found = verdict.found
-    labels = f"{found.labelled:,} with labels" if found.labelled else "no labels, so the masks' agreement alone"
+    labels = f"{found.labelled:,} with labels" if found.labelled else "no labels, so only the masks' agreement"
     kind, sign = ("bad", "✕") if verdict.why else ("good", "✓")
     notes = "".join(f"<li>{escape(words)}</li>" for words in (*verdict.why, *verdict.doubts, *verdict.notes))
     return (

@@ -1,1 +1,1 @@
-"""What waits for a GPU, on a host that has one, has no network and is lent for half an hour: see README.md here."""
+"""Runs the checks that need a GPU, on a host without a network, within half an hour: see README.md here."""

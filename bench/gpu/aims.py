@@ -1,8 +1,8 @@
-"""What the figures are held against: one table, computed from the rows that the stages leave.
+"""The aims: limits for the figures that the stages measure, and one table of both.
 
-A row is a line of results.jsonl: {"when", "gpu", "driver", "tensorrt", "stage", "step", ...} and either how a step
-ended ("ok", "seconds", "said") or what it measured. `tensorrt` is empty where none was used. Later rows count before
-earlier ones.
+A row is a line of results.jsonl: {"when", "gpu", "driver", "tensorrt", "stage", "step", ...} and either the end of a
+step ("ok", "seconds", "said") or its measurements. `tensorrt` is empty if none was used. A later row replaces an
+earlier one.
 """
 
 import math
@@ -15,19 +15,19 @@ Row: TypeAlias = dict[str, Any]
 Rows: TypeAlias = Sequence[Row]
 Figure: TypeAlias = Callable[[Rows], float | None]
 
-TABLE_TILES, TABLE_VIEWS = 1, 8  # what the figures of the runtime's table are of
-SIDE = 1024  # px, of the tiles that times of the full size are of
-SOAK = 500  # tiles, the least that says something
-FP16_MS = 4.3  # for 8 x 1024 on an H200; elsewhere in the ratio of the cards' matrix speeds
-REFERENCE = r"\bH200\b"  # in its name; a GH200 is another
-REFERENCE_TFLOPS = 788.0  # of card.py's product there: PyTorch 2.11 on random numbers, October 2026
-NEEDED = ("fp16", "int8")  # kinds of files without which a figure of the files is not whole
+TABLE_TILES, TABLE_VIEWS = 1, 8  # the row of the runtime's table that gives the figures
+SIDE = 1024  # px, of the tiles in the times of the full-size network
+SOAK = 500  # tiles; a shorter soak does not count
+FP16_MS = 4.3  # for 8 x 1024 on an H200; scaled by the matrix speeds on other cards
+REFERENCE = r"\bH200\b"  # in the card's name; a GH200 is another card
+REFERENCE_TFLOPS = 788.0  # of card.py's product on an H200: PyTorch 2.11 on random numbers, October 2026
+NEEDED = ("fp16", "int8")  # a figure over files is None without these kinds of files
 MB = 1e6
 
 
 @dataclass(frozen=True)
 class Aim:
-    """One promise: its figure of some rows, None where nothing was measured, and its limit."""
+    """One aim: a function that takes its figure from rows, None without a measurement, and its limit."""
 
     name: str
     stages: tuple[int, ...]  # that can measure it
@@ -38,7 +38,7 @@ class Aim:
     scaled: bool = False  # the limit is for REFERENCE
 
     def words(self, limit: float) -> str:
-        """A limit, for people."""
+        """A limit in words."""
         return "yes" if self.unit == "yes" else ("at most " if self.at_most else "at least ") + shown(limit, self.unit)
 
     def met(self, figure: float, limit: float) -> bool:
@@ -53,7 +53,7 @@ class AimOutcome:
     gpu: str
     tensorrt: str
     figure: float | None
-    limit: float | None  # None where a card's own is not known
+    limit: float | None  # None if the card's matrix speed is not known
 
     @property
     def met(self) -> bool | None:
@@ -69,7 +69,7 @@ class AimOutcome:
         }
 
 
-def ended(step: str) -> Figure:
+def ended_well(step: str) -> Figure:
     """Whether a step ended well."""
     return lambda rows: next(
         (float(row["ok"]) for row in reversed(rows) if row.get("step") == step and "ok" in row), None
@@ -77,7 +77,7 @@ def ended(step: str) -> Figure:
 
 
 def tests_passed(rows: Rows) -> float | None:
-    """Whether the tests for a GPU ran, and none failed: where all are skipped pytest is content too."""
+    """Whether the tests for a GPU ran and none failed. pytest also ends well if all are skipped."""
     step = next((row for row in reversed(rows) if row.get("step") == "tests" and "ok" in row), None)
     if step is None:
         return None
@@ -85,8 +85,8 @@ def tests_passed(rows: Rows) -> float | None:
     return float(step["ok"] and counts.get("passed", 0) > counts.get("skipped", 0))
 
 
-def last(rows: Rows, key: str, file: str = "") -> Any:
-    """The newest value of a key, of a file that begins so."""
+def newest(rows: Rows, key: str, file: str = "") -> Any:
+    """The newest value of a key, in the rows of files whose names begin with `file`."""
     found = (r[key] for r in reversed(rows) if r.get(key) is not None and name_of(r).startswith(file))
     return next(found, None)
 
@@ -95,16 +95,16 @@ def name_of(row: Row) -> str:
     return str((row.get("file") or {}).get("name", ""))
 
 
-def taken(way: str, file: str, rows: Rows) -> float | None:
-    """ms of one way in the runtime's table, for one tile with eight views."""
-    aims_table = last(rows, "rows", file) or []
+def way_ms(way: str, file: str, rows: Rows) -> float | None:
+    """The time of one way in the runtime's table, in ms, for one tile with eight views."""
+    timings = newest(rows, "rows", file) or []
     return next(
-        (r["p50"] for r in aims_table if (r["way"], r["tiles"], r["views"]) == (way, TABLE_TILES, TABLE_VIEWS)), None
+        (r["p50"] for r in timings if (r["way"], r["tiles"], r["views"]) == (way, TABLE_TILES, TABLE_VIEWS)), None
     )
 
 
-def peer(way: str, rows: Rows) -> float | None:
-    """ms of PyTorch's way, for the same."""
+def torch_ms(way: str, rows: Rows) -> float | None:
+    """The time of one of PyTorch's ways, in ms, for one tile with eight views."""
     mine = (r for r in reversed(rows) if (r.get("peer"), r.get("views"), r.get("tile")) == (way, TABLE_VIEWS, SIDE))
     return next(mine, {}).get("p50")
 
@@ -120,21 +120,21 @@ def of_each(rows: Rows, stem: str, keys: Sequence[str]) -> dict[str, Row]:
 
 
 def worst(found: Mapping[str, float | None], choose: Callable[..., float] = max) -> float | None:
-    """Of some files' figures, by their endings: no number where one is none, None while a kind of NEEDED lacks."""
+    """The worst of several files' figures: nan if one is nan, None while a kind of NEEDED is missing."""
     values = {ending: value for ending, value in found.items() if value is not None}
     if any(not any(ending.startswith(kind) for ending in values) for kind in NEEDED):
         return None
     return math.nan if any(math.isnan(value) for value in values.values()) else choose(values.values())
 
 
-def around(stem: str) -> Figure:
-    """The runtime as a multiple of engine and copies, the worst of the files."""
+def runtime_share(stem: str) -> Figure:
+    """The runtime's time as a multiple of engine and copies; the worst of the files."""
 
     def figure(rows: Rows) -> float | None:
         found = {}
         for ending, row in of_each(rows, stem, ("rows",)).items():
             ways = () if "error" in row else ("graph", "network", "copies")
-            parts = [taken(way, f"{stem}.{ending}", rows) for way in ways] or [None] * 3
+            parts = [way_ms(way, f"{stem}.{ending}", rows) for way in ways] or [None] * 3
             whole, network, copies = (math.nan if part is None else part for part in parts)
             found[ending] = whole / (network + copies)
         return worst(found)
@@ -142,12 +142,12 @@ def around(stem: str) -> Figure:
     return figure
 
 
-def network(ending: str) -> Figure:
-    """ms of the full-size network on a batch of eight, the fastest of the files with that ending."""
+def network_ms(ending: str) -> Figure:
+    """The time of the full-size network on a batch of eight, in ms; the fastest file with that ending."""
 
     def figure(rows: Rows) -> float | None:
-        newest = of_each(rows, "full", ("network_ms",)).items()
-        sized = [(e, row) for e, row in newest if (row.get("tile"), row.get("batch")) == (SIDE, TABLE_VIEWS)]
+        by_ending = of_each(rows, "full", ("network_ms",)).items()
+        sized = [(e, row) for e, row in by_ending if (row.get("tile"), row.get("batch")) == (SIDE, TABLE_VIEWS)]
         found = [row["network_ms"]["p50"] for e, row in sized if e.startswith(ending) and "error" not in row]
         return min(found, default=None)
 
@@ -155,22 +155,24 @@ def network(ending: str) -> Figure:
 
 
 def int8_of_fp16(rows: Rows) -> float | None:
-    return ratio(network("int8")(rows), network("fp16")(rows))
+    return ratio(network_ms("int8")(rows), network_ms("fp16")(rows))
 
 
 def faster_than(way: str) -> Figure:
-    """How many times as long as the full-size FP16 plan one of PyTorch's ways takes."""
+    """The time of one of PyTorch's ways as a multiple of the full-size FP16 plan's."""
     return lambda rows: (
-        ratio(peer(way, rows), taken("graph", "full.fp16", rows)) if last(rows, "tile", "full.fp16") == SIDE else None
+        ratio(torch_ms(way, rows), way_ms("graph", "full.fp16", rows))
+        if newest(rows, "tile", "full.fp16") == SIDE
+        else None
     )
 
 
 def of_files(stem: str, good: Callable[[Row], bool | None]) -> Figure:
-    """1 where something holds for the newest row of each file, 0 where it does not for one, or where one failed."""
+    """1 if the newest row of each file is good; 0 if one is not, or has an error."""
 
     def figure(rows: Rows) -> float | None:
-        newest = of_each(rows, stem, ("network_ms",))
-        found = {ending: False if "error" in row else good(row) for ending, row in newest.items()}
+        by_ending = of_each(rows, stem, ("network_ms",))
+        found = {ending: False if "error" in row else good(row) for ending, row in by_ending.items()}
         if False in found.values():
             return 0.0
         return worst({ending: None if value is None else float(value) for ending, value in found.items()}, min)
@@ -186,23 +188,23 @@ def proven(row: Row) -> bool | None:
     return bool(row["proven_by"] == "inspector") if "proven_by" in row else None
 
 
-def most(key: str, stem: str, scale: float = 1.0) -> Figure:
-    """The largest of a figure over the files of one network."""
+def largest(key: str, stem: str, scale: float = 1.0) -> Figure:
+    """The largest value of a key over the files of one network."""
 
     def figure(rows: Rows) -> float | None:
-        newest = of_each(rows, stem, (key,)).items()
-        found = worst({ending: math.nan if "error" in row else row[key] for ending, row in newest})
+        by_ending = of_each(rows, stem, (key,)).items()
+        found = worst({ending: math.nan if "error" in row else row[key] for ending, row in by_ending})
         return None if found is None else found / scale
 
     return figure
 
 
-def lost(stem: str) -> Figure:
-    """MB of the GPU's memory that soaks lost, the most of all."""
+def lost_mb(stem: str) -> Figure:
+    """The largest loss of GPU memory in a soak, in MB."""
 
     def figure(rows: Rows) -> float | None:
-        newest = of_each(rows, stem, ("soak",)).items()
-        long = [(e, row) for e, row in newest if "error" in row or row["soak"]["tiles"] >= SOAK]
+        by_ending = of_each(rows, stem, ("soak",)).items()
+        long = [(e, row) for e, row in by_ending if "error" in row or row["soak"]["tiles"] >= SOAK]
         found = worst({e: math.nan if "error" in row else abs(row["soak"]["gpu_bytes_lost"]) for e, row in long})
         return None if found is None else found / MB
 
@@ -210,53 +212,53 @@ def lost(stem: str) -> Figure:
 
 
 def slowest_kernel(rows: Rows) -> float | None:
-    """Share of the bandwidth of a copy, with eight views."""
-    said = last(rows, "kernels")
-    if not isinstance(said, dict):
-        said = next((r["kernels"] for r in reversed(rows) if isinstance(r.get("kernels"), dict)), None)
-    return min((r["share"] for r in said["rows"] if r["views"] == TABLE_VIEWS), default=None) if said else None
+    """The lowest bandwidth of a kernel with eight views, as a share of a copy's."""
+    result = newest(rows, "kernels")
+    if not isinstance(result, dict):
+        result = next((r["kernels"] for r in reversed(rows) if isinstance(r.get("kernels"), dict)), None)
+    return min((r["share"] for r in result["rows"] if r["views"] == TABLE_VIEWS), default=None) if result else None
 
 
 def beside_torch(rows: Rows) -> float | None:
-    """Of a PyTorch on the GPU; its thread on a CPU proves nothing."""
-    if last(rows, "beside") == "cpu":
+    """Whether captures worked beside PyTorch on the GPU; PyTorch on a CPU proves nothing."""
+    if newest(rows, "beside") == "cpu":
         return None
-    return ended("beside")(rows)
+    return ended_well("beside")(rows)
 
 
-def takes(rows: Rows) -> float | None:
-    said = last(rows, "takes")
-    return None if said is None else float(said)
+def takes_gpu(rows: Rows) -> float | None:
+    answer = newest(rows, "takes")
+    return None if answer is None else float(answer)
 
 
 AIMS = (
-    Aim("the driver takes the kernels' PTX", (1,), ended("card"), unit="yes"),
-    Aim("kernels give NumPy's bits", (1,), ended("bits"), unit="yes"),
-    Aim("memcheck finds nothing", (2,), ended("memcheck"), unit="yes"),
-    Aim("racecheck finds nothing", (2,), ended("racecheck"), unit="yes"),
+    Aim("the driver loads the kernels' PTX", (1,), ended_well("card"), unit="yes"),
+    Aim("kernels give NumPy's bits", (1,), ended_well("bits"), unit="yes"),
+    Aim("memcheck finds nothing", (2,), ended_well("memcheck"), unit="yes"),
+    Aim("racecheck finds nothing", (2,), ended_well("racecheck"), unit="yes"),
     Aim("kernels, share of the bandwidth", (2,), slowest_kernel, 0.6),
     Aim("captures beside PyTorch's default stream", (3,), beside_torch, unit="yes"),
-    Aim("TensorRT-RTX takes this GPU", (4,), takes, unit="yes"),
+    Aim("TensorRT-RTX accepts this GPU", (4,), takes_gpu, unit="yes"),
     Aim("tests for a GPU pass", (5, 7), tests_passed, unit="yes"),
     Aim("quarter width: same roads as PyTorch", (6, 8), of_files("quarter", same_roads), unit="yes"),
     Aim("quarter width: precision by the inspector", (6, 8), of_files("quarter", proven), unit="yes"),
-    Aim("quarter width: of engine and copies", (6, 8), around("quarter"), 1.05, at_most=True, unit="x"),
-    Aim("quarter width: soak loses on the GPU", (6, 8), lost("quarter"), 8.0, at_most=True, unit="MB"),
+    Aim("quarter width: runtime / (engine + copies)", (6, 8), runtime_share("quarter"), 1.05, at_most=True, unit="x"),
+    Aim("quarter width: GPU memory lost in a soak", (6, 8), lost_mb("quarter"), 8.0, at_most=True, unit="MB"),
     Aim("same roads as PyTorch", (9,), of_files("full", same_roads), unit="yes"),
     Aim("precision by the inspector", (9,), of_files("full", proven), unit="yes"),
-    Aim("FP16 network, 8 x 1024", (9,), network("fp16"), FP16_MS, at_most=True, unit="ms", scaled=True),
-    Aim("INT8 network, of FP16's", (9,), int8_of_fp16, 0.67, at_most=True),
-    Aim("of engine and copies", (10,), around("full"), 1.05, at_most=True, unit="x"),
-    Aim("the authors' procedure takes", (10,), faster_than("torch authors"), 15, unit="x"),
-    Aim("torch.compile in FP16 takes", (10,), faster_than("torch compiled"), 1.5, unit="x"),
-    Aim("first mask, RTX's kernels kept", (10,), most("first_mask_s", "full"), 3.0, at_most=True, unit="s"),
-    Aim("host memory of a process", (10,), most("host_bytes", "full", MB), 600, at_most=True, unit="MB"),
-    Aim("soak loses on the GPU", (10,), lost("full"), 8.0, at_most=True, unit="MB"),
+    Aim("FP16 network, 8 x 1024", (9,), network_ms("fp16"), FP16_MS, at_most=True, unit="ms", scaled=True),
+    Aim("INT8 network / FP16 network", (9,), int8_of_fp16, 0.67, at_most=True),
+    Aim("runtime / (engine + copies)", (10,), runtime_share("full"), 1.05, at_most=True, unit="x"),
+    Aim("authors' procedure / dlink", (10,), faster_than("torch authors"), 15, unit="x"),
+    Aim("torch.compile in FP16 / dlink", (10,), faster_than("torch compiled"), 1.5, unit="x"),
+    Aim("first mask, RTX's kernels kept", (10,), largest("first_mask_s", "full"), 3.0, at_most=True, unit="s"),
+    Aim("host memory of a process", (10,), largest("host_bytes", "full", MB), 600, at_most=True, unit="MB"),
+    Aim("GPU memory lost in a soak", (10,), lost_mb("full"), 8.0, at_most=True, unit="MB"),
 )  # fmt: skip
 
 
 def outcomes(rows: Rows, aims: Iterable[Aim] = AIMS) -> Iterator[AimOutcome]:
-    """Every aim on each GPU, with each TensorRT that has a figure of its own; without a figure where none has."""
+    """Every aim on each GPU: an outcome for each TensorRT with a figure, or one outcome without a figure."""
     for gpu in dict.fromkeys(str(row.get("gpu", "")) for row in rows) or [""]:
         mine = [row for row in rows if row.get("gpu", "") == gpu]
         engines = list(dict.fromkeys(row["tensorrt"] for row in mine if row.get("tensorrt"))) or [""]
@@ -273,7 +275,7 @@ def outcomes(rows: Rows, aims: Iterable[Aim] = AIMS) -> Iterator[AimOutcome]:
 
 
 def figure_of(aim: Aim, rows: Rows) -> float | None:
-    """None where nothing was measured, or a row is not one of ours."""
+    """An aim's figure; None without a measurement, or if a row has another form."""
     try:
         return aim.figure(rows)
     except (KeyError, TypeError, AttributeError):
@@ -281,11 +283,11 @@ def figure_of(aim: Aim, rows: Rows) -> float | None:
 
 
 def limit_on(gpu: str, aim: Aim, rows: Rows) -> float | None:
-    """An aim's limit on a card, in the ratio of matrix speeds where it goes by that; None where that is not known."""
+    """An aim's limit on a card, scaled by the matrix speeds if the aim is scaled; None if the card's is not known."""
     if not aim.scaled or not gpu or re.search(REFERENCE, gpu):
         return aim.limit
-    here = last([row for row in rows if row.get("gpu") == gpu], "matrix_tflops")
-    there = last([row for row in rows if re.search(REFERENCE, str(row.get("gpu")))], "matrix_tflops")
+    here = newest([row for row in rows if row.get("gpu") == gpu], "matrix_tflops")
+    there = newest([row for row in rows if re.search(REFERENCE, str(row.get("gpu")))], "matrix_tflops")
     times = ratio(there or REFERENCE_TFLOPS, here)
     return None if times is None else aim.limit * times
 

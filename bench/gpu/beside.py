@@ -1,9 +1,9 @@
-"""CUDA graphs beside a thread of PyTorch's that works on the legacy default stream: does either break the other?
+"""Checks that capturing CUDA graphs and a PyTorch thread on the legacy default stream do not break each other.
 
     python -m dlink.bench.gpu.beside [--append rows.jsonl]
 
-One thread multiplies, allocates, frees and waits as programs with PyTorch do, another one captures both of our kernels
-with their copies, launches them and compares what comes out with NumPy.
+One thread multiplies, allocates, frees and waits, as programs with PyTorch do. Another thread captures both of dlink's
+kernels with their copies, launches them and compares the results with NumPy.
 """
 
 import json
@@ -28,7 +28,7 @@ SIDE = 160
 
 @click.command()
 @click.option("--captures", default=200, show_default=True)
-@click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line here.")
+@click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line to this file.")
 def main(captures: int, append: Path | None) -> None:
     """Capture and launch while PyTorch works."""
     where = "cuda" if torch.cuda.is_available() else "cpu"
@@ -38,19 +38,19 @@ def main(captures: int, append: Path | None) -> None:
         time.sleep(0.01)
     begun = other.done
     try:
-        ours(captures)
+        capture_and_compare(captures)
     finally:
         other.stop.set()
         other.join()
     if other.fault:
-        raise CheckFailed(f"PyTorch's thread failed beside our captures: {other.fault}")
+        raise CheckFailed(f"PyTorch's thread failed beside dlink's captures: {other.fault}")
     result = {"beside": where, "captures": captures, "torch_rounds": other.done - begun}
     click.echo(json.dumps(result))
     append_row(append, result)
 
 
 class Other(threading.Thread):
-    """PyTorch at work on the default stream, until it is told to stop."""
+    """A thread in which PyTorch works on the default stream until `stop` is set."""
 
     def __init__(self, where: str) -> None:
         super().__init__(daemon=True)
@@ -70,8 +70,8 @@ class Other(threading.Thread):
             self.fault = f"{type(e).__name__}: {e}"
 
 
-def ours(captures: int) -> None:
-    """Each graph is made, launched and compared."""
+def capture_and_compare(captures: int) -> None:
+    """Capture and launch graphs, and compare each result with NumPy's."""
     with pycudas():
         bench = Bench(SIDE, 1, ALL, np.float32)
         bench.stream = cuda.Stream(NON_BLOCKING)

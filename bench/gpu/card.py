@@ -1,4 +1,4 @@
-"""What the GPU is, whether it takes our kernels, and how fast its matrix units are, for figures of other cards.
+"""Describes the GPU, loads dlink's kernels on it, and measures its matrix speed, which scales limits between cards.
 
 python -m dlink.bench.gpu.card [--append rows.jsonl]
 """
@@ -22,11 +22,15 @@ SIDE, RUNS = 8192, 10  # of the matrices
 
 
 @click.command()
-@click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line here.")
+@click.option("--append", type=click.Path(path_type=Path), help="Append the result as a line to this file.")
 def main(append: Path | None) -> None:
-    """Print what the driver says, and load kernels.ptx."""
+    """Print the driver's description of the GPU, and load kernels.ptx."""
     gpus = look_for_gpus()
-    result: dict[str, Any] = {"cuda": gpus.driver, "memory": gpus.found[0].memory, "said_by_the_driver": asked()}
+    result: dict[str, Any] = {
+        "cuda": gpus.driver,
+        "memory": gpus.found[0].memory,
+        "said_by_the_driver": nvidia_smi_line(),
+    }
     with pycudas():
         module = cuda.module_from_buffer(PTX.read_bytes())
         for kernel in ("spread", "gather"):
@@ -38,8 +42,8 @@ def main(append: Path | None) -> None:
     append_row(append, result)
 
 
-def asked() -> str:
-    """A line of nvidia-smi, where that is: clocks and power limit among it."""
+def nvidia_smi_line() -> str:
+    """A line of nvidia-smi with clocks, power limit and more; empty without nvidia-smi."""
     if not (program := shutil.which("nvidia-smi")):
         return ""
     what = "name,driver_version,clocks.max.sm,clocks.max.mem,power.limit,pcie.link.gen.max,pcie.link.width.max"
@@ -48,7 +52,7 @@ def asked() -> str:
 
 
 def matrix_speed() -> float | None:
-    """TFLOP/s of a product of two bfloat16 matrices by PyTorch; None where it has no GPU."""
+    """TFLOP/s of a product of two bfloat16 matrices in PyTorch; None if PyTorch has no GPU."""
     try:
         import torch
     except ModuleNotFoundError:

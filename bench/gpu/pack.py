@@ -2,9 +2,9 @@
 
     python -m dlink.bench.gpu.pack [--checkpoint roads.th] [--tiles tiles/] [--only rtx,quarter]
 
-Leaves build/gpu/parts/01, 02, ...: folders that fit a transfer each, beside the tree. All is kept by the hash of what
-it is made of, so a second run takes seconds and one that was stopped goes on. Needs Linux on x86-64, CPython 3.12 and
-3.10 (PYTHON312, PYTHON310, on the path or pyenv's), g++, xz and a package index.
+Writes folders build/gpu/parts/01, 02, ..., each of which fits into a transfer together with the tree. Everything is
+cached by the hash of its sources, so a second run takes seconds, and a stopped run continues. Needs Linux on x86-64,
+CPython 3.12 and 3.10 (PYTHON312, PYTHON310, on the path or pyenv's), g++, xz and a package index.
 """
 
 import hashlib
@@ -26,32 +26,38 @@ from dlink.runtime.files import file_sha256
 
 MIB = 1 << 20
 TRANSFER = 64 * MIB  # with the tree
-SPARE = MIB  # of a transfer, for what packs it
+SPARE = MIB  # of a transfer, for its packaging
 MOST = 60 * MIB  # of a folder
 ITEMS = ("rtx", "quarter", "trt86", "full", "checkpoint")  # in the order in which folders are filled
-# Libraries hold the same kernels for many GPUs, far apart: a large dictionary is worth a third; a plain search is fast.
+# Libraries repeat kernels for many GPUs at large distances: a large dictionary saves a third; a plain search is fast.
 XZ = ("-T2", "--block-size=512MiB", "--lzma2=preset=1,dict=128MiB,mf=hc4,mode=fast,nice=128,depth=24")
-ROOT = Path(__file__).resolve().parents[2]  # also where this is a link
+ROOT = Path(__file__).resolve().parents[2]  # resolved, because the folder may be a link
 
-# What pip is asked for, with what these need in turn. The host has NumPy, click, ONNX, PyTorch, OpenCV and pytest.
+# Packages that pip installs with their requirements. The host has NumPy, click, ONNX, PyTorch, OpenCV and pytest.
 RTX = ("tensorrt-rtx==1.7.1.116", "polygraphy==0.53.6", "safetensors>=0.5")
 ON_HOST = ("numpy", "numpy.libs", "numpy-*.dist-info")
-TRT86 = "tensorrt==8.6.0"  # the last full TensorRT that is a wheel; beside NumPy 2 it gives back wrong arrays
+TRT86 = "tensorrt==8.6.0"  # the last full TensorRT with a wheel; with NumPy 2 it returns wrong arrays
 BESIDE86 = ("numpy<2", "click>=8.1", "onnx>=1.21", "polygraphy==0.53.6", "pytest>=8")
 LEFT_OUT = ("__pycache__", "site-packages", "config-*", "test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3",
             "ensurepip", "pydoc_data", "_test*.so", "_tkinter*.so", "nis*.so")  # fmt: skip
-# Its real plugins need cuBLAS and cuDNN, 1.8 GB; no network of ours has an operator that is one.
+# TensorRT's real plugins need cuBLAS and cuDNN, 1.8 GB; no network of dlink uses a plugin.
 NO_PLUGINS = 'extern "C" bool initLibNvInferPlugins(void*, const char*) { return true; }'
 LAUNCHER = """#!/bin/sh
-# Python 3.10 of this bundle; with libraries of its own where the system has not the ones it needs.
+# Python 3.10 of this bundle; it uses libraries of the bundle if the system lacks those that it needs.
 home=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 libraries=$home/py310/lib
 [ ! -e "$home/fallback.on" ] || libraries=$libraries:$home/fallback
 LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$home/py310/bin/python3.10" "$@"
 """
 
-SCENES, FIRST_SCENE, SAMPLES, HELD, SHOWN = 24, 3_000_000, 16, 4, 4  # generated tiles, and how many are for what
-MOST_TILES = 8  # of the user's that travel
+SCENES, FIRST_SCENE, SAMPLES, HELD, SHOWN = (
+    24,
+    3_000_000,
+    16,
+    4,
+    4,
+)  # generated tiles: number, first seed, for ranges, for the holdout, for checks
+MOST_TILES = 8  # of the user's tiles are packed
 EXPORTS = ("fp32", "fp16")
 INT8 = {"int8": "int8", "int8.conv": "conv", "int8.fp16": "fp16"}  # ending -> --deconv
 FULL = ("fp16", "int8", "int8.conv")
@@ -59,7 +65,7 @@ FULL = ("fp16", "int8", "int8.conv")
 
 @dataclass(frozen=True)
 class Item:
-    """One tar file: what it is made of, and what makes its folder."""
+    """One tar file: the hash of its sources, and the function that fills its folder."""
 
     name: str
     key: str
@@ -71,10 +77,10 @@ class Item:
 @click.command()
 @click.option("--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A full-size network.")
 @click.option("--tiles", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Its tiles, labelled.")
-@click.option("--only", help="Items, by commas.  [default: all]")
+@click.option("--only", help="Items, separated by commas.  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "build" / "gpu", help="[default: build/gpu]")
 def main(checkpoint: Path | None, tiles: Path | None, only: str | None, out: Path) -> None:
-    """Pack everything, a folder a transfer."""
+    """Pack everything into folders, one for each transfer."""
     cache = out / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     wanted = only.split(",") if only else list(ITEMS)
@@ -91,7 +97,7 @@ def main(checkpoint: Path | None, tiles: Path | None, only: str | None, out: Pat
 
 
 def refuse_early(wanted: Sequence[str], checkpoint: Path | None, tiles: Path | None) -> None:
-    """Whatever would end the packing later, after minutes of work."""
+    """Raise errors now that would otherwise end the packing after minutes of work."""
     for name, version in (("rtx", "3.12"), ("trt86", "3.10")):
         if name in wanted:
             interpreter(version)
@@ -110,7 +116,7 @@ def refuse_early(wanted: Sequence[str], checkpoint: Path | None, tiles: Path | N
     except DlinkError as e:
         raise click.ClickException(str(e)) from e
     if tiles and not checkpoint:
-        raise click.ClickException("TILES are for a network of yours: name its CHECKPOINT too")
+        raise click.ClickException("TILES are for your own network: name its CHECKPOINT too")
 
 
 def log_line(words: str) -> None:
@@ -121,17 +127,17 @@ BEGUN = time.perf_counter()
 
 
 def tree_bytes(root: Path) -> int:
-    """What travels of a checkout: files that git has or does not ignore."""
+    """The size of a checkout in a transfer: the files that git has or does not ignore."""
     listed = run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=root)
     return sum((root / name).stat().st_size for name in set(listed.split("\0")) - {""} if (root / name).is_file())
 
 
 def run(command: Sequence[str | Path], cwd: Path | None = None, stdin: str | None = None) -> str:
-    """A command's output; what it says on stderr where it fails."""
+    """A command's output. If the command fails, the error shows its last lines."""
     done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True)
     if done.returncode:
-        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
-        raise click.ClickException(f"{' '.join(map(str, command[:6]))} ... ended with {done.returncode}:\n{said}")
+        end = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
+        raise click.ClickException(f"{' '.join(map(str, command[:6]))} ... ended with {done.returncode}:\n{end}")
     return done.stdout
 
 
@@ -147,7 +153,7 @@ def hash_of_files(paths: Iterable[Path]) -> str:
 
 
 def interpreter(version: str) -> Path:
-    """A CPython of that version that is no virtual environment."""
+    """A CPython of that version that is not a virtual environment."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     candidates = [os.environ.get(f"PYTHON{version.replace('.', '')}", ""), shutil.which(f"python{version}") or ""]
     candidates += [str(path) for path in sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"))]
@@ -160,7 +166,7 @@ def interpreter(version: str) -> Path:
 
 
 def environment(version: str, cache: Path) -> Path:
-    """The Python of an environment with pip, made once."""
+    """The Python of an environment with pip; the environment is made once."""
     python = cache / f"python{version}" / "bin" / "python"
     if not python.exists():
         run([interpreter(version), "-m", "venv", cache / f"python{version}"])
@@ -168,7 +174,7 @@ def environment(version: str, cache: Path) -> Path:
 
 
 def pycuda(version: str, cache: Path) -> Path:
-    """Its wheel for a Python, which no index has."""
+    """The wheel of pycuda for a Python; package indexes have none."""
     out = cache / f"pycuda{version}"
     run(["bash", ROOT / "bench" / "gpu" / "pycuda.sh", environment(version, cache), out])
     [wheel] = out.glob("pycuda-*.whl")
@@ -176,7 +182,7 @@ def pycuda(version: str, cache: Path) -> Path:
 
 
 def install(python: Path, site: Path, wanted: Sequence[str | Path], *options: str) -> None:
-    """Packages laid out in a folder, with nothing in it that names this machine."""
+    """Install packages into a folder, without files that name this machine."""
     run([python, "-m", "pip", "install", "-q", "--no-compile", *options, "--target", site, *wanted])
     shutil.rmtree(site / "bin", ignore_errors=True)
     for file in site.glob("*.dist-info/direct_url.json"):
@@ -224,7 +230,7 @@ def engine_of(requirement: str) -> str:
 
 
 def copy_python(folder: Path, base: Path) -> None:
-    """The interpreter at `base` without its packages, and the libraries that its modules may not find on the host."""
+    """Copy the interpreter at `base` without its packages, and the libraries that the host may lack."""
     target = folder / "py310"
     (target / "bin").mkdir(parents=True)
     shutil.copy(base / "bin" / "python3.10", target / "bin")
@@ -267,7 +273,7 @@ def scenes(cache: Path) -> Path:
 
 
 def code(*folders: str) -> str:
-    """Of our own code that makes something."""
+    """The hash of dlink's own code in some folders."""
     return hash_of_files(path for folder in folders for path in (ROOT / folder).glob("*.py"))
 
 
@@ -294,7 +300,7 @@ def network(cache: Path, stem: str, ending: str, checkpoint: Path, tiles: Path) 
 
 
 def quarter(cache: Path, *unused: object) -> Item:
-    """The embedded network in every precision, and scenes."""
+    """The item with the embedded network in every precision, and scenes."""
     checkpoint = ROOT / "nets" / "weights" / "dlinknet34-w025.th"
 
     def make(folder: Path) -> None:
@@ -308,34 +314,34 @@ def quarter(cache: Path, *unused: object) -> Item:
 
 
 def full(cache: Path, checkpoint: Path | None, tiles: Path | None) -> Item | None:
-    """The user's network in FP16 and INT8, and some of the user's tiles."""
+    """The item with the user's network in FP16 and INT8, and some of the user's tiles."""
     if not checkpoint:
         return None
-    mine, own = checkpoint, tiles
+    source = checkpoint
 
     def make(folder: Path) -> None:
-        calibrated = own or scenes(cache)
-        lay_out(folder, cache, "full", FULL, mine, calibrated)
+        calibrated = tiles or scenes(cache)
+        lay_out(folder, cache, "full", FULL, source, calibrated)
         from dlink.imagery.images import find_tiles
 
         shown = find_tiles(calibrated)
         shown = [*[tile for tile in shown if tile.label], *[tile for tile in shown if not tile.label]][:MOST_TILES]
         copy_all([path for tile in shown for path in (tile.image, tile.label) if path], folder / "tiles")
 
-    given = hash_of_files(path for path in tiles.iterdir() if path.is_file()) if tiles else hash_of(SCENES, FIRST_SCENE)
-    key = hash_of(file_sha256(checkpoint), given, MOST_TILES, FULL, code("export", "calib", "nets"))
+    shown = hash_of_files(path for path in tiles.iterdir() if path.is_file()) if tiles else hash_of(SCENES, FIRST_SCENE)
+    key = hash_of(file_sha256(checkpoint), shown, MOST_TILES, FULL, code("export", "calib", "nets"))
     return Item("full", key, make, xz=False)
 
 
 def checkpoint_item(cache: Path, checkpoint: Path | None, *unused: object) -> Item | None:
-    """The user's checkpoint, which PyTorch runs for comparison."""
+    """The item with the user's checkpoint, which PyTorch runs for comparison."""
     if not checkpoint:
         return None
-    mine = checkpoint
+    source = checkpoint
 
     def make(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
-        shutil.copy(mine, folder / "roads.th")
+        shutil.copy(source, folder / "roads.th")
 
     return Item("checkpoint", hash_of(file_sha256(checkpoint)), make, xz=False)
 
@@ -361,7 +367,7 @@ MAKERS: dict[str, Callable[[Path, Path | None, Path | None], Item | None]] = {
 
 
 def packed(item: Item, cache: Path) -> Path:
-    """An item's tar file, made once for each key; older ones go."""
+    """An item's tar file, made once for each key; older ones are deleted."""
     out = cache / f"{item.name}-{item.key}.tar{'.xz' if item.xz else ''}"
     if out.exists():
         return out
@@ -388,13 +394,13 @@ def packed(item: Item, cache: Path) -> Path:
 
 
 def split(tars: Mapping[str, tuple[Item, Path]], out: Path, limit: int) -> None:
-    """Folders of parts in the place of what was there before, each with the manifest of all."""
+    """Replace the folders of parts; each gets the manifest of all items."""
     target, new, mark = out / "parts", out / "parts.new", out / "cache" / "parts.key"
     key = hash_of(
         limit, [(name, tar.name, tar.stat().st_size, tar.stat().st_mtime_ns) for name, (_, tar) in tars.items()]
     )
     if mark.exists() and mark.read_text() == key and whole(target):
-        log_line(f"{target}: as it was")
+        log_line(f"{target}: unchanged")
         return
     mark.unlink(missing_ok=True)
     shutil.rmtree(new, ignore_errors=True)
@@ -415,8 +421,8 @@ def split(tars: Mapping[str, tuple[Item, Path]], out: Path, limit: int) -> None:
             parts.append(
                 {"name": part, "folder": folder.name, "bytes": end - start, "sha256": file_sha256(folder / part)}
             )
-        said = {"bytes": tar.stat().st_size, "sha256": file_sha256(tar), "xz": item.xz}
-        items[name] = {"tar": said, "facts": dict(item.facts), "parts": parts}
+        tar_facts = {"bytes": tar.stat().st_size, "sha256": file_sha256(tar), "xz": item.xz}
+        items[name] = {"tar": tar_facts, "facts": dict(item.facts), "parts": parts}
         where = dict.fromkeys(str(part["folder"]) for part in parts)
         log_line(f"{name}: {tar.stat().st_size / MIB:.1f} MiB in folders {', '.join(where)}")
     text = json.dumps({"format": FORMAT, "items": items}, indent=1)
@@ -430,7 +436,7 @@ def split(tars: Mapping[str, tuple[Item, Path]], out: Path, limit: int) -> None:
 
 
 def whole(target: Path) -> bool:
-    """Whether every part is where the manifest has it."""
+    """Whether every part of the manifest is in its folder."""
     folders = sorted(target.iterdir()) if target.exists() else []
     items = read_manifest(folders[0]) if folders else {}
     parts = [part for item in items.values() for part in item["parts"]]

@@ -1,9 +1,9 @@
-"""What travels to a GPU host: items, each a tar file in parts, and one manifest that names them all.
+"""The parts that are sent to a GPU host: items, each a tar file in parts, and one manifest that names all parts.
 
     python -m dlink.bench.gpu.parts FOLDER [FOLDER ...]
 
-takes what arrived in folders to the stage outside of the tree ($DLINK_GPU, else /tmp/dlink-gpu), says what is still
-missing and unpacks what is complete. `manifest.json` is the same in every folder:
+moves the parts in these folders to the stage folder outside of the tree ($DLINK_GPU, else /tmp/dlink-gpu), names the
+parts that are still missing, and unpacks complete items. `manifest.json` is the same in every folder:
 
     {"format": 1, "items": {"rtx": {
         "tar": {"bytes": 1, "sha256": "...", "xz": true},
@@ -34,27 +34,27 @@ CHUNK = 1 << 20
 
 
 def stage_folder() -> Path:
-    """Where things stay between two calls, outside of the tree."""
+    """The folder that keeps everything between two calls, outside of the tree."""
     return Path(os.environ.get("DLINK_GPU") or "/tmp/dlink-gpu")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The items of a manifest; empty where there is none."""
+    """The items of a folder's manifest; empty without a manifest."""
     path = folder / MANIFEST
     if not path.exists():
         return {}
-    said = json.loads(path.read_text())
-    if said.get("format") != FORMAT:
-        raise SystemExit(f"{path}: is of format {said.get('format')}, this tree reads {FORMAT}: pack again")
-    items: dict[str, Any] = said["items"]
+    manifest = json.loads(path.read_text())
+    if manifest.get("format") != FORMAT:
+        raise SystemExit(f"{path}: is of format {manifest.get('format')}, this tree reads {FORMAT}: pack again")
+    items: dict[str, Any] = manifest["items"]
     return items
 
 
 def cut(tar: Path, name: str, room: int, limit: int) -> Iterator[tuple[str, bool, int, int]]:
-    """A file's parts: (name, whether it begins a new folder, from, to). `room` is what the last folder has left."""
+    """A file's parts: (name, whether it begins a new folder, from, to). `room` is the last folder's free space."""
     size, at, number = tar.stat().st_size, 0, 0
     while at < size:
-        new = room < min(size - at, limit // 16)  # a crumb is not worth a file
+        new = room < min(size - at, limit // 16)  # avoids a very small part
         room = limit if new else room
         end = min(size, at + room)
         number += 1
@@ -63,7 +63,7 @@ def cut(tar: Path, name: str, room: int, limit: int) -> Iterator[tuple[str, bool
 
 
 def take(folder: Path, stage: Path) -> list[str]:
-    """Move the parts of a folder to the stage; a line for each that is damaged or belongs to nothing."""
+    """Move the parts of a folder to the stage; return a line for each part that is damaged or unknown."""
     parts = stage / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     if (folder / MANIFEST).exists():
@@ -77,14 +77,14 @@ def take(folder: Path, stage: Path) -> list[str]:
     faults = []
     files = [file for file in sorted(folder.iterdir()) if file.name != MANIFEST]
     if not files:
-        faults.append(f"{folder}: has no parts; they are moved when they are taken")
+        faults.append(f"{folder}: has no parts; `take` moves parts out of their folder")
     for file in files:
         if file.is_dir():
             faults.append(f"{file}: is a folder; give the folders of parts themselves")
         elif file.name not in known:
-            faults.append(f"{file.name}: is no part of this bundle")
+            faults.append(f"{file.name}: does not belong to this bundle")
         elif file_sha256(file) != known[file.name]["sha256"]:
-            faults.append(f"{file.name}: arrived damaged, or is of another packing; send folder {folder.name} again")
+            faults.append(f"{file.name}: is damaged, or belongs to another bundle; send folder {folder.name} again")
         else:
             shutil.copy(file, parts / f"{file.name}.new")
             (parts / f"{file.name}.new").replace(parts / file.name)
@@ -94,7 +94,7 @@ def take(folder: Path, stage: Path) -> list[str]:
 
 
 def missing(item: dict[str, Any], stage: Path) -> list[dict[str, Any]]:
-    """Its parts that are not on the stage, by size; their contents are looked at when the item is unpacked."""
+    """An item's parts that are not on the stage, judged by size. Contents are checked when the item is unpacked."""
     there = stage / "parts"
     return [p for p in item["parts"] if not (file := there / p["name"]).exists() or file.stat().st_size != p["bytes"]]
 
@@ -105,7 +105,7 @@ def unpacked(name: str, item: dict[str, Any], stage: Path) -> bool:
 
 
 def unpack(name: str, item: dict[str, Any], stage: Path) -> None:
-    """Put an item's parts together and lay it out in the stage's folder of its name; the parts then go."""
+    """Join an item's parts, unpack it into the stage's folder of its name, and delete the parts."""
     parts = [stage / "parts" / part["name"] for part in item["parts"]]
     for path, part in zip(parts, item["parts"], strict=True):
         if file_sha256(path) != part["sha256"]:
@@ -127,7 +127,7 @@ def unpack(name: str, item: dict[str, Any], stage: Path) -> None:
 
 @contextmanager
 def joined(parts: Sequence[Path], whole: Path, xz: bool) -> Iterator[IO[bytes]]:
-    """The parts' bytes one after the other, decompressed: by xz where it is, else by Python's own."""
+    """The joined bytes of the parts, decompressed by xz if it is installed, else by Python."""
     with whole.open("wb") as out:
         for path in parts:
             with path.open("rb") as f:
@@ -151,14 +151,14 @@ def joined(parts: Sequence[Path], whole: Path, xz: bool) -> Iterator[IO[bytes]]:
 
 
 def main(folders: Sequence[str]) -> int:
-    """Take, say and unpack; 1 where something arrived damaged."""
+    """Take and unpack parts, and print the state; returns 1 if a part is damaged or unknown."""
     stage = stage_folder()
     faults = [fault for folder in folders for fault in take(Path(folder), stage)]
     for line in faults:
         print(line)
     for name, item in read_manifest(stage).items():
         if unpacked(name, item, stage):
-            print(f"{name}: there")
+            print(f"{name}: already unpacked")
         elif lacking := missing(item, stage):
             print(f"{name}: still missing: " + ", ".join(f"{p['name']} (folder {p['folder']})" for p in lacking))
         else:

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds a wheel of pycuda for a Python, on a machine that need not have a GPU, a driver or anything of CUDA:
+# Builds a wheel of pycuda for a Python, on a machine that needs no GPU, no driver and no CUDA:
 #
 #     bench/gpu/pycuda.sh PYTHON OUT_DIR
 #
-# leaves OUT_DIR/pycuda-*.whl, without curand, and does nothing where it is there already and of this Python and script.
-# cuda.h is that of CUDA_HOME (default /usr/local/cuda), or else comes by pip. Takes about a minute; needs pip and g++.
+# writes OUT_DIR/pycuda-*.whl, without curand. It does nothing if a wheel of this Python and script is there already.
+# cuda.h is that of CUDA_HOME (default /usr/local/cuda), or pip brings it. Takes about a minute; needs pip and g++.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -33,11 +33,11 @@ if [[ ! -e $include/cuda.h || ! -e $include/cudaProfiler.h ]]; then
   include=$(dirname "$(find "$work/headers" -name cuda.h)")
 fi
 
-# What it is linked to, by name: one function is enough for a linker that drops libraries of which nothing is used.
+# A stand-in for libcuda to link with. One function is enough, also for linkers that drop unused libraries.
 echo 'int cuInit(unsigned flags) { return 34; }  // CUDA_ERROR_STUB_LIBRARY' \
   | g++ -x c -shared -fPIC -Wl,-soname,libcuda.so.1 -o "$work/libcuda.so" -
 
-# pycuda's setup.py has no options on a command line; it reads this file of the home directory.
+# pycuda's setup.py has no command-line options; it reads this file in the home directory.
 cat > "$work/.aksetup-defaults.py" <<CONF
 CUDA_ROOT = "$(dirname "$include")"
 CUDA_INC_DIR = ["$include"]

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# On a host with a GPU, nothing of dlink installed (README.md here says in which order):
+# Runs on a host with a GPU, without an installed dlink (README.md here has the order):
 #
-#     bench/gpu/run.sh take FOLDER ...                        parts that arrived: to the stage, checked, unpacked
-#     bench/gpu/run.sh list                                   the stages, what each needs and about how long it takes
-#     bench/gpu/run.sh STAGE ... [--again] [--engine trt86]   results go to $OUT/results.jsonl as they come
-#     bench/gpu/run.sh aims [results.jsonl ...]               every aim, its figure, and whether it was met
+#     bench/gpu/run.sh take FOLDER ...                        moves parts to the stage, checks and unpacks them
+#     bench/gpu/run.sh list                                   lists the stages, what they need and their time
+#     bench/gpu/run.sh STAGE ... [--again] [--engine trt86]   runs stages; each result goes to $OUT/results.jsonl at once
+#     bench/gpu/run.sh aims [results.jsonl ...]               lists every aim, its figure, and whether it was met
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 mkdir -p build/types/dlink

@@ -1,9 +1,10 @@
-"""Judge INT8 files of one network, in dlink's environment.
+"""Evaluates INT8 files of one network, in dlink's environment.
 
 python judge.py FP32_ONNX FP16_ONNX VALID TRAIN SIDE FILE...
 
 Every FILE (.onnx or OpenVINO's .xml) runs in OpenVINO with its defaults, FP32 in float32, on the tiles of VALID and on
-those of TRAIN from the 33rd on. The last table's times are of bare requests of a 1024 px tile, all files in turn.
+those of TRAIN from the 33rd on. The times in the last table are those of bare requests of a 1024 px tile, all files in
+turn.
 """
 
 import json
@@ -31,7 +32,7 @@ def load(path: Path, side: int, hint: str | None = None) -> openvino.CompiledMod
 
 
 def probabilities(model: openvino.CompiledModel, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """With one view, and the mean of eight."""
+    """The probabilities with one view, and the mean of eight views."""
     seen = [undo_view(model(np.ascontiguousarray(apply_view(x, v)))[0][0, 0].copy(), v) for v in range(8)]
     return seen[0], np.mean(seen, axis=0)
 
@@ -41,7 +42,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def rtx(path: Path) -> str:
-    """Whether TensorRT-RTX compiles the file, or what it refuses."""
+    """Whether TensorRT-RTX compiles the file, or its error."""
     if path.suffix != ".onnx":
         return "not ONNX"
     import tensorrt_rtx as trt

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The same network through others' INT8 and ours: bench/peers/run.sh CHECKPOINT TRAIN VALID [WORK]
-# TRAIN and VALID are folders of <id>_sat.png with <id>_mask.png. WORK (build/peers) gets environments and files.
+# Quantises the same network with other tools and with dlink: bench/peers/run.sh CHECKPOINT TRAIN VALID [WORK]
+# TRAIN and VALID are folders of <id>_sat.png with <id>_mask.png. Environments and files go to WORK (build/peers).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 checkpoint=$1 train=$2 valid=$3 work=${4:-build/peers} side=${SIDE:-384}
@@ -14,7 +14,7 @@ environment modelopt 'nvidia-modelopt[onnx]' opencv-python-headless
 
 dlink-export "$checkpoint" "$work/fp32.onnx" --tile "$side" --tiles "$train"
 dlink-export "$checkpoint" "$work/fp16.onnx" --tile "$side" --tiles "$train" --precision fp16
-for image in $(ls "$train"/*_sat.* | sort | head -32); do # ours keeps eight of these back; nobody is judged on them
+for image in $(ls "$train"/*_sat.* | sort | head -32); do # dlink keeps eight of these back; no tool is evaluated on them
     ln -sf "$(realpath "$image")" "$(realpath "${image%_sat.*}_mask.png")" "$work/same/"
 done
 

@@ -1,6 +1,6 @@
-"""Tiles of a folder as the network wants them, for every environment: needs NumPy and OpenCV alone.
+"""Reads the tiles of a folder as network input. It needs only NumPy and OpenCV, so it runs in every environment.
 
-Preparation is that of the D-LinkNet authors: BGR, x = pixel / 255 * 3.2 - 1.6, the upper left `side` pixels.
+The preparation is that of the D-LinkNet authors: BGR, x = pixel / 255 * 3.2 - 1.6, of the upper left `side` pixels.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ def inputs(folder: Path, side: int, first: int, last: int) -> list[np.ndarray]:
 
 
 def labels(folder: Path, side: int, first: int, last: int) -> list[np.ndarray]:
-    """Road or not, bool (S, S), of the same tiles."""
+    """The labels of the same tiles, bool (S, S)."""
     masks = [p.with_name(f"{p.stem.removesuffix('_sat')}_mask.png") for p in sorted(folder.glob("*_sat.*"))[first:last]]
     return [cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE)[:side, :side] >= 128 for mask in masks]
 

@@ -127,7 +127,7 @@ def test_without_labels_there_are_no_curves():
     assert "Tile by tile" in text
     assert "Calibration of probabilities" not in text
     assert "candidate against label" not in text
-    assert "no labels, so the masks' agreement alone" in text
+    assert "no labels, so only the masks' agreement" in text
 
 
 def test_rows_that_are_not_given_have_no_section():

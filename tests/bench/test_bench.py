@@ -101,7 +101,7 @@ def test_the_table_has_a_row_for_each_number_of_views(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--views", "1,x"], "--views 1,x: must be numbers or adaptive by commas"),
+        (["--views", "1,x"], "--views 1,x: must be numbers or adaptive, separated by commas"),
         (["--views", "3"], "views must be 8, 4, 1 or adaptive, got 3"),
         (["--tile", "100"], "tile must be a positive multiple of 32"),
     ],

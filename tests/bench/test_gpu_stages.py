@@ -134,7 +134,7 @@ def test_the_table_says_what_was_not_run(done):
     lines = dict(line.split("  ", 1) for line in done.run("aims", done.out / "results.jsonl").splitlines())
     assert " met " in lines["kernels give NumPy's bits"]
     assert "not run" in lines["captures beside PyTorch's default stream"]  # PyTorch had no GPU
-    assert "not run" in lines["the authors' procedure takes"]
+    assert "not run" in lines["authors' procedure / dlink"]
     assert "not run" in lines["FP16 network, 8 x 1024"]  # tiles here are smaller
 
 
@@ -157,7 +157,7 @@ def test_a_part_that_is_damaged_or_missing_is_said_by_name(host):
     whole = part.read_bytes()
     part.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     said = host.run("take", first, code=1)
-    assert "quarter.01: arrived damaged, or is of another packing; send folder 01 again" in said
+    assert "quarter.01: is damaged, or belongs to another bundle; send folder 01 again" in said
     assert "rtx: complete, unpacked" in said
     assert "quarter: still missing: quarter.01 (folder 01), quarter.02 (folder 02)" in said
     assert "not run: quarter is not here" in host.run(4, code=1)
@@ -170,7 +170,7 @@ def test_a_part_that_is_damaged_or_missing_is_said_by_name(host):
 def test_a_part_of_another_bundle_and_one_that_rots_on_the_stage_are_seen(host):
     first, *others = sorted(host.parts.iterdir())
     (first / "other.01").write_bytes(b"1")
-    assert "other.01: is no part of this bundle" in host.run("take", first, code=1)
+    assert "other.01: does not belong to this bundle" in host.run("take", first, code=1)
     kept = host.stage / "parts" / "quarter.01"
     kept.write_bytes(bytes(kept.stat().st_size))
     assert "quarter: quarter.01 is damaged; send folder 01 again" in host.run("take", *others, code=1)
@@ -213,7 +213,7 @@ def test_a_step_that_hangs_costs_its_own_time_alone(here, tmp_path):
 def test_a_stage_whose_time_is_up_says_what_was_not_run(here, capsys):
     host = here()
     assert not stages.run_stage(1, host, time.monotonic())
-    assert [row.get("not_run") for row in host.results.rows[:2]] == ["the time is up; run the stage again"] * 2
+    assert [row.get("not_run") for row in host.results.rows[:2]] == ["no time left; run the stage again"] * 2
 
 
 def test_where_rtx_does_not_take_the_gpu_tensorrt_8_does_its_work(here, capsys):
@@ -222,7 +222,7 @@ def test_where_rtx_does_not_take_the_gpu_tensorrt_8_does_its_work(here, capsys):
     host.results.add({"gpu": "Orin", "takes": False})
     assert (host.engine(), here(engine="rtx").engine()) == ("trt86", "rtx")
     assert stages.run_stage(5, host, time.monotonic() + 60)
-    assert "stages 7 and 8 are in their place" in capsys.readouterr().out
+    assert "run stages 7 and 8 instead" in capsys.readouterr().out
 
 
 def test_a_gpu_that_rtx_does_not_list_is_tried_in_two_ways(here, tmp_path, monkeypatch):
@@ -230,7 +230,7 @@ def test_a_gpu_that_rtx_does_not_list_is_tried_in_two_ways(here, tmp_path, monke
     first, second = ["--unlisted-gpu"], ["--unlisted-gpu", "--compute-capability", "current"]
     host = here()
     (tmp_path / "quarter").mkdir()
-    assert host.ways() == [first, second]
+    assert host.rtx_options() == [first, second]
     steps = [next(made) for made in [stages.takes(host)] * 2]
     assert (steps[0].arguments[-1], steps[1].arguments[-3:]) == (
         "--unlisted-gpu",
@@ -238,7 +238,7 @@ def test_a_gpu_that_rtx_does_not_list_is_tried_in_two_ways(here, tmp_path, monke
     )
     for takes, way in ((False, first), (True, second)):
         host.results.add({"gpu": "Orin", "takes": takes, "with": way})
-    assert host.ways() == [second]
+    assert host.rtx_options() == [second]
     assert host.environment("rtx")["DLINK_BUILD_WITH"] == "--unlisted-gpu --compute-capability current"
     assert "DLINK_BUILD_WITH" not in host.environment("trt86")
 
@@ -259,7 +259,7 @@ def test_a_mark_holds_for_the_same_command_files_and_gpu(tmp_path):
 def test_without_a_gpu_a_stage_says_so(host):
     (host.tools / "libcuda.so.1").unlink()
     assert "this needs an NVIDIA GPU, and there is none here" in host.run(1, code=1)
-    assert "no stage; `list` names them" in host.run("speed", code=1)
+    assert "not a stage; `list` names the stages" in host.run("speed", code=1)
     assert host.run("list").count("about") == len(STAGES)
 
 
@@ -313,11 +313,11 @@ def test_times_of_other_sizes_and_a_way_that_fails_now_are_no_figures():
     aims_table = {"rows": [{"way": "graph", "tiles": 1, "views": 8, "p50": 5.0}], **SIZE}
     peer = {"gpu": "H200", "tensorrt": "", "peer": "torch authors", "views": 8, "tile": 1024}
     rows = [{"gpu": "H200", "tensorrt": "A", "file": {"name": "full.fp16.plan"}, **aims_table}, {**peer, "p50": 100.0}]
-    of = lambda rows: next(o.figure for o in outcomes(rows) if o.aim.name == "the authors' procedure takes")  # noqa: E731
+    of = lambda rows: next(o.figure for o in outcomes(rows) if o.aim.name == "authors' procedure / dlink")  # noqa: E731
     assert of(rows) == 20.0
     assert of([*rows, {**peer, "error": "no compiler"}]) is None
     soak = {"soak": {"tiles": 1, "gpu_bytes_lost": 0}}
-    assert of_files(("fp16.plan", soak), ("int8.plan", soak))["soak loses on the GPU"] == (None, None)
+    assert of_files(("fp16.plan", soak), ("int8.plan", soak))["GPU memory lost in a soak"] == (None, None)
 
 
 def test_tests_that_were_all_skipped_have_not_passed():
@@ -350,8 +350,8 @@ def test_ratios_are_of_one_tensorrt_and_pytorch_counts_for_all():
         {"gpu": "H200", "tensorrt": "", "peer": "torch authors", "views": 8, "tile": 1024, "p50": 100.0},
     ]
     found = {(o.aim.name, o.tensorrt): (o.figure, o.met) for o in outcomes(rows)}
-    assert found["INT8 network, of FP16's", ""] == (None, None)
-    assert found["the authors' procedure takes", "B"] == (20.0, True)
+    assert found["INT8 network / FP16 network", ""] == (None, None)
+    assert found["authors' procedure / dlink", "B"] == (20.0, True)
 
 
 def test_a_file_that_failed_is_no_same_roads():
@@ -388,9 +388,9 @@ def test_a_second_packing_keeps_what_was_made(tmp_path):
         [tar] = (tmp_path / "out" / "cache").glob("checkpoint-*.tar")
         made.append(tar.stat().st_mtime_ns)
     assert made[0] == made[1]
-    assert "as it was" in result.output
+    assert "unchanged" in result.output
     (tmp_path / "out" / "parts" / "01" / "checkpoint.01").unlink()  # sent, and moved
-    assert "as it was" not in CliRunner().invoke(pack.main, list(map(str, arguments))).output
+    assert "unchanged" not in CliRunner().invoke(pack.main, list(map(str, arguments))).output
     text = (tmp_path / "out" / "parts" / "01" / MANIFEST).read_text()
     assert str(tmp_path) not in text
     said = f"the tree takes {tree_bytes(ROOT) / 2**20:.1f} MiB of a transfer"
@@ -420,7 +420,7 @@ def test_folders_that_hold_no_parts_are_said(host):
     assert words in host.run("take", host.parts, code=1)
     host.run("take", first)
     assert f"{first}: is a folder; give the folders of parts themselves" in host.run("take", host.parts, code=1)
-    assert f"{first}: has no parts; they are moved when they are taken" in host.run("take", first, code=1)
+    assert f"{first}: has no parts; `take` moves parts out of their folder" in host.run("take", first, code=1)
 
 
 def test_items_that_nobody_knows_are_refused(tmp_path):

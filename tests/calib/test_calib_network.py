@@ -77,7 +77,7 @@ def already_int8(tmp_path):
     [
         (damaged, BadModel, "damaged.onnx: not an ONNX model, or a damaged one"),
         (foreign, BadModel, "says nothing of its preparation"),
-        (already_int8, BadInput, "quantised already .*calibrate the file it was made from"),
+        (already_int8, BadInput, "already quantised .*calibrate the file from which it was made"),
         (lambda p: write_pointwise(p / "one.onnx", Spec(tile=64)), BadInput, "1 convolutions; there is nothing"),
     ],
 )

@@ -59,7 +59,7 @@ def test_layers_that_are_to_be_kept_are(fp32):
 
 def test_a_layer_that_is_not_there_cannot_be_kept(fp32):
     with pytest.raises(
-        BadInput, match=r"--keep fp16:decoder9.\*: no such layer; there are firstconv, encoder1.0.conv1"
+        BadInput, match=r"--keep fp16:decoder9.\*: there is no such layer, only firstconv, encoder1.0.conv1"
     ):
         place(read_network(fp32), "int8", ["decoder9.*"])
 

@@ -102,7 +102,7 @@ def test_ranges_come_back_from_their_file(graph, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda text: text.replace('"format": 1', '"format": 2'), "ranges of format 2, this dlink reads 1"),
+        (lambda text: text.replace('"format": 1', '"format": 2'), "has ranges of format 2, and this dlink reads 1"),
         (lambda text: text[:-300], "not a file of ranges, or a damaged one"),
         (lambda text: text.replace('"tiles"', '"teils"'), "not a file of ranges, or a damaged one"),
         (lambda text: "[]", "not a file of ranges, or a damaged one"),
@@ -113,7 +113,7 @@ def test_a_damaged_file_of_ranges_is_refused(graph, tmp_path, damage, message):
     path = tmp_path / "r.json"
     ranges_of(graph).write(path)
     path.write_text(damage(path.read_text()))
-    with pytest.raises(BadInput, match=f"r.json: {message}.*to gather them again"):
+    with pytest.raises(BadInput, match=f"r.json: {message}.*to gather the ranges again"):
         Ranges.read(path, graph)
 
 

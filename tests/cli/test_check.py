@@ -104,7 +104,7 @@ def test_without_labels_the_masks_alone_are_compared(run, folder):
         label.unlink()
     result = run()
     assert result.exit_code == 0
-    assert "2 tiles, no labels, so the masks' agreement alone" in result.stdout
+    assert "2 tiles, no labels, so only the masks' agreement" in result.stdout
     assert result.stdout.splitlines()[-1] == "same roads (agreement at least 0.99)"
 
 
@@ -137,7 +137,7 @@ def test_a_label_of_another_size_is_named(run, folder):
 
 
 def test_a_reference_with_other_weights_is_noted(run):
-    assert "against.onnx is another checkpoint than" in run().stderr
+    assert "against.onnx is not the checkpoint that" in run().stderr
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_a_checkpoint_that_the_model_is_not_from_is_noted_and_fails(folder, chec
     model = write_pointwise(folder / "model.onnx", Spec(tile=SIDE, checkpoint_sha256="a" * 64))
     result = CliRunner().invoke(check, [*map(str, [model, folder, "--against", checkpoint])])
     assert result.exit_code == 1
-    assert f"note: {checkpoint} is another checkpoint than {model} was exported from" in result.stderr
+    assert f"note: {checkpoint} is not the checkpoint that {model} was exported from" in result.stderr
 
 
 def limits(result):
@@ -268,7 +268,7 @@ def test_a_gate_that_needs_labels_says_so(run, folder, gate):
         label.unlink()
     result = run("--gate", f"{gate}=0.5")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"--gate {gate}: needs labels, and there is none among 2 tiles of {folder}" in result.stderr
+    assert f"--gate {gate}: needs labels, and none of 2 tiles of {folder} has one" in result.stderr
 
 
 def test_a_reference_must_be_named(folder):

@@ -42,7 +42,9 @@ def both(command, old, new, code=0):
         assert (result.exit_code, result.stdout) == (code, step.stdout)
         first, _, rest = result.stderr.partition("\n")
         assert rest == step.stderr
-        assert re.fullmatch(rf"deprecated: dlink-{command.name} .* has become dlink-{new[0]}.*; that runs now", first)
+        assert re.fullmatch(
+            rf"deprecated: dlink-{command.name} .* has become dlink-{new[0]}.*; dlink-{new[0]} runs now", first
+        )
     return first
 
 
@@ -63,7 +65,7 @@ def test_check_with_layers(folder):
         ["--layers", folder / "m.onnx", folder / "tiles"],
         ["layers", folder / "m.onnx", folder / "tiles"],
     )
-    assert first == "deprecated: dlink-check --layers has become dlink-layers; that runs now"
+    assert first == "deprecated: dlink-check --layers has become dlink-layers; dlink-layers runs now"
 
 
 def test_build_that_builds_nothing(folder):
@@ -151,7 +153,7 @@ def test_inspect_takes_onnx_files_and_plans_alone(folder):
 def test_a_tuned_copy_is_of_an_onnx_file(folder):
     plan = write(folder)
     said = call("tune", plan, folder / "tiles", "-o", folder / "t.onnx", code=1).stderr
-    assert "a copy is made of an ONNX file; tune the file that" in said
+    assert "only an ONNX file can be copied; tune the file that" in said
     shutil.rmtree(folder / "tiles")
 
 

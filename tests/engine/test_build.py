@@ -8,7 +8,7 @@ import pytest
 
 from dlink.cli import plans
 from dlink.cli.plans import OpenOptions
-from dlink.engine.build import Far, compile
+from dlink.engine.build import BuildProgress, compile
 from dlink.engine.versions import Compiler
 from dlink.runtime import BadPlan, Mismatch, NoEngine, Spec
 from dlink.trt_runtime.manifest import manifest_of, parse, read_bytes
@@ -48,7 +48,7 @@ def test_a_plan_for_the_gpu_at_hand_needs_one(net, tmp_path):
         "current",
     ]
     said = call(*command, code=1).stderr
-    assert "--compute-capability current: is for the GPU at hand, and there is none here" in said
+    assert "--compute-capability current: needs a GPU, and there is none here" in said
 
 
 @NO_GPU
@@ -56,7 +56,7 @@ def test_a_plan_is_built_and_told_of(net, tmp_path):
     result = call("build", net, "-o", tmp_path / "roads.plan", "--max-tiles", 2, "--compute-capability", "8.6, 8.9")
     assert f"up to 16 views of {SIDE} px at once" in result.stdout
     assert "computes in fp16, as its graph is typed; runs on compute capability 8.6, 8.9" in result.stdout
-    assert "no GPU here takes this plan, so its own report could not be read" in result.stderr
+    assert "no GPU here runs this plan, so the engine's report could not be read" in result.stderr
     assert read_plan(tmp_path / "roads.plan")[1].runs_on.capabilities == ("8.6", "8.9")
 
 
@@ -99,7 +99,7 @@ def test_without_a_gpu_what_needs_one_says_so_in_one_line(net, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["net.onnx"], "-o PLAN is missing: name the plan to write; dlink-inspect net.onnx says what the file is"),
+        (["net.onnx"], "-o PLAN is missing: name the plan to write; dlink-inspect net.onnx describes the file"),
         (["net.onnx", "-o", "roads.engine"], "roads.engine: the name must end in .plan"),
         (["net.onnx", "-o", "nowhere/roads.plan"], "there is no folder nowhere; make it first"),
         (["net.onnx", "--rebuild"], "--rebuild is for a plan"),
@@ -166,20 +166,20 @@ def test_commands_build_again_where_they_are_told_to(tmp_path, monkeypatch):
 
 
 def test_progress_counts_phases_within_phases():
-    far = Far()
-    far.start("all", None, 4)
-    far.step("all", 0)
-    assert far.share == 0.25
-    far.start("inner", "all", 2)
-    far.step("inner", 0)
-    assert far.share == 0.375
-    far.finish("inner")
-    far.step("all", 3)
-    assert far.share == 1
-    far.step("unknown", 1)
-    far.start("odd", None, 0)
-    far.step("odd", 7)
-    assert far.share == 1
+    progress = BuildProgress()
+    progress.start("all", None, 4)
+    progress.step("all", 0)
+    assert progress.share == 0.25
+    progress.start("inner", "all", 2)
+    progress.step("inner", 0)
+    assert progress.share == 0.375
+    progress.finish("inner")
+    progress.step("all", 3)
+    assert progress.share == 1
+    progress.step("unknown", 1)
+    progress.start("odd", None, 0)
+    progress.step("odd", 7)
+    assert progress.share == 1
 
 
 def keep(ticks, *tick):

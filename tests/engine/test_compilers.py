@@ -15,7 +15,7 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 from dlink.engine import versions
-from dlink.engine.build import build, rebuild, what_is_said
+from dlink.engine.build import build, polygraphy_errors, rebuild
 from dlink.engine.layers import inspect
 from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.nets.zoo import ARCHS
@@ -91,7 +91,7 @@ def test_the_gpu_at_hand_is_compiled_for_by_that_name(monkeypatch):
     compiler = versions.find_compiler("tensorrt-rtx")
     current = replace(RTX, compute_capability=("current",))
     for gpus, options, found in (
-        (Gpus(fault="no driver"), current, "is for the GPU at hand, and there is none here: no driver"),
+        (Gpus(fault="no driver"), current, "needs a GPU, and there is none here: no driver"),
         (H200, current, r"does not list NVIDIA H200, compute capability 9.0, .*; --unlisted-gpu tries it"),
         (H200, replace(current, unlisted_gpu=True), RunsOn(capabilities=("9.0",))),
         (Gpus("13.0", (Gpu("RTX 4090", "8.9", 24 << 30),)), current, RunsOn(capabilities=("8.9",))),
@@ -111,7 +111,7 @@ def test_what_is_compiled_for_is_what_the_configuration_holds_at_the_end(asked, 
     graph = read_model(write_pointwise(tmp_path / "net.onnx", Spec(tile=SIDE)))
     compiler = versions.find_compiler("tensorrt-rtx")
     options = replace(RTX, compute_capability=asked)
-    with what_is_said():
+    with polygraphy_errors():
         builder, network, _ = NetworkFromOnnxBytes(versions.graph_for(compiler, graph), strongly_typed=True)()
         how = versions.config_for(compiler, options, graph, None, None)
         config = PostprocessConfig(how, versions.finish(compiler, options))(builder, network)
@@ -229,7 +229,7 @@ def test_what_a_timing_cache_needs_is_one_file(tmp_path):
         ({"compute_capability": ("8.6", "current")}, "--compute-capability current: TensorRT-RTX .* builds for 7.5"),
         ({"compute_capability": ("8.6",), "unlisted_gpu": True}, "--compute-capability 8.6: names GPUs that .* lists"),
         ({"hardware_compatible": True}, "--hardware-compatible: name GPUs with --compute-capability"),
-        ({"strip_weights": True}, "--refit and --strip-weights: TensorRT-RTX makes such plans on a machine with a GPU"),
+        ({"strip_weights": True}, "--refit and --strip-weights: TensorRT-RTX needs a GPU and exactly one"),
     ],
 )
 def test_options_that_mean_nothing_here_are_refused(options, message, tmp_path):
@@ -244,7 +244,7 @@ def test_a_fixed_batch_is_not_stretched(tmp_path):
     model = onnx.load(path)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     save(model, path)
-    with pytest.raises(BadInput, match=r"takes 1 views at once and no other number, not 8"):
+    with pytest.raises(BadInput, match=r"takes exactly 1 views at once, not 8"):
         compile(path)
     assert compile(path, views=1).manifest.options.batch == 1
 

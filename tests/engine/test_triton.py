@@ -62,7 +62,7 @@ def test_a_plan_and_an_onnx_file_do_not_share_a_model(tmp_path):
     for name in ("roads.onnx", "roads.plan"):
         (tmp_path / name).write_bytes(b"model")
     write_repository(tmp_path / "models", tmp_path / "roads.onnx", 64, 8)
-    with pytest.raises(BadInput, match=r"model.onnx: is there, of another kind"):
+    with pytest.raises(BadInput, match=r"model.onnx: is already there and of another kind"):
         write_repository(tmp_path / "models", tmp_path / "roads.plan", 64, 8)
 
 

@@ -144,9 +144,9 @@ def test_every_option_of_a_version_is_one_of_its_names(version, files, tmp_path)
 
 def test_an_option_of_a_later_version_is_refused_by_name(files, tmp_path):
     said = told(OLD, files["fp16"], tmp_path, strip_weights=True)
-    assert said["words"] == "--strip-weights: came with TensorRT 10.0, here is 8.6.1"
+    assert said["words"] == "--strip-weights: needs TensorRT 10.0, here is 8.6.1"
     said = told(OLDEST, files["fp16"], tmp_path, optimization_level=5)
-    assert said["words"] == "--optimization-level: came with TensorRT 8.6, here is 8.5.2.2"
+    assert said["words"] == "--optimization-level: needs TensorRT 8.6, here is 8.5.2.2"
     said = told("10.3.0", files["fp16"], tmp_path, compute_capability=["8.6"])
     assert said["words"].startswith("--compute-capability: is for --target tensorrt-rtx; TensorRT builds for the GPU")
     said = told("10.3.0", files["fp16"], tmp_path, unlisted_gpu=True)

@@ -85,6 +85,6 @@ def test_an_end_that_overflows_cannot_be_helped_and_says_so(tmp_path):
     found = trained("dlinknet34")
     with torch.no_grad():
         found.net.finalconv3.weight *= 1e7
-    with pytest.raises(CheckFailed, match=r"layer finalconv3: its values reach .*, float16 ends at 65504; export fp32"):
+    with pytest.raises(CheckFailed, match=r"finalconv3: its values reach .*, and float16 ends at 65504; export fp32"):
         export(found, tmp_path / "net.onnx", SPEC, tiles())
     assert list(tmp_path.iterdir()) == []

@@ -98,12 +98,12 @@ def test_dlink_export_makes_one_file_that_the_others_take(files, tmp_path):
         (["unet.th", "linknet34.th", "x.onnx", "--weights", "0.5,0.6"], "must be positive and sum to 1"),
         (["unet.th", "linknet34.th", "x.onnx", "--weights", "1.5,-0.5"], "must be positive and sum to 1"),
         (["unet.th", "linknet34.th", "x.onnx", "--weights", "nan,1"], "must be positive and sum to 1"),
-        (["unet.th", "linknet34.th", "x.onnx", "--weights", "half"], "expected numbers by commas"),
+        (["unet.th", "linknet34.th", "x.onnx", "--weights", "half"], "expected numbers separated by commas"),
         (["unet.th", "linknet34.th"], "linknet34.th: the name must end in .onnx"),
         (["x.onnx"], "x.onnx: a checkpoint is missing in front of it"),
         (["none.th", "x.onnx"], "none.th: there is no such checkpoint"),
-        (["unet.th", "linknet34.th", "x.onnx", "--arch", "unet"], "each checkpoint of an ensemble says itself"),
-        (["unet.th", "x.onnx", "--tile", "96"], "unet halves its sides until 1/128"),
+        (["unet.th", "linknet34.th", "x.onnx", "--arch", "unet"], "--arch: is for one checkpoint"),
+        (["unet.th", "x.onnx", "--tile", "96"], "unet halves the tile down to 1/128"),
     ],
 )
 def test_what_makes_no_ensemble_is_refused_in_one_line(args, message, files, monkeypatch):
@@ -117,7 +117,7 @@ def test_what_makes_no_ensemble_is_refused_in_one_line(args, message, files, mon
 def test_of_networks_with_the_same_keys_one_is_taken_and_said(files, tmp_path):
     write_checkpoint(trained("pplinknet34-psp").net, tmp_path / "pp.th")
     args = ["export", tmp_path / "pp.th", tmp_path / "pp.onnx", "--tile", 64]
-    assert "note: taken for pplinknet34-psp64; pplinknet34-psp128, " in call(*args).stderr
+    assert "note: read as pplinknet34-psp64; pplinknet34-psp128, " in call(*args).stderr
     assert "note: taken" not in call(*args, "--arch", "pplinknet34-psp").stderr
     with pytest.raises(BadInput):
         ensemble([trained("unet")], (0.5, 0.5))

@@ -230,8 +230,8 @@ def test_tiles_without_roads_are_said(tiles, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "EXTRACT or --fetch: give one of them"),
-        (["x.osm", "--fetch"], "EXTRACT or --fetch: give one of them"),
+        ([], "EXTRACT or --fetch: give exactly one of them"),
+        (["x.osm", "--fetch"], "EXTRACT or --fetch: give exactly one of them"),
         (["x.osm"], "a world file does not say its coordinate system; give --crs"),
         (["x.osm", "--crs", "UTM"], "--crs UTM: not a coordinate system"),
         (["x.osm", "--bounds", "few.csv"], "b_sat.png: no row with the id b"),
