@@ -234,7 +234,7 @@ class Verdict:
     @property
     def doubts(self) -> list[str]:
         """What these tiles cannot rule out although every limit is held."""
-        return [outcome.doubt for outcome in self.outcomes if outcome.doubt]
+        return list(dict.fromkeys(outcome.doubt for outcome in self.outcomes if outcome.doubt))
 
     @property
     def notes(self) -> list[str]:

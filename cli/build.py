@@ -12,6 +12,7 @@ from dlink.cli.inspect import Looks, asked_table, lay_out, look_at_plan, looks, 
 from dlink.cli.options import AT_LEAST_1, IN_FILE, OUT_PATH, together
 from dlink.cli.step import Moved, Step, progress
 from dlink.runtime.errors import BadInput
+from dlink.runtime.files import refuse_checkpoint
 
 if TYPE_CHECKING:
     from dlink.engine.build import BuildResult
@@ -104,6 +105,7 @@ def build(
 
 def refuse(source: Path, out: Path | None, rebuild: bool) -> None:
     """Raise BadInput for arguments that do not go together."""
+    refuse_checkpoint(source)
     if source.suffix not in (".onnx", ".plan"):
         raise BadInput(f"{source}: expected an ONNX file (.onnx), or a plan (.plan) with --rebuild")
     if out and out.suffix != ".plan":

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dlink.calib.placement import Unit
 
 METHODS = ("auto", "entropy", "percentile", "mse", "max")
+ENOUGH = 8  # tiles kept back; with fewer the verdict comes with a note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,9 @@ def calibrate(
         raise
     if result.ranges.tiles_sha256 != taken.sha256:
         click.echo(f"note: {ranges} was gathered on other tiles, which may include those kept back now", err=True)
+    if len(taken.holdout) < ENOUGH:
+        tiles_held = counted(len(taken.holdout), "tile")
+        click.echo(f"note: evaluated on {tiles_held} only; forty tiles or more let it keep {ENOUGH} back", err=True)
     if show.as_json:
         click.echo(json.dumps(result.to_json(), indent=1))
         return

@@ -8,9 +8,12 @@ import click
 from dlink.cli import options
 from dlink.cli.options import IN_FILE, IN_FOLDER, Option, Together, together
 from dlink.cli.step import Show, progress
+from dlink.runtime.errors import BadInput
 
 if TYPE_CHECKING:
     from dlink.training.recipe import Recipe, Start, TrainingStep
+
+NAMES = (".th", ".pth", ".pt")  # of the files that torch.save writes
 
 init = click.option("--init", type=IN_FILE, help="Begin from this checkpoint, for a second stage.")
 resume = click.option("--resume", is_flag=True, help="Continue a stopped training from its .state file.")
@@ -45,6 +48,8 @@ def recipe(crop: str, *more: Option) -> Together:
 
 def run(tiles: Path, out: Path, recipe: "Recipe", start: "Start", valid: Path | None, **how: Any) -> None:
     """Train, show the progress and print the result. `how` goes to training.loop.train."""
+    if out.suffix not in NAMES:
+        raise BadInput(f"--output {out}: a checkpoint's name ends in {', '.join(NAMES)}; name it {out.stem}.th")
     from dlink.imagery.images import find_tiles
     from dlink.runtime.words import counted
     from dlink.training.loop import train

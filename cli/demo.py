@@ -11,7 +11,7 @@ from dlink.cli.step import Step
 
 @click.command(cls=Step, short_help="Run every step once, on generated scenes.")
 @click.argument("image", type=IN_FILE, required=False)
-@click.option("-o", "--output", "out", type=OUT_PATH, default=Path("demo"), show_default=True, help="Folder to fill.")
+@click.option("-o", "--output", "out", type=OUT_PATH, default=Path("demo"), show_default="demo", help="Folder to fill.")
 @click.option("--size", default=2048, show_default=True, help="Side of the generated scene, px.")
 @options.seed("Seed of the scene.", 1_000_007)
 def demo(image: Path | None, out: Path, size: int, seed: int) -> None:

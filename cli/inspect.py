@@ -12,6 +12,7 @@ from dlink.cli import options
 from dlink.cli.options import IN_FILE, OUT_PATH, together
 from dlink.cli.step import Step
 from dlink.runtime.errors import BadInput
+from dlink.runtime.files import refuse_checkpoint
 from dlink.runtime.precision import shares_in_words
 from dlink.runtime.words import counted
 
@@ -58,6 +59,7 @@ def inspect(file: Path, show: Looks, max_tiles: int, views: int | None) -> None:
     --max-tiles and --views are for --triton with an ONNX file: how much tritonserver may send at once. A plan has its
     own limit.
     """
+    refuse_checkpoint(file)
     if file.suffix == ".plan":
         look_at_plan(file, show)
     elif file.suffix == ".onnx":

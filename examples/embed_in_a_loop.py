@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.imagery.images import find_images, read_image, write_image
+from dlink.imagery.images import read_image, write_image
+from dlink.imagery.jobs import find_pictures
 from dlink.runtime import BadInput, DlinkError, EngineFailed, NoProbability, Segmenter, open_model
 
 Image: TypeAlias = NDArray[np.uint8]
@@ -41,7 +42,7 @@ def frames(source: str, rate: float | None) -> Iterator[Frame]:
 
 
 def from_folder(folder: Path) -> Iterator[Frame]:
-    for path in find_images(folder):
+    for path in find_pictures(folder):  # without the labels and masks that may lie among them
         try:
             yield path.stem, read_image(path)
         except BadInput as e:  # one bad frame: report it and continue

@@ -10,6 +10,7 @@ processors without VNNI, where OpenVINO's int8 sums are wrong.
 
 import json
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -67,6 +68,8 @@ def road_probability(model_path: str, tile: NDArray[np.uint8]) -> tuple[NDArray[
 
 
 def main(model_path: str, picture: str, out: str) -> None:
+    if not Path(picture).is_file():
+        sys.exit(f"Error: {picture}: there is no such file")
     bgr = cv2.imread(picture)
     if bgr is None:
         sys.exit(f"Error: {picture}: not a picture that OpenCV reads")

@@ -235,7 +235,10 @@ def check_finite(state: dict[str, Tensor], what: str) -> None:
     if large := [k for k, v in rest.items() if v.dtype == torch.float64 and not torch.isfinite(v.float()).all()]:
         raise BadModel(f"{what}: too large for float32: {named(large)}; {advice}")
     if dead:  # a variance beyond float16's 65504 became infinite; PyTorch then gives the norm's bias
-        log.warning("%s: infinite variance in %s: the output is constant there, as in PyTorch", what, named(dead))
+        log.warning(
+            "%s: infinite variance in %s: some of its channels are constant, in PyTorch too; nothing has to be done",
+            what, named(dead),
+        )  # fmt: skip
 
 
 def write_checkpoint(net: nn.Module, path: Path, *, half: bool = False) -> None:

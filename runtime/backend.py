@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.runtime.errors import BadInput, Closed, DlinkError, EngineFailed, NoProbability
+from dlink.runtime.files import refuse_checkpoint
 from dlink.runtime.life import CLOSED, ENGINES, check_process
 from dlink.runtime.spec import Spec
 from dlink.runtime.values import whole
@@ -252,6 +253,7 @@ OPENERS = {".onnx": "dlink.openvino_runtime.openvino_backend", ".plan": "dlink.t
 
 def open_backend(path: Path, opening: Opening = PLAIN) -> Backend:
     """Open a model file as a Backend: OpenVINO for .onnx, TensorRT for .plan."""
+    refuse_checkpoint(path)
     if path.suffix not in OPENERS:
         raise BadInput(f"{path}: not a model; expected a name ending in {' or '.join(OPENERS)}")
     if not path.is_file():

@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlink.runtime.errors import BadInput
+
+CHECKPOINTS = (".th", ".pth", ".pt", ".ckpt", ".safetensors")  # under these names PyTorch's weights are kept
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileMark:
@@ -47,6 +51,12 @@ def file_sha256(path: Path) -> str:
         while block := f.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def refuse_checkpoint(path: Path) -> None:
+    """Raise BadInput for the name of a checkpoint, where a model is expected."""
+    if path.suffix in CHECKPOINTS:
+        raise BadInput(f"{path}: is a checkpoint; make a model of it first: dlink-export {path} {path.stem}.onnx")
 
 
 def cache_folder() -> Path:

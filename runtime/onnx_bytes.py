@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dlink.runtime.errors import BadModel
+from dlink.runtime.files import refuse_checkpoint
 from dlink.runtime.spec import Spec
 
 DIGEST_KEY = "dlink.digest"
@@ -72,6 +73,7 @@ class Damaged(Exception):
 
 def read_onnx(path: Path) -> OnnxFile:
     """Read a file that dlink-export or dlink-calibrate wrote. Any other file raises BadModel."""
+    refuse_checkpoint(path)
     data = path.read_bytes()
     if not data:
         raise BadModel(f"{path}: an empty file; copy it again, or export it again")

@@ -87,7 +87,7 @@ def test_every_step_of_every_stage_runs_where_only_the_hosts_packages_and_the_bu
     ended = [row for row in done.rows if "ok" in row]
     assert {row["stage"] for row in ended} == set(STAGES)
     assert [(row["step"], row["said"]) for row in ended if not row["ok"]] == [
-        ("peer", "Error: this needs a PyTorch that has a GPU")
+        ("peer", "Error: this needs a PyTorch with a GPU")
     ], done.log()
     assert not [row for row in done.rows if "not_run" in row]
 

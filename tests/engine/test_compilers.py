@@ -50,9 +50,9 @@ def compile(path, **options):
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_network_is_built_in_every_precision_in_seconds(arch, precision, tmp_path):
     path = file_of(arch, precision, tmp_path)
-    begun = time.monotonic()
+    begun = time.process_time()  # of all threads: other work of the machine does not count
     made = compile(path)
-    assert time.monotonic() - begun < 10
+    assert time.process_time() - begun < 20
     plan, manifest = read_plan(tmp_path / "net.plan")
     assert made_by(plan) == ("tensorrt-rtx", manifest.built.version)
     assert manifest == made.manifest

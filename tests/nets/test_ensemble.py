@@ -99,7 +99,7 @@ def test_dlink_export_makes_one_file_that_the_others_take(files, tmp_path):
         (["unet.th", "linknet34.th", "x.onnx", "--weights", "1.5,-0.5"], "must be positive and sum to 1"),
         (["unet.th", "linknet34.th", "x.onnx", "--weights", "nan,1"], "must be positive and sum to 1"),
         (["unet.th", "linknet34.th", "x.onnx", "--weights", "half"], "expected numbers separated by commas"),
-        (["unet.th", "linknet34.th"], "linknet34.th: the name must end in .onnx"),
+        (["unet.th", "linknet34.th"], "linknet34.th: the file to write is missing after it"),
         (["x.onnx"], "x.onnx: a checkpoint is missing in front of it"),
         (["none.th", "x.onnx"], "none.th: there is no such checkpoint"),
         (["unet.th", "linknet34.th", "x.onnx", "--arch", "unet"], "--arch: is for one checkpoint"),
