@@ -179,7 +179,7 @@ class GateLimits:
         why = [outcome.why for outcome in self.outcomes(found) if not outcome.held]
         if found.labelled and not found.label_road:
             labels = counted(found.labelled, "label")
-            none = f"no road in {labels}, where road is {ROAD} or more: give labels with roads"
+            none = f"no road in any of {labels}, where road is {ROAD} or more: give labels with roads"
             return [none, *why]
         return why
 

@@ -71,7 +71,7 @@ def tune(
     counts = histograms.each()
     if not counts[:, 1].any():
         raise BadInput(
-            f"no road in {counted(len(labelled), 'label')}, where road is {ROAD} or more: give labels with roads"
+            f"no road in any of {counted(len(labelled), 'label')}, where road is {ROAD} or more: give labels with roads"
         )
     at = int(best(iou_over_thresholds(histograms.pooled())))
     overlap = np.array(own.each)

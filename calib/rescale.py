@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dlink.calib.network import Network, Weights
 from dlink.onnx_graph.model import CONVOLUTIONS
-from dlink.onnx_graph.stretches import COMFORT, ENDS, Kind, Step, stretches
+from dlink.onnx_graph.stretches import COMFORT, ENDS, Kind, ScaleStep, stretches
 
 EVEN = 0.5  # 0 leaves the channels as they are, 1 gives them all the same peak; measured, see DESIGN.md
 MOST = 8.0  # the largest factor before COMFORT is applied
@@ -67,10 +67,10 @@ def along(values: NDArray[np.float64], axis: int, ndim: int) -> NDArray[np.float
     return values.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
-def steps(graph: Network) -> Iterator[Step]:
+def steps(graph: Network) -> Iterator[ScaleStep]:
     """The network's nodes, each with its effect on scales."""
-    yield Step(graph.input, (), Kind.FIXED)
+    yield ScaleStep(graph.input, (), Kind.FIXED)
     for node in graph.model.graph.node:
         keeps = node.op_type in HOMOGENEOUS
         kind = Kind.BEGINS if node.op_type in CONVOLUTIONS else Kind.KEEPS if keeps else Kind.FIXED
-        yield Step(node.output[0], [name for name in node.input if name not in graph.weights], kind)
+        yield ScaleStep(node.output[0], [name for name in node.input if name not in graph.weights], kind)

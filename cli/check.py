@@ -33,7 +33,7 @@ GATE_COLUMNS = "gate  views  figure  95 % interval  limit"
 @click.command(
     cls=Step,
     short_help="Compare a model's roads with a reference's.",
-    moved=[Moved(to="tune", option="--tune"), Moved(to="layers", option="--layers")],
+    moved=[Moved(to="tune", option="--tune", unknown={"--views": "both"}), Moved(to="layers", option="--layers")],
 )
 @options.model
 @options.tiles

@@ -35,6 +35,10 @@ class Looks:
     triton: Path | None = None  # the model repository to lay the file out in
     as_json: bool = False
 
+    def __post_init__(self) -> None:
+        if self.explain and self.as_json:
+            raise BadInput("--explain and --json: give one of them; the first prints a table, the second JSON")
+
 
 looks = together(
     "show",

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ class Moved:
     now: str = ""  # the option's name there; empty: the option is a flag, and is left out
     when: Callable[[Mapping[str, Any]], bool] | None = None
     words: str = ""  # what `when` recognises, for the message
+    unknown: Mapping[str, str] = field(default_factory=dict)  # a value of an option that the new step does not know
 
     def arguments(self, args: Sequence[str]) -> list[str] | None:
         """The arguments for the new step; None if the option is not among them."""
@@ -97,8 +98,28 @@ class Step(click.Command):
         renamed = f", and {moved.option} is {moved.now} there" if moved.now else ""
         click.echo(f"deprecated: {old} has become {new}{renamed}; {new} runs now", err=True)
         step = step_of(moved.to)
+        args, ignored = self.split(args, moved, step)
+        if ignored:
+            click.echo(f"note: {', '.join(ignored)}: has no meaning for {new}, as before, and is ignored", err=True)
         called = moved.to if parent else (info_name or own).removesuffix(own) + moved.to
         return step.make_context(called, args, parent, **extra)
+
+    def split(self, args: Sequence[str], moved: Moved, step: click.Command) -> tuple[list[str], list[str]]:
+        """The arguments that the new step takes, and the options of this one that it used to ignore there."""
+        known = {name for param in step.params for name in (*param.opts, *param.secondary_opts)}
+        own = {name: p for p in self.params if isinstance(p, click.Option) for name in (*p.opts, *p.secondary_opts)}
+        kept, ignored, rest = [], [], list(args)
+        while rest and rest[0] != "--":
+            name, equals, value = rest[0].partition("=")
+            param = own.get(name)
+            takes = 1 + (param is not None and not equals and not (param.is_flag or param.count))
+            value = value if equals else "".join(rest[1:takes])
+            if param and (name not in known or (name in moved.unknown and moved.unknown[name] == value)):
+                ignored.append(name)
+            else:
+                kept += rest[:takes]
+            rest = rest[takes:]
+        return kept + rest, ignored
 
     def invoke(self, ctx: click.Context) -> Any:
         if ctx.command is not self:  # the task has moved to another step

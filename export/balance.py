@@ -20,7 +20,7 @@ from torch import fx, nn
 
 from dlink.nets.network import RoadNet
 from dlink.nets.pyramid import pooled, resized
-from dlink.onnx_graph.stretches import COMFORT, ENDS, Kind, Step, stretches
+from dlink.onnx_graph.stretches import COMFORT, ENDS, Kind, ScaleStep, stretches
 
 HALF_MAX = 65504.0  # the largest float16
 
@@ -95,11 +95,11 @@ def balance(net: RoadNet, inputs: Iterable[NDArray[np.float32]]) -> RoadNet:
     return net
 
 
-def steps(traced: fx.GraphModule) -> Iterator[Step]:
+def steps(traced: fx.GraphModule) -> Iterator[ScaleStep]:
     """A traced network's nodes, each with its effect on scales."""
     modules = dict(traced.named_modules())
     for node in traced.graph.nodes:
         what = modules[node.target] if node.op == "call_module" else node.target
         keeps = isinstance(what, HOMOGENEOUS) or what in HOMOGENEOUS_FUNCTIONS
         kind = Kind.BEGINS if isinstance(what, CONVOLUTIONS) else Kind.KEEPS if keeps else Kind.FIXED
-        yield Step(node.name, [other.name for other in node.all_input_nodes], kind)
+        yield ScaleStep(node.name, [other.name for other in node.all_input_nodes], kind)

@@ -22,7 +22,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Step:
+class ScaleStep:
     """One step of a network: the names of its result and of its inputs."""
 
     result: str
@@ -30,7 +30,7 @@ class Step:
     kind: Kind
 
 
-def stretches(steps: Iterable[Step]) -> dict[str, str]:
+def stretches(steps: Iterable[ScaleStep]) -> dict[str, str]:
     """Each result's name -> the name that stands for its stretch, or ENDS."""
     parent: dict[str, str] = {ENDS: ENDS}
 

@@ -25,7 +25,7 @@ LIBRARIES = {  # of each folder, NumPy apart: one set of heavy ones, or none
     "calib": {"onnx"},
     "engine": {"onnx", "polygraphy"},
     "training": {"cv2", "onnx", "osmium", "osmnx", "rasterio", "requests", "torch"},
-    "bench": {"click", "pycuda", "torch"},
+    "bench": {"click", "pycuda", "tensorrt_rtx", "torch"},
     "cli": {"click", "rasterio", "torch"},
 }
 MAY_IMPORT = {  # of the other folders
@@ -47,6 +47,8 @@ MAY_IMPORT["bench"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 HEAVY = set().union(*LIBRARIES.values()) - {"click"} | {"tensorrt", "tensorrt_rtx"}
 SECONDS = 0.15  # that importing the runtime may take
+BY_A_CALL = ("import_module", "__import__")
+CHOSEN = "(a name that is chosen when it runs)"
 
 
 def modules(folder="*"):
@@ -63,8 +65,11 @@ NAMES = {name for name, _ in modules()}
 
 
 def imported(path):
-    """Every import of a file, wherever it stands: its line and the full name."""
+    """Every import of a file, wherever it stands and however it is made: its line and the full name."""
     for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in BY_A_CALL:
+            assert node.args, f"{path.name}:{node.lineno} imports by a keyword"
+            yield node.lineno, str(node.args[0].value) if isinstance(node.args[0], ast.Constant) else CHOSEN
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name}:{node.lineno} is a relative import"
             yield from ((node.lineno, f"{node.module}.{a.name}") for a in node.names)
@@ -81,15 +86,27 @@ def test_every_folder_has_its_rules():
 def test_a_folder_imports_those_below_it_alone(folder):
     for path in (ROOT / folder).rglob("*.py"):
         for line, name in imported(path):
+            assert name != "dlink", f"{path.name}:{line}: import what is needed by its full name"
             if name.startswith("dlink."):
                 assert name.split(".")[1] in MAY_IMPORT[folder] | {folder}, f"{path.name}:{line} imports {name}"
 
 
 @pytest.mark.parametrize("folder", LIBRARIES)
 def test_a_folder_has_one_set_of_libraries(folder):
-    ours = {"dlink", "numpy", *sys.stdlib_module_names}
+    ours = {"dlink", "numpy", CHOSEN, *sys.stdlib_module_names}
     found = {name.split(".")[0] for _, path in modules(folder) for _, name in imported(path)} - ours
     assert found == LIBRARIES[folder]
+
+
+def test_a_module_is_chosen_when_the_program_runs_in_these_places_alone():
+    found = {path.relative_to(ROOT).as_posix() for _, path in modules() for _, name in imported(path) if name == CHOSEN}
+    assert found == {
+        "cli/options.py",  # the dataclass of a group of options, when the command runs
+        "cli/step.py",  # a step, when it is asked for
+        "engine/versions.py",  # TensorRT or TensorRT-RTX
+        "runtime/backend.py",  # the engine for a model file
+        "trt_runtime/tensorrt_engine.py",  # TensorRT or TensorRT-RTX, by the manifest
+    }
 
 
 def test_nothing_is_imported_past_the_package():

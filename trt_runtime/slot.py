@@ -104,15 +104,15 @@ class Slot:
             self.tiles_at, self.roads_at, self.faults_at = (memory.get_device_pointer() for memory in self.held[-3:])
         else:
             ends = (self.tiles, self.roads, self.faults)
-            self.tiles_at, self.roads_at, self.faults_at = (self.memory(a.nbytes) for a in ends)
-        self.batch = self.memory(model.memory.batch)
-        self.answers = self.memory(model.memory.answers)
-        self.total = self.memory(side * side * 4)
-        self.activations = self.memory(max(1, model.memory.activations))
+            self.tiles_at, self.roads_at, self.faults_at = (self.device_memory(a.nbytes) for a in ends)
+        self.batch = self.device_memory(model.memory.batch)
+        self.answers = self.device_memory(model.memory.answers)
+        self.total = self.device_memory(side * side * 4)
+        self.activations = self.device_memory(max(1, model.memory.activations))
         self.contexts: OrderedDict[int, Context] = OrderedDict()  # for plain launches
         self.contexts[self.key(model.max_tiles)] = self.new_context()
 
-    def memory(self, size: int) -> int:
+    def device_memory(self, size: int) -> int:
         """Allocate memory on the GPU; its address."""
         self.held.append(cuda.mem_alloc(size))
         return int(self.held[-1])

@@ -48,7 +48,7 @@ FALLBACK = "import bz2, ctypes, lzma, zlib"
 
 
 @dataclass(frozen=True)
-class Step:
+class StageStep:
     """One process of a stage."""
 
     name: str
@@ -171,7 +171,7 @@ class Stage:
     title: str
     expected_s: int
     items: tuple[str, ...]
-    steps: Callable[[Host], Iterator[Step]]
+    steps: Callable[[Host], Iterator[StageStep]]
 
 
 def bench(name: str, *arguments: object, append: bool = True) -> list[object]:
@@ -179,12 +179,12 @@ def bench(name: str, *arguments: object, append: bool = True) -> list[object]:
     return ["-m", f"dlink.{name}", *arguments, *(["--append", APPEND] if append else [])]
 
 
-Steps: TypeAlias = Iterator[Step]  # made one by one, because a step may depend on the results of earlier steps
+Steps: TypeAlias = Iterator[StageStep]  # made one by one, because a step may depend on the results of earlier steps
 
 
 def card(host: Host) -> Steps:
-    yield Step("card", bench("bench.gpu.card"), 120)
-    yield Step("bits", bench("bench.kernels", "--check"), 120)
+    yield StageStep("card", bench("bench.gpu.card"), 120)
+    yield StageStep("bits", bench("bench.kernels", "--check"), 120)
 
 
 def kernels(host: Host) -> Steps:
@@ -192,12 +192,12 @@ def kernels(host: Host) -> Steps:
     lacks = "" if found else "no compute-sanitizer on the path"
     for tool in ("memcheck", "racecheck"):
         under = (str(found), "--tool", tool, "--error-exitcode", "1")
-        yield Step(tool, bench("bench.kernels", "--check"), 170, under=under, lacks=lacks)
-    yield Step("bandwidth", bench("bench.kernels", "--side", host.sizes.side), 120)
+        yield StageStep(tool, bench("bench.kernels", "--check"), 170, under=under, lacks=lacks)
+    yield StageStep("bandwidth", bench("bench.kernels", "--side", host.sizes.side), 120)
 
 
 def beside(host: Host) -> Steps:
-    yield Step("beside", bench("bench.gpu.beside", "--captures", 4 * host.sizes.calls), 150)
+    yield StageStep("beside", bench("bench.gpu.beside", "--captures", 4 * host.sizes.calls), 150)
 
 
 def takes(host: Host) -> Steps:
@@ -208,14 +208,14 @@ def takes(host: Host) -> Steps:
         plan = host.stage / "plans" / f"takes{number}.plan"
         plan.parent.mkdir(exist_ok=True)
         command = ["-c", "from dlink.cli.main import dlink; dlink()", "build", file, "-o", plan]
-        yield Step("takes-build", [*command, "--target", TARGETS["rtx"], *options], 150, "rtx", (file,))
-        yield Step("takes", bench("bench.gpu.takes", plan, "--with", " ".join(options)), 150, "rtx", (file, plan))
+        yield StageStep("takes-build", [*command, "--target", TARGETS["rtx"], *options], 150, "rtx", (file,))
+        yield StageStep("takes", bench("bench.gpu.takes", plan, "--with", " ".join(options)), 150, "rtx", (file, plan))
 
 
 def tests(host: Host, engine: str = "rtx") -> Steps:
     chosen = ["-k", host.sizes.tests] if host.sizes.tests else []
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", *chosen, "tests/gpu"]
-    yield Step("tests", command, 420, engine)
+    yield StageStep("tests", command, 420, engine)
 
 
 def build_and_tests(host: Host) -> Steps:
@@ -245,7 +245,7 @@ def full(host: Host) -> Steps:
     yield from builds(host, engine, "full", ("fp16", "int8", "int8.conv"), 470)
     checkpoint = checkpoint_of(host, "full")
     lacks = "" if checkpoint.exists() else "the checkpoint is not here; send its parts and `take` them"
-    yield Step(
+    yield StageStep(
         "peer", bench("bench.gpu.peer", checkpoint, "--side", host.sizes.side), 240, reads=(checkpoint,), lacks=lacks
     )
 
@@ -264,7 +264,7 @@ def reference(host: Host, item: str) -> Steps:
     if checkpoint.exists():
         like, tiles = folder / f"{item}.fp16.onnx", folder / "tiles"
         arguments = [checkpoint, tiles, host.stage / f"{item}.roads", "--like", like]
-        yield Step(
+        yield StageStep(
             f"roads of {item}", bench("bench.recorded", *arguments, append=False), 200, reads=(checkpoint, tiles, like)
         )
 
@@ -281,7 +281,7 @@ def builds(host: Host, engine: str, item: str, endings: Sequence[str], limit: in
         arguments += ["--build-with", shlex.join(options)]
         if roads.exists():
             arguments += ["--against", roads, "--tiles", tiles]
-        yield Step(file.stem, bench("cli.gpu", *arguments), limit, engine, (file, roads))
+        yield StageStep(file.stem, bench("cli.gpu", *arguments), limit, engine, (file, roads))
 
 
 def runs(host: Host, engine: str, item: str) -> Steps:
@@ -291,9 +291,9 @@ def runs(host: Host, engine: str, item: str) -> Steps:
         if ending in NOT_FOR.get(engine, ()) or not (host.stage / item / f"{item}.{ending}.onnx").exists():
             continue
         lacks = "" if plan.exists() else f"{plan.name} was not built"
-        yield Step(f"first {plan.stem}", bench("bench.first", plan), 90, engine, (plan,), lacks=lacks)
+        yield StageStep(f"first {plan.stem}", bench("bench.first", plan), 90, engine, (plan,), lacks=lacks)
         command = bench("bench.runtime", plan, "--calls", host.sizes.calls, "--soak", host.sizes.soak)
-        yield Step(f"runtime {plan.stem}", command, 150, engine, (plan,), lacks=lacks)
+        yield StageStep(f"runtime {plan.stem}", command, 150, engine, (plan,), lacks=lacks)
 
 
 def prepare86(host: Host) -> None:
@@ -387,12 +387,12 @@ def run_stage(number: int, host: Host, until: float) -> bool:
     return all(good)
 
 
-def run_step(step: Step, host: Host, base: Row, until: float) -> bool:
+def run_step(step: StageStep, host: Host, base: Row, until: float) -> bool:
     """Run a step, unless it has ended well with the same inputs before; its lines are stored at once."""
     command = [*step.under, str(host.python(step.engine)), *map(str, step.arguments)]
     base = {"when": now(), **base, "tensorrt": host.title(step.engine), "step": step.name}
     if not step.lacks and (left := min(step.limit, int(until - time.monotonic()))) < LEAST_S:
-        step = Step(step.name, step.arguments, 0, lacks="no time left; run the stage again")
+        step = StageStep(step.name, step.arguments, 0, lacks="no time left; run the stage again")
     if step.lacks:
         click.echo(f"  {step.name}: not run: {step.lacks}")
         host.results.add({**base, "not_run": step.lacks})

@@ -130,7 +130,7 @@ def test_tiles_where_the_network_finds_no_road_judge_nothing(home, tmp_path):
     for i in range(6):
         write_image(folder / f"{i}.png", np.full((SIDE, SIDE, 3), 40 + i, np.uint8))
     done = call(home / "fp16.onnx", folder, tmp_path / "out.onnx", code=1)
-    assert "finds no road on 2 tiles held back" in done.stderr
+    assert "finds no road on 2 tiles kept back" in done.stderr
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -149,7 +149,7 @@ def test_tiles_without_labels_are_judged_by_agreement_alone(home, tmp_path):
     [
         (["--ranges", "nowhere/r.json"], "nowhere/r.json: there is no folder nowhere; make it first"),
         (["--keep", "int8:firstconv"], "--keep int8:firstconv: expected fp16:NAME"),
-        (["--keep", "fp16:nothing"], "--keep fp16:nothing: no such layer"),
+        (["--keep", "fp16:nothing"], "--keep fp16:nothing: there is no such layer, only firstconv,"),
         (["-o", "out.png"], "out.png: the name must end in .onnx"),
     ],
 )

@@ -101,10 +101,40 @@ def test_what_has_moved_is_not_in_the_help(step):
         assert option not in said
 
 
-def test_what_is_wrong_with_the_rest_is_said_of_the_new_command(folder):
-    old = ["check", folder / "m.onnx", folder / "tiles", "--tune", "--against", folder / "m.onnx"]
-    said = call(*old, code=2).stderr.splitlines()
-    assert said[1] == "Error: No such option '--against'; dlink tune --help says what it takes"
+@pytest.mark.parametrize(
+    ("old", "ignored", "new"),
+    [
+        ("check {m} {t} --tune --views both --against={m}", "--views, --against", "tune {m} {t}"),
+        ("check --layers --threads 2 {m} {t} --limit 1", "--threads, --limit", "layers {m} {t}"),
+        ("build {m} --explain --target tensorrt-rtx", "--target", "inspect {m} --explain"),
+    ],
+    ids=lambda words: words.partition(" ")[0],
+)
+def test_options_that_the_old_spelling_ignored_are_ignored_with_a_note(old, ignored, new, folder):
+    """The values too: none becomes an argument of the new command."""
+    old, new = (line.format(m=folder / "m.onnx", t=folder / "tiles").split() for line in (old, new))
+    done, step = call(*old), call(*new)
+    assert done.stdout == step.stdout
+    note = f"note: {ignored}: has no meaning for dlink-{new[0]}, as before, and is ignored"
+    assert done.stderr.splitlines()[1] == note
+
+
+def test_a_training_keeps_what_distil_takes_and_ignores_the_rest(folder):
+    (folder / "init.th").write_text("no checkpoint")
+    given = ["--loss", "focal", "--init", folder / "init.th", "-o", folder / "o.th"]
+    said = call("train", folder / "tiles", "--distil", *given, code=1).stderr.splitlines()
+    assert said[1] == "note: --loss: has no meaning for dlink-distil, as before, and is ignored"
+    assert "init.th" in said[2]
+
+
+def test_an_option_that_neither_knows_is_refused_by_the_new_command(folder):
+    said = call("check", folder / "m.onnx", folder / "tiles", "--tune", "--nothing", code=2).stderr.splitlines()
+    assert said[1] == "Error: No such option '--nothing'; dlink tune --help says what it takes"
+
+
+def test_a_table_and_json_are_not_printed_into_one_another(folder):
+    said = call("inspect", folder / "m.onnx", "--explain", "--json", code=1)
+    assert (said.stdout, "--explain and --json: give one of them" in said.stderr) == ("", True)
 
 
 def test_an_option_is_looked_for_before_two_dashes_alone():

@@ -25,7 +25,7 @@ from tests.support.pages import (
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 LINES = [pytest.param(line, id=f"{b.place} {line[0]}") for b in BLOCKS for line in command_lines(b)]
-OTHERS = {"docs/jetson.md"}  # pages that name options of other programs
+OTHERS = {"docs/jetson.md", "examples/README.md"}  # pages that name options of other programs
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)(?:#[^)]*)?\)")
 MODULES = re.compile(r"python -m (dlink\.[\w.]+)")
 PATHS = re.compile(r"(?:[\w-]+/)+[\w-]+\.(?:py|sh|jsonl|json|md)")

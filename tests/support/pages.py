@@ -11,7 +11,8 @@ import click
 from dlink.cli.main import STEPS, dlink
 from tests.support.environments import ROOT
 
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+BESIDE = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md", "training/README.md")
+PAGES = [*(ROOT / name for name in BESIDE), *sorted(ROOT.glob("docs/**/*.md"))]
 FENCE = re.compile(r"^(```+|:::+)(\{?[\w-]*\}?)")
 NOT_RUN = re.compile(r"^<!-- not run: (needs .+) -->$")
 SPAN = re.compile(r"`([^`\n]+)`")
