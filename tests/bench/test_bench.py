@@ -144,7 +144,7 @@ def test_three_precisions_side_by_side(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("int8_ms", "words"), [(96.0, "not faster than FP16 on this machine (1.04 times): take"), (50.0, "2.00")]
+    ("int8_ms", "words"), [(96.0, "not faster than FP16 on this machine (1.04 times): use"), (50.0, "2.00")]
 )
 def test_the_advice_follows_the_times(int8_ms, words):
     times = {"fp16": 100.0, "int8": int8_ms}
@@ -156,4 +156,4 @@ def test_a_comparison_makes_its_own_files(tmp_path):
     path = write_pointwise(tmp_path / "red.onnx", Spec(tile=128))
     result = CliRunner().invoke(bench, [str(path), "--compare"])
     assert result.exit_code == 1
-    assert "red.onnx: --compare makes its own files; give the checkpoint" in result.output
+    assert "red.onnx: --compare makes its own files; give a checkpoint" in result.output

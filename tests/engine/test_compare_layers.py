@@ -88,7 +88,7 @@ def test_a_plans_layers_need_its_own_onnx_file(tmp_path, monkeypatch):
     onnx_file = small("linknet34", tmp_path / "roads.onnx")
     plan = write(tmp_path, onnx=mark_of("roads.onnx", b"another"))
     tiles = folder_of(tmp_path / "tiles", 1, 128)
-    assert "in roads.onnx, which it was built from; put it beside" in call("layers", plan, tiles, code=1).stderr
+    assert "put roads.onnx, from which it was built, beside it" in call("layers", plan, tiles, code=1).stderr
     asked = []
     monkeypatch.setattr(compare, "compare_layers", lambda *args: asked.append(args[2]) or [])
     write(tmp_path, onnx=mark_of("roads.onnx", onnx_file.read_bytes()))

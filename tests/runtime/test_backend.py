@@ -126,5 +126,5 @@ def test_openvino_and_numpy_agree_on_a_network_with_context(spec, tile, tmp_path
 
 
 def test_a_name_that_is_no_model_is_refused(tmp_path):
-    with pytest.raises(BadInput, match=r"roads.pt: not a model; expected a name ending in .onnx"):
-        open_backend(tmp_path / "roads.pt")
+    with pytest.raises(BadInput, match=r"roads.pb: not a model; expected a name ending in .onnx"):
+        open_backend(tmp_path / "roads.pb")
