@@ -13,14 +13,24 @@ from dlink.runtime.errors import BadInput
 from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
-    from dlink.export.options import ExportOptions
+    from dlink.export.options import ExportOptions, ReadOptions
 
 
 @click.command(cls=Step, short_help="Write a checkpoint as an ONNX file, and prove it.")
 @click.argument("files", type=OUT_PATH, nargs=-1, required=True, metavar="CHECKPOINT... [ONNX]")
 @options.output("The file to write, if it is not the last argument.")
 @click.option("--weights", metavar="0.5,0.5", help="Weights of several checkpoints.  [default: equal]")
-@click.option("--arch", help="The network.  [default: read from the checkpoint's keys]")
+@together(
+    "reading",
+    "export.options:ReadOptions",
+    click.option("--arch", help="The network.  [default: read from the checkpoint's keys]"),
+    click.option(
+        "--key",
+        metavar="NAME",
+        help="Key or prefix of the network in the checkpoint, such as ema.  [default: the first network of "
+        "state_dict, model_state_dict, model, net, network and others]",
+    ),
+)
 @together(
     "how",
     "export.options:ExportOptions",
@@ -32,7 +42,7 @@ if TYPE_CHECKING:
 )
 @options.pictures("Pictures to prove the file on.  [default: generated scenes]")
 def export(
-    files: tuple[Path, ...], out: Path | None, weights: str | None, arch: str | None, how: "ExportOptions",
+    files: tuple[Path, ...], out: Path | None, weights: str | None, reading: "ReadOptions", how: "ExportOptions",
     tiles: Path | None,
 ) -> None:  # fmt: skip
     """Write CHECKPOINT as the file ONNX, after proving that it draws PyTorch's roads.
@@ -42,7 +52,7 @@ def export(
     from dlink.cli.models import pictures
 
     checkpoints, onnx = sorted_out(files, out)
-    if arch and len(checkpoints) > 1:
+    if reading.arch and len(checkpoints) > 1:
         raise BadInput("--arch: is for one checkpoint; the keys of each checkpoint of an ensemble name its network")
     parts = weights_of(weights) if weights else [1 / len(checkpoints)] * len(checkpoints)
     from dlink.export.export import export
@@ -51,10 +61,12 @@ def export(
     from dlink.nets.ensemble import ensemble
     from dlink.nets.zoo import spec_of
 
-    members = [read_checkpoint(path, arch) for path in checkpoints]
+    members = [read_checkpoint(path, reading.arch, key=reading.key) for path in checkpoints]
+    for note in [note for member in members for note in member.notes]:
+        click.echo(f"note: {note}", err=True)
     read = ensemble(members, parts) if len(members) > 1 or weights else members[0]
     spec = how.on(replace(spec_of(members[0].arch), arch=read.arch, width=read.width, checkpoint_sha256=read.sha256))
-    if arch is None and (alike := alike_of(read.arch)):
+    if reading.arch is None and (alike := alike_of(read.arch)):
         click.echo(f"note: read as {read.arch}; {', '.join(alike)} have the same keys: --arch selects one", err=True)
     proof = export(read, onnx, spec, pictures(tiles, how.tile))
     size = f"{onnx.stat().st_size / 1e6:.1f} MB"
@@ -95,7 +107,7 @@ def weights_of(text: str) -> list[float]:
 
 def alike_of(arch: str) -> list[str]:
     """Other networks whose checkpoints have the same keys and shapes."""
-    from dlink.nets.checkpoint import keys_of
+    from dlink.nets.keys import keys_of
     from dlink.nets.zoo import ARCHS
 
     return [name for name in ARCHS if arch in ARCHS and name != arch and keys_of(name) == keys_of(arch)]

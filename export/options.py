@@ -7,6 +7,14 @@ from dlink.runtime.spec import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """Which network of a checkpoint is read; None lets its keys decide."""
+
+    arch: str | None = None
+    key: str | None = None  # of the dictionary, or the prefix, that has the network
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportOptions:
     """The user's values for the file's Spec; None keeps the network's own."""
 

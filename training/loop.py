@@ -27,12 +27,12 @@ from dlink.imagery.images import TileFile
 from dlink.nets.checkpoint import (
     check_fit,
     first_line,
-    keys_of,
     load,
     plain_tensors,
     read_checkpoint,
     write_checkpoint,
 )
+from dlink.nets.keys import keys_of
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import build, spec_of
 from dlink.runtime.errors import BadInput, BadModel, CheckFailed

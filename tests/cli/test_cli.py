@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import click
+import onnx
 import pytest
+import torch
 from click.testing import CliRunner
 
 from dlink.cli.export import export
@@ -128,6 +130,23 @@ def test_export_writes_a_file_that_opens(tmp_path):
     assert "masks agree at IoU" in result.stdout
 
 
+def test_export_takes_the_network_that_the_key_names_and_says_so_once(tmp_path):
+    plain = torch.load(EMBEDDED, weights_only=True)
+    other = {k: -v if k.endswith("finalconv3.weight") else v for k, v in plain.items()}
+    torch.save({"model": other, "ema": plain}, tmp_path / "two.pth")
+    first, named = (
+        CliRunner().invoke(export, [str(tmp_path / "two.pth"), str(tmp_path / f"{i}.onnx"), "--tile", "64", *key])
+        for i, key in enumerate(([], ["--key", "ema"]))
+    )
+    assert first.stderr.count("ema fits too: dlink-export --key ema takes it") == 1
+    assert named.exit_code == 0, named.output
+    assert "fits too" not in named.output
+    CliRunner().invoke(export, [str(EMBEDDED), str(tmp_path / "plain.onnx"), "--tile", "64"])
+    taken, wanted = (onnx.load(tmp_path / name).graph.SerializeToString() for name in ("1.onnx", "plain.onnx"))
+    assert taken == wanted
+    assert onnx.load(tmp_path / "0.onnx").graph.SerializeToString() != wanted
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -135,6 +154,7 @@ def test_export_writes_a_file_that_opens(tmp_path):
         (["{ckpt}", "{tmp}/roads.onnx", "--tile", "1000"], "tile must be a positive multiple of 32, got 1000"),
         (["{ckpt}", "{tmp}/roads.onnx", "--threshold", "1"], "threshold must be in [0, 1), got 1.0"),
         (["{ckpt}", "{tmp}/roads.onnx", "--arch", "vnet"], "--arch vnet: not a network of dlink"),
+        (["{ckpt}", "{tmp}/roads.onnx", "--key", "ema"], "--key ema: the checkpoint has no such key; there are module"),
         (["{ckpt}", "{tmp}/roads.onnx", "--arch", "linknet34"], "unexpected: dblock.dilate1.weight"),
         (["{ckpt}", "{tmp}/roads.onnx", "--tile", "64", "--tiles", "{tmp}"], "no tiles; expected"),
         (
