@@ -3,7 +3,7 @@
 A checkpoint is a state_dict, bare or in nested dictionaries, its keys with or without a prefix (`search.py` finds it),
 in float32, float16, bfloat16 or float64, as `torch.save` writes it (both of its formats; `.th`, `.pth`, `.pt`, ...) or
 as safetensors. The keys and shapes tell which network it holds. Nothing in a checkpoint is ever run: a pickle that does
-more than make tensors is refused.
+more than make tensors is refused. NumPy's scalars and an argparse.Namespace beside the weights are skipped.
 
 Memory for a network is allocated only after the file is known to hold all of it: shapes are compared with a network on
 the meta device, and tensors that claim more bytes than the file has are refused.
@@ -21,6 +21,7 @@ from zipfile import BadZipFile, ZipFile
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.serialization import safe_globals
 
 from dlink.nets.keys import COUNTER, keys_of, named, outline, overlap, renamed
 from dlink.nets.network import RoadNet
@@ -34,7 +35,19 @@ log = logging.getLogger(__name__)
 HYBRID = "pplinknet34-psp64-hdc"
 CONV = 4  # dimensions of a convolution's weight
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+# What training scripts store beside the weights: NumPy's scalars (by the names of versions 1 and 2) and the arguments.
+IGNORED = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "argparse.Namespace")
 NO_PICKLE = (pickle.UnpicklingError, LookupError, EOFError, UnicodeDecodeError)  # of bytes that are none
+
+
+class Ignored:
+    """Stands for a value beside the weights that no network needs. Its content is dropped, and no foreign code runs."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -153,7 +166,8 @@ def load(path: Path) -> Any:
             return load_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; the content is checked key by key
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with safe_globals([(Ignored, name) for name in IGNORED]):  # for this call; the process's list stays
+                return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # a damaged file can raise any exception
         if isinstance(e, pickle.UnpicklingError) and re.search("GLOBAL|Unsupported (global|class)", str(e)):
             raise BadModel(

@@ -62,7 +62,7 @@ class Place:
         if self.prefix not in ("", PARALLEL):
             parts.append(f"the prefix {shown(self.prefix)} is taken off")
         if self.left_out:
-            parts.append(f"left out, not of the network: {named([shown(key) for key in self.left_out])}")
+            parts.append(f"left out: {named([shown(key) for key in self.left_out])}")
         return "; ".join(parts)
 
 
@@ -88,13 +88,12 @@ def find(loaded: Any, path: Path, key: str | None) -> tuple[Place | None, tuple[
 
 def chosen(places: list[Place], path: Path) -> tuple[Place, tuple[str, ...]]:
     first, *others = places
-    notes = notes_of(first, path)
-    if others := [p for p in others if p.complete and p.name]:
-        names = ", ".join(p.name for p in others)
-        fits = f"{names} fits too" if len(others) == 1 else f"{names} fit too"
-        taken = first.name or "the outermost dictionary"
-        notes += (f"{path}: {taken} was taken; {fits}: dlink-export --key {others[0].name} takes it",)
-    return first, notes
+    if not (others := [p for p in others if p.complete and p.name]):
+        return first, notes_of(first, path)
+    names = ", ".join(p.name for p in others)
+    fits = f"{names} fits too" if len(others) == 1 else f"{names} fit too"
+    taken = first.words or f"read from {first.name or 'the outermost dictionary'}"
+    return first, (f"{path}: {taken}; {fits}: dlink-export --key {others[0].name} takes it",)
 
 
 def notes_of(place: Place, path: Path) -> tuple[str, ...]:
