@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dlink.cli import options
-from dlink.cli.options import OUT_PATH, together
+from dlink.cli.options import OUT_PATH, Numbers, together
 from dlink.cli.step import Step
 from dlink.runtime.errors import BadInput
 from dlink.runtime.words import counted
@@ -39,6 +39,19 @@ if TYPE_CHECKING:
     options.threshold("Road above this probability.  [default: 0.5; PP-LinkNet 0.25]"),
     click.option("--channels", type=click.Choice(["BGR", "RGB"]), help="Channel order in training.  [default: BGR]"),
     options.gsd("Metres a pixel of the training tiles.", 0.5),
+    click.option(
+        "--mean",
+        type=Numbers(),
+        metavar="R,G,B",
+        help="Mean that training subtracted, of pixels in 0..1: red, green, blue, whatever --channels is.  "
+        "[default: the network's own preparation]",
+    ),
+    click.option(
+        "--std",
+        type=Numbers(),
+        metavar="R,G,B",
+        help="Deviation that training divided by, of pixels in 0..1: red, green, blue, whatever --channels is.",
+    ),
 )
 @options.pictures("Pictures to prove the file on.  [default: generated scenes]")
 def export(
@@ -56,6 +69,7 @@ def export(
         raise BadInput("--arch: is for one checkpoint; the keys of each checkpoint of an ensemble name its network")
     parts = weights_of(weights) if weights else [1 / len(checkpoints)] * len(checkpoints)
     from dlink.export.export import export
+    from dlink.export.options import preparation
     from dlink.export.proof import FEW
     from dlink.nets.checkpoint import read_checkpoint
     from dlink.nets.ensemble import ensemble
@@ -64,6 +78,8 @@ def export(
     members = [read_checkpoint(path, reading.arch, key=reading.key) for path in checkpoints]
     for note in [note for member in members for note in member.notes]:
         click.echo(f"note: {note}", err=True)
+    if how.mean and len({(spec_of(m.arch).scale, spec_of(m.arch).shift) for m in members}) > 1:
+        raise BadInput("--mean: these networks have different preparations of their own; export each by itself")
     read = ensemble(members, parts) if len(members) > 1 or weights else members[0]
     spec = how.on(replace(spec_of(members[0].arch), arch=read.arch, width=read.width, checkpoint_sha256=read.sha256))
     if reading.arch is None and (alike := alike_of(read.arch)):
@@ -71,6 +87,7 @@ def export(
     proof = export(read, onnx, spec, pictures(tiles, how.tile))
     size = f"{onnx.stat().st_size / 1e6:.1f} MB"
     click.echo(f"{onnx}: {read.arch} width {read.width:g}, {how.precision}, tile {how.tile}, {size}")
+    click.echo(f"prepared as {preparation(spec)}; --channels, --mean and --std give another preparation")
     click.echo(
         f"on {counted(proof.tiles, 'tile')}, {proof.road:.1%} road, probabilities differ from PyTorch's by at most "
         f"{proof.difference:.2g}, masks agree at IoU {proof.agreement:.4f}"
