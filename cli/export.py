@@ -30,6 +30,13 @@ if TYPE_CHECKING:
         help="Key or prefix of the network in the checkpoint, such as ema.  [default: the first network of "
         "state_dict, model_state_dict, model, net, network and others]",
     ),
+    click.option(
+        "--class",
+        "road",
+        type=int,
+        metavar="0|1",
+        help="The class that is road, of a network that ends in a softmax over two.  [default: 1]",
+    ),
 )
 @together(
     "how",
@@ -75,7 +82,7 @@ def export(
     from dlink.nets.ensemble import ensemble
     from dlink.nets.zoo import spec_of
 
-    members = [read_checkpoint(path, reading.arch, key=reading.key) for path in checkpoints]
+    members = [read_checkpoint(path, reading.arch, key=reading.key, road=reading.road) for path in checkpoints]
     for note in [note for member in members for note in member.notes]:
         click.echo(f"note: {note}", err=True)
     if how.mean and len({(spec_of(m.arch).scale, spec_of(m.arch).shift) for m in members}) > 1:

@@ -15,6 +15,7 @@ class ReadOptions:
 
     arch: str | None = None
     key: str | None = None  # of the dictionary, or the prefix, that has the network
+    road: int | None = None  # the class that is road, of two
 
 
 @dataclass(frozen=True, kw_only=True)

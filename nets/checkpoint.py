@@ -33,6 +33,7 @@ from dlink.runtime.files import file_sha256
 log = logging.getLogger(__name__)
 
 HYBRID = "pplinknet34-psp64-hdc"
+CLASSES = 2  # background and road, in networks with a softmax
 CONV = 4  # dimensions of a convolution's weight
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # What training scripts store beside the weights: NumPy's scalars (by the names of versions 1 and 2) and the arguments.
@@ -61,10 +62,13 @@ class Checkpoint:
     notes: tuple[str, ...] = ()  # what of the file was taken and what was left out, a line each
 
 
-def read_checkpoint(path: Path, arch: str | None = None, *, key: str | None = None) -> Checkpoint:
+def read_checkpoint(
+    path: Path, arch: str | None = None, *, key: str | None = None, road: int | None = None
+) -> Checkpoint:
     """Read a checkpoint file. `arch` overrides the network that its keys name, but not the width.
 
     key: which of a file's networks is read, by the dictionary or the prefix that has it.
+    road: the class that is road, of a network with two classes; the last if None.
     """
     state, notes = network_state(path, key)
     hybrid = any(key.startswith("psp.") for key in state)
@@ -74,9 +78,15 @@ def read_checkpoint(path: Path, arch: str | None = None, *, key: str | None = No
     width *= ARCHS[found].planes / arch_of(arch).planes
     what = f"{path}: as {arch}" + (f" of width {width:g}" if width != 1 else "")
     try:
-        check_fit(outline(arch, width), state, what)
+        blank = outline(arch, width)
     except BadInput as e:  # the width
         raise BadModel(f"{what}: {str(e).partition(': ')[2]}; is it another network (--arch)?") from e
+    if head := two_classes(blank, state):
+        state, note = one_logit(state, head, 1 if road is None else road, path)
+        notes += (note,)
+    check_fit(blank, state, what)
+    if road is not None and not head:
+        raise BadInput(f"{path}: --class {road}: the network's last layer has one class; leave --class out")
     net = build(arch, width)
     fill(net, state, what)
     return Checkpoint(net.eval(), arch, width, file_sha256(path), notes)
@@ -217,6 +227,26 @@ def check_fit(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
         words = "; ".join(f"{len(keys)} {word}: {named(keys)}" for word, keys in problems if keys)
         raise BadModel(f"{what}: {words}; is it another network (--arch)?")
     check_floats(state, what)
+
+
+def two_classes(net: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """The keys of the last layer, if the checkpoint has two classes there and the network one; else none."""
+    last = [name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)][-1]
+    wanted = {k: v.shape for k, v in net.state_dict().items() if k.startswith(f"{last}.")}
+    twice = all(k in state and state[k].shape == (CLASSES, *shape[1:]) for k, shape in wanted.items())
+    return list(wanted) if twice and all(state[k].dtype in FLOATS for k in wanted) else []
+
+
+def one_logit(state: dict[str, Tensor], head: list[str], road: int, path: Path) -> tuple[dict[str, Tensor], str]:
+    """The same network with one logit, and a note. A softmax over two classes is the sigmoid of their difference."""
+    if road not in range(CLASSES):
+        raise BadInput(f"{path}: --class {road}: the network's two classes are 0 and 1")
+    difference = {k: (state[k][road].double() - state[k][1 - road].double()).float()[None] for k in head}
+    note = (
+        f"{path}: class {road} of two is taken for road, and its softmax is written as the sigmoid of the difference; "
+        f"dlink-export --class {1 - road} takes the other"
+    )
+    return state | difference, note
 
 
 def fill(net: nn.Module, state: dict[str, Tensor], what: str) -> None:

@@ -218,6 +218,7 @@ def test_a_mean_that_is_not_three_numbers_is_refused(tmp_path, text):
         ),
         (["{ckpt}", "{tmp}/roads.onnx", "--mean", "0,0,0", "--std", "nan,1,1"], "--std nan,1,1: must be in 0..1"),
         (["{ckpt}", "{tmp}/roads.onnx", "--mean", "0,0,0", "--std", "0,1,1"], "--std: must be greater than 0; give"),
+        (["{ckpt}", "{tmp}/roads.onnx", "--class", "0"], "--class 0: the network's last layer has one class; leave"),
         (["{ckpt}", "{tmp}/roads.onnx", "--key", "ema"], "--key ema: the checkpoint has no such key; there are module"),
         (["{ckpt}", "{tmp}/roads.onnx", "--arch", "linknet34"], "unexpected: dblock.dilate1.weight"),
         (["{ckpt}", "{tmp}/roads.onnx", "--tile", "64", "--tiles", "{tmp}"], "no tiles; expected"),

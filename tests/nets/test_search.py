@@ -198,6 +198,53 @@ def test_keys_in_notes_are_one_line(saved):
     assert len(read.notes[0]) < 400
 
 
+def head_of(arch):
+    return "conv_last.0" if arch in ("unet", "dunet") else "finalconv3"
+
+
+def with_softmax(state, arch, road):
+    """Two logits whose softmax is the sigmoid of the network's one."""
+    logits = {}
+    for k in (f"{head_of(arch)}.weight", f"{head_of(arch)}.bias"):
+        pair = [-state[k] / 4, state[k] * 3 / 4]
+        logits[k] = torch.cat(pair if road else pair[::-1])
+    return state | logits
+
+
+@pytest.mark.parametrize("arch", ["dlinknet34", "linknet34", "unet", "dunet", "pplinknet34-psp64"])
+@pytest.mark.parametrize("road", [0, 1])
+def test_a_softmax_over_two_classes_is_one_logit(tmp_path, arch, road):
+    torch.manual_seed(0)
+    own = build(arch, 0.125).eval()
+    torch.save(with_softmax(own.state_dict(), arch, road), tmp_path / "net.pth")
+    read = read_checkpoint(tmp_path / "net.pth", arch, road=road)
+    x = torch.randn(1, 3, own.multiple * 2, own.multiple * 2)
+    with torch.inference_mode():
+        torch.testing.assert_close(read.net(x), own(x), atol=1e-5, rtol=0)
+    assert f"class {road} of two is taken for road" in read.notes[-1]
+    assert read.notes[-1].endswith(f"dlink-export --class {1 - road} takes the other")
+
+
+def test_the_last_class_is_road_by_default(saved, net):
+    read = read_checkpoint(saved(lambda s: with_softmax(s, "dlinknet34", 1)))
+    torch.testing.assert_close(read.net.finalconv3.weight, net.finalconv3.weight)
+    other = read_checkpoint(saved(lambda s: with_softmax(s, "dlinknet34", 1)), road=0)
+    torch.testing.assert_close(other.net.finalconv3.weight, -net.finalconv3.weight)
+
+
+def test_a_class_that_is_not_there_is_refused(saved):
+    with pytest.raises(BadInput, match="net.pth: --class 2: the network's two classes are 0 and 1$"):
+        read_checkpoint(saved(lambda s: with_softmax(s, "dlinknet34", 1)), road=2)
+    with pytest.raises(BadInput, match="net.pth: --class 1: the network's last layer has one class; leave --class out"):
+        read_checkpoint(saved(lambda s: s), road=1)
+
+
+def test_more_classes_are_refused_by_name(saved):
+    three = lambda s: s | {f"finalconv3.{k}": s[f"finalconv3.{k}"].repeat_interleave(3, 0) for k in ("weight", "bias")}  # noqa: E731
+    with pytest.raises(BadModel, match=r"2 misshapen: finalconv3.weight \(3, 4, 3, 3\) for \(1, 4, 3, 3\)"):
+        read_checkpoint(saved(three))
+
+
 BESIDE = {
     "float64": np.float64(0.63),
     "float32": np.float32(0.63),
