@@ -50,6 +50,8 @@ def exported(model: Path | None, tile: int, precision: str) -> Path:
 
         click.echo("Exporting the checkpoint and proving the file; the cache keeps it for the next time.", err=True)
         read = read_checkpoint(checkpoint)
+        for note in read.notes:
+            click.echo(f"note: {note}", err=True)
         spec = spec_of(
             read.arch, width=read.width, tile=tile, precision=precision, gsd_m=0.5 if model else GSD_M,
             checkpoint_sha256=read.sha256,

@@ -32,6 +32,21 @@ class Views(click.ParamType):  # type: ignore[type-arg]
         return int(value) if value.isdecimal() else self.fail(f"{value!r} is not 8, 4, 1 or adaptive", param, ctx)
 
 
+class Numbers(click.ParamType):  # type: ignore[type-arg]
+    """Three numbers, one for each of red, green and blue."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        try:
+            red, green, blue = map(float, value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not three numbers separated by commas, such as 0.485,0.456,0.406", param, ctx)
+        return red, green, blue
+
+
 class Count(click.Choice):  # type: ignore[type-arg]
     """One of a few numbers."""
 

@@ -1,9 +1,9 @@
 """Reads and writes checkpoints: the authors' `.th` files, and other files that hold a state_dict.
 
-A checkpoint is a state_dict, bare or under `state_dict` (or `model`), its keys with or without DataParallel's
-`module.`, in float32, float16, bfloat16 or float64, as `torch.save` writes it (both of its formats; `.th`, `.pth`,
-`.pt`, ...) or as safetensors. The keys and shapes tell which network it holds. Nothing in a checkpoint is ever run: a
-pickle that does more than make tensors is refused.
+A checkpoint is a state_dict, bare or in nested dictionaries, its keys with or without a prefix (`search.py` finds it),
+in float32, float16, bfloat16 or float64, as `torch.save` writes it (both of its formats; `.th`, `.pth`, `.pt`, ...) or
+as safetensors. The keys and shapes tell which network it holds. Nothing in a checkpoint is ever run: a pickle that does
+more than make tensors is refused. NumPy's scalars and an argparse.Namespace beside the weights are skipped.
 
 Memory for a network is allocated only after the file is known to hold all of it: shapes are compared with a network on
 the meta device, and tensors that claim more bytes than the file has are refused.
@@ -13,9 +13,7 @@ import logging
 import pickle
 import re
 import warnings
-from collections.abc import Set
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -23,22 +21,34 @@ from zipfile import BadZipFile, ZipFile
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.serialization import safe_globals
 
+from dlink.nets.keys import COUNTER, keys_of, named, outline, overlap, renamed
 from dlink.nets.network import RoadNet
+from dlink.nets.search import ALIKE, NESTS, find, is_count
 from dlink.nets.zoo import ARCHS, arch_of, build
 from dlink.runtime.errors import BadInput, BadModel
 from dlink.runtime.files import file_sha256
 
 log = logging.getLogger(__name__)
 
-NESTS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts store the weights
-COUNTER = "num_batches_tracked"  # of norms; the authors' PyTorch did not write it
 HYBRID = "pplinknet34-psp64-hdc"
-ALIKE = 0.4  # from this share of common keys on, a checkpoint is compared key by key
+CLASSES = 2  # background and road, in networks with a softmax
 CONV = 4  # dimensions of a convolution's weight
-SHOWN = 4  # keys named in a message before it says how many more
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+# What training scripts store beside the weights: NumPy's scalars (by the names of versions 1 and 2) and the arguments.
+IGNORED = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "argparse.Namespace")
 NO_PICKLE = (pickle.UnpicklingError, LookupError, EOFError, UnicodeDecodeError)  # of bytes that are none
+
+
+class Ignored:
+    """Stands for a value beside the weights that no network needs. Its content is dropped, and no foreign code runs."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -49,11 +59,18 @@ class Checkpoint:
     arch: str
     width: float
     sha256: str  # of the file
+    notes: tuple[str, ...] = ()  # what of the file was taken and what was left out, a line each
 
 
-def read_checkpoint(path: Path, arch: str | None = None) -> Checkpoint:
-    """Read a checkpoint file. `arch` overrides the network that its keys name, but not the width."""
-    state = read_state(path)
+def read_checkpoint(
+    path: Path, arch: str | None = None, *, key: str | None = None, road: int | None = None
+) -> Checkpoint:
+    """Read a checkpoint file. `arch` overrides the network that its keys name, but not the width.
+
+    key: which of a file's networks is read, by the dictionary or the prefix that has it.
+    road: the class that is road, of a network with two classes; the last if None.
+    """
+    state, notes = network_state(path, key)
     hybrid = any(key.startswith("psp.") for key in state)
     state = renamed(state)
     found, width = recognise(state, path)
@@ -61,21 +78,38 @@ def read_checkpoint(path: Path, arch: str | None = None) -> Checkpoint:
     width *= ARCHS[found].planes / arch_of(arch).planes
     what = f"{path}: as {arch}" + (f" of width {width:g}" if width != 1 else "")
     try:
-        check_fit(outline(arch, width), state, what)
+        blank = outline(arch, width)
     except BadInput as e:  # the width
         raise BadModel(f"{what}: {str(e).partition(': ')[2]}; is it another network (--arch)?") from e
+    if head := two_classes(blank, state):
+        state, note = one_logit(state, head, 1 if road is None else road, path)
+        notes += (note,)
+    check_fit(blank, state, what)
+    if road is not None and not head:
+        raise BadInput(f"{path}: --class {road}: the network's last layer has one class; leave --class out")
     net = build(arch, width)
     fill(net, state, what)
-    return Checkpoint(net.eval(), arch, width, file_sha256(path))
+    return Checkpoint(net.eval(), arch, width, file_sha256(path), notes)
+
+
+def network_state(path: Path, key: str | None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors of the network in a checkpoint by plain name, and notes for the user."""
+    loaded = load(path)
+    place, notes = find(loaded, path, key)
+    return plain_tensors(place.tensors if place else outermost(loaded), path), notes
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by plain name (without `module.`), without `num_batches_tracked`."""
-    loaded = load(path)
+    """The tensors of a checkpoint of any network by plain name (without `module.`), without counters."""
+    return plain_tensors(outermost(load(path)), path)
+
+
+def outermost(loaded: Any) -> Any:
+    """What lies under the usual keys; the content itself if it has none of them."""
     for nest in NESTS:
         if isinstance(loaded, dict) and isinstance(loaded.get(nest), dict):
             loaded = loaded[nest]
-    return plain_tensors(loaded, path)
+    return loaded
 
 
 def plain_tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
@@ -88,7 +122,7 @@ def plain_tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
     if nameless := [repr(k) for k in loaded if not isinstance(k, str)]:
         raise BadModel(f"{path}: not a state_dict: {named(nameless)} is not a name; save `net.state_dict()`")
     plain = {key.removeprefix("module."): value for key, value in loaded.items()}
-    state = {key: value for key, value in plain.items() if not key.endswith(COUNTER)}
+    state = {key: value for key, value in plain.items() if not (key.endswith(COUNTER) or is_count(key))}
     check_form(state, path)
     return state
 
@@ -142,7 +176,8 @@ def load(path: Path) -> Any:
             return load_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; the content is checked key by key
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with safe_globals([(Ignored, name) for name in IGNORED]):  # for this call; the process's list stays
+                return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # a damaged file can raise any exception
         if isinstance(e, pickle.UnpicklingError) and re.search("GLOBAL|Unsupported (global|class)", str(e)):
             raise BadModel(
@@ -177,31 +212,6 @@ def recognise(state: dict[str, Tensor], path: Path) -> tuple[str, float]:
     return best, first.shape[0] / ARCHS[best].planes
 
 
-@cache
-def keys_of(arch: str) -> frozenset[str]:
-    """The keys of a network's state_dict, without the norms' counters."""
-    net = outline(arch, ARCHS[arch].step / ARCHS[arch].planes)
-    return frozenset(k for k in net.state_dict() if not k.endswith(COUNTER))
-
-
-def overlap(a: Set[str], b: Set[str]) -> float:
-    return len(a & b) / len(a | b)
-
-
-def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The keys as in our network. PP-LinkNet's "hdc" names its pyramid `psp` and has an unused dilated centre."""
-    if not any(key.startswith("psp.") for key in state):
-        return state
-    used = {key: value for key, value in state.items() if not key.startswith("dblock.")}
-    return {key.replace("psp.", "dblock.", 1) if key.startswith("psp.") else key: v for key, v in used.items()}
-
-
-def outline(arch: str, width: float) -> RoadNet:
-    """A network on the meta device: it has shapes and takes no memory."""
-    with torch.device("meta"):
-        return build(arch, width)
-
-
 def check_fit(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
     """Raise BadModel unless the checkpoint has exactly the network's keys and shapes."""
     wanted = {k: v for k, v in net.state_dict().items() if not k.endswith(COUNTER)}
@@ -217,6 +227,26 @@ def check_fit(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
         words = "; ".join(f"{len(keys)} {word}: {named(keys)}" for word, keys in problems if keys)
         raise BadModel(f"{what}: {words}; is it another network (--arch)?")
     check_floats(state, what)
+
+
+def two_classes(net: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """The keys of the last layer, if the checkpoint has two classes there and the network one; else none."""
+    last = [name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)][-1]
+    wanted = {k: v.shape for k, v in net.state_dict().items() if k.startswith(f"{last}.")}
+    twice = all(k in state and state[k].shape == (CLASSES, *shape[1:]) for k, shape in wanted.items())
+    return list(wanted) if twice and all(state[k].dtype in FLOATS for k in wanted) else []
+
+
+def one_logit(state: dict[str, Tensor], head: list[str], road: int, path: Path) -> tuple[dict[str, Tensor], str]:
+    """The same network with one logit, and a note. A softmax over two classes is the sigmoid of their difference."""
+    if road not in range(CLASSES):
+        raise BadInput(f"{path}: --class {road}: the network's two classes are 0 and 1")
+    difference = {k: (state[k][road].double() - state[k][1 - road].double()).float()[None] for k in head}
+    note = (
+        f"{path}: class {road} of two is taken for road, and its softmax is written as the sigmoid of the difference; "
+        f"dlink-export --class {1 - road} takes the other"
+    )
+    return state | difference, note
 
 
 def fill(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
@@ -252,11 +282,6 @@ def write_checkpoint(net: nn.Module, path: Path, *, half: bool = False) -> None:
         if lost := [k for k, v in state.items() if v.ndim > 1 and not torch.isfinite(v).all()]:
             raise BadInput(f"{path}: values too large for float16 in {named(lost)}; write float32")
     torch.save(state, path)
-
-
-def named(keys: list[str]) -> str:
-    rest = len(keys) - SHOWN
-    return ", ".join(keys[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def first_line(e: BaseException) -> str:

@@ -1,5 +1,6 @@
 """PyTorch as a Backend, the reference for checks of exported files."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,15 @@ from dlink.runtime.backend import HostBackend, Net, Probs
 from dlink.runtime.segmenter import Segmenter
 from dlink.runtime.spec import Spec
 
+log = logging.getLogger(__name__)
+
 
 def open(path: Path, spec: Spec) -> HostBackend:
     """A checkpoint as a Backend in float32, with the preparation and views of `spec`."""
-    net = read_checkpoint(path, spec.arch).net
+    read = read_checkpoint(path, spec.arch)
+    for note in read.notes:
+        log.warning("%s", note)
+    net = read.net
     return HostBackend(
         network(net), spec, engine=f"PyTorch {torch.__version__}, f32, {torch.get_num_threads()} threads"
     )

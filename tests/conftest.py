@@ -49,6 +49,7 @@ SLOW = {  # modules that take over five seconds on one core: `make check` leaves
     "test_recipes",
     "test_report",
     "test_scenes",
+    "test_search",
     "test_site",
     "test_tensorrt_backend",
     "test_training",

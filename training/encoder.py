@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dlink.nets.checkpoint import COUNTER, check_finite, check_floats, read_state
+from dlink.nets.checkpoint import check_finite, check_floats, read_state
+from dlink.nets.keys import COUNTER
 from dlink.runtime.errors import BadInput
 
 RESNET = ((r"^conv1\.", "firstconv."), (r"^bn1\.", "firstbn."), (r"^layer(\d)\.", r"encoder\1."))

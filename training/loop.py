@@ -11,6 +11,7 @@ the state as if the training had never stopped.
 """
 
 import copy
+import logging
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -27,12 +28,12 @@ from dlink.imagery.images import TileFile
 from dlink.nets.checkpoint import (
     check_fit,
     first_line,
-    keys_of,
     load,
     plain_tensors,
     read_checkpoint,
     write_checkpoint,
 )
+from dlink.nets.keys import keys_of
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import build, spec_of
 from dlink.runtime.errors import BadInput, BadModel, CheckFailed
@@ -46,6 +47,8 @@ from dlink.training.losses import LOSSES
 from dlink.training.recipe import Course, Recipe, TrainingStep
 from dlink.training.validate import validate
 from dlink.training.world import World, joined
+
+log = logging.getLogger(__name__)
 
 Weights: TypeAlias = dict[str, Tensor]
 
@@ -277,6 +280,8 @@ def begin(recipe: Recipe, init: Path | None, encoder: Path | None) -> tuple[Road
         net = build(recipe.arch, recipe.width)
         return net, fill_encoder(net, encoder) if encoder else None
     read = read_checkpoint(init)
+    for note in read.notes:
+        log.warning("%s", note)
     if keys_of(read.arch) != keys_of(recipe.arch) or read.width != recipe.width:
         raise BadInput(
             f"{init}: {read.arch} of width {read.width:g}, expected {recipe.arch} of width {recipe.width:g}; "

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import click
+import onnx
 import pytest
+import torch
 from click.testing import CliRunner
 
 from dlink.cli.export import export
@@ -15,8 +17,10 @@ from dlink.cli.step import Step, progress
 from dlink.cli.train import train
 from dlink.imagery.images import find_tiles
 from dlink.nets.embedded import EMBEDDED
+from dlink.nets.zoo import build
 from dlink.openvino_runtime.openvino_backend import read
-from dlink.runtime import BadInput
+from dlink.runtime import BadInput, open_model
+from dlink.scenes import with_roads
 
 BIN = Path(sys.executable).parent
 
@@ -128,6 +132,77 @@ def test_export_writes_a_file_that_opens(tmp_path):
     assert "masks agree at IoU" in result.stdout
 
 
+def test_export_takes_the_network_that_the_key_names_and_says_so_once(tmp_path):
+    plain = torch.load(EMBEDDED, weights_only=True)
+    other = {k: -v if k.endswith("finalconv3.weight") else v for k, v in plain.items()}
+    torch.save({"model": other, "ema": plain}, tmp_path / "two.pth")
+    first, named = (
+        CliRunner().invoke(export, [str(tmp_path / "two.pth"), str(tmp_path / f"{i}.onnx"), "--tile", "64", *key])
+        for i, key in enumerate(([], ["--key", "ema"]))
+    )
+    assert first.stderr.count("ema fits too: dlink-export --key ema takes it") == 1
+    assert named.exit_code == 0, named.output
+    assert "fits too" not in named.output
+    CliRunner().invoke(export, [str(EMBEDDED), str(tmp_path / "plain.onnx"), "--tile", "64"])
+    taken, wanted = (onnx.load(tmp_path / name).graph.SerializeToString() for name in ("1.onnx", "plain.onnx"))
+    assert taken == wanted
+    assert onnx.load(tmp_path / "0.onnx").graph.SerializeToString() != wanted
+
+
+OTHER = ["--mean", "0.5,0.5,0.5", "--std", "0.229,0.224,0.225"]
+
+
+@pytest.mark.parametrize("channels", ["BGR", "RGB"])
+def test_a_network_trained_with_another_preparation_draws_the_same_roads(tmp_path, channels):
+    """The first layer takes what the preparation changes, so both networks compute the same.
+
+    Its padding is 0 in either preparation, so the masks are equal only if 0 is the same colour in both.
+    """
+    plain = {k.removeprefix("module."): v.float() for k, v in torch.load(EMBEDDED, weights_only=True).items()}
+    first = plain["firstconv.weight"] * (3.2 * torch.tensor([0.225, 0.224, 0.229]))[:, None, None]  # blue, green, red
+    torch.save(plain | {"firstconv.weight": first if channels == "BGR" else first.flip(1)}, tmp_path / "other.pth")
+    tile = ["--tile", "256"]
+    arguments = [[str(EMBEDDED)], [str(tmp_path / "other.pth"), *OTHER, "--channels", channels]]
+    said = []
+    for i, given in enumerate(arguments):
+        result = CliRunner().invoke(export, [*given, "-o", str(tmp_path / f"{i}.onnx"), *tile])
+        assert result.exit_code == 0, result.output
+        said += [line for line in result.stdout.splitlines() if line.startswith("prepared as")]
+    assert said[0].startswith("prepared as BGR, pixel / 255 * 3.2 - 1.6 (the D-LinkNet authors'); --channels, --mean")
+    words = "mean 0.5,0.5,0.5 and std 0.229,0.224,0.225 of red, green, blue in 0..1"
+    assert said[1].startswith(f"prepared as {channels}, {words};")
+    image = with_roads(1, 256, 9)[0].image
+    masks = []
+    for i in range(2):
+        with open_model(tmp_path / f"{i}.onnx") as model:
+            masks.append(model.mask(image))
+    assert 0.02 < (masks[0] > 0).mean() < 0.5
+    assert (masks[0] == masks[1]).all()
+
+
+def test_the_preparation_of_pp_linknet_is_named(tmp_path):
+    torch.manual_seed(0)
+    torch.save(build("pplinknet34-psp64", 0.125).state_dict(), tmp_path / "pp.pth")
+    result = CliRunner().invoke(export, [str(tmp_path / "pp.pth"), "-o", str(tmp_path / "pp.onnx"), "--tile", "64"])
+    assert (
+        "prepared as BGR, mean 0.4145,0.3921,0.3262 and std 0.1411,0.1211,0.1134 of red, green, blue" in result.output
+    )
+
+
+def test_a_preparation_for_an_ensemble_of_different_preparations_is_refused(tmp_path):
+    torch.save(build("pplinknet34-psp64", 0.125).state_dict(), tmp_path / "pp.pth")
+    given = [str(EMBEDDED), str(tmp_path / "pp.pth"), "-o", str(tmp_path / "two.onnx"), "--tile", "64", *OTHER]
+    result = CliRunner().invoke(export, given)
+    assert "Error: --mean: these networks have different preparations of their own; export each" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["0.5", "0.5,0.5", "a,b,c", "1,1,1,1"])
+def test_a_mean_that_is_not_three_numbers_is_refused(tmp_path, text):
+    result = CliRunner().invoke(export, [str(EMBEDDED), "-o", str(tmp_path / "x.onnx"), "--mean", text])
+    assert result.exit_code == 2
+    assert f"--mean: '{text}' is not three numbers separated by commas, such as 0.485" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -135,6 +210,16 @@ def test_export_writes_a_file_that_opens(tmp_path):
         (["{ckpt}", "{tmp}/roads.onnx", "--tile", "1000"], "tile must be a positive multiple of 32, got 1000"),
         (["{ckpt}", "{tmp}/roads.onnx", "--threshold", "1"], "threshold must be in [0, 1), got 1.0"),
         (["{ckpt}", "{tmp}/roads.onnx", "--arch", "vnet"], "--arch vnet: not a network of dlink"),
+        (["{ckpt}", "{tmp}/roads.onnx", "--mean", "0.5,0.5,0.5"], "--mean: --std is missing; give both, or neither"),
+        (["{ckpt}", "{tmp}/roads.onnx", "--std", "0.5,0.5,0.5"], "--std: --mean is missing; give both, or neither"),
+        (
+            ["{ckpt}", "{tmp}/roads.onnx", "--mean", "123.7,116.3,103.5", "--std", "1,1,1"],
+            "--mean 123.7,116.3,103.5: must be in 0..1; divide numbers for pixels of 0..255 by 255",
+        ),
+        (["{ckpt}", "{tmp}/roads.onnx", "--mean", "0,0,0", "--std", "nan,1,1"], "--std nan,1,1: must be in 0..1"),
+        (["{ckpt}", "{tmp}/roads.onnx", "--mean", "0,0,0", "--std", "0,1,1"], "--std: must be greater than 0; give"),
+        (["{ckpt}", "{tmp}/roads.onnx", "--class", "0"], "--class 0: the network's last layer has one class; leave"),
+        (["{ckpt}", "{tmp}/roads.onnx", "--key", "ema"], "--key ema: the checkpoint has no such key; there are module"),
         (["{ckpt}", "{tmp}/roads.onnx", "--arch", "linknet34"], "unexpected: dblock.dilate1.weight"),
         (["{ckpt}", "{tmp}/roads.onnx", "--tile", "64", "--tiles", "{tmp}"], "no tiles; expected"),
         (

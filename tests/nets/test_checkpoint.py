@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dlink.nets.checkpoint import outline, read_checkpoint, write_checkpoint
+from dlink.nets.checkpoint import read_checkpoint, write_checkpoint
+from dlink.nets.keys import outline
 from dlink.nets.zoo import ARCHS, build
 from dlink.runtime.errors import BadInput, BadModel
 from tests.support.models import shared
