@@ -25,7 +25,6 @@ from dlink.onnx_graph.model import CONVOLUTIONS
 from dlink.runtime.errors import BadInput
 
 INT8, FP16 = "int8", "fp16"
-DECONVS = ("int8", "conv", "fp16")
 ENOUGH = 0.95  # of the multiply-adds; in a narrow network the first convolution has more than 1 - ENOUGH
 FINE = 4  # skips whose tensor is at most this many times smaller than the tile are not quantised
 

@@ -25,7 +25,6 @@ from dlink.calib.placement import INT8, Unit, skip_of
 from dlink.calib.rescale import along
 from dlink.onnx_graph.model import CONVOLUTIONS
 
-BASES = ("fp16", "fp32")
 LEAST = 2.0**-16  # of a layer's largest scale: the smallest scale, for channels with almost no weight
 
 

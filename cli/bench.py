@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,7 @@ def bench(
     from dlink.bench.latency import latency
     from dlink.bench.machine import machine, peak_bytes
     from dlink.cli.models import model_file, pictures
-    from dlink.runtime.files import file_sha256
+    from dlink.runtime.files import file_mark
 
     counts = how.counts
     path = model_file(model, wanted)
@@ -88,7 +88,7 @@ def bench(
     result = {
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
         "executed": segmenter.backend.executed,
-        "file": {"name": path.name, "sha256": file_sha256(path), "bytes": path.stat().st_size},
+        "file": asdict(file_mark(path)),
         "network": {"arch": spec.arch, "width": spec.width, "tile": spec.tile, "precision": spec.precision},
         "engine": engine,
         "tiles": wanted.tiles.name if wanted.tiles else "generated",

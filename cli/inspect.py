@@ -12,7 +12,7 @@ from dlink.cli import options
 from dlink.cli.options import IN_FILE, OUT_PATH, together
 from dlink.cli.step import Step
 from dlink.runtime.errors import BadInput
-from dlink.runtime.files import refuse_checkpoint
+from dlink.runtime.files import mark_of, refuse_checkpoint
 from dlink.runtime.precision import shares_in_words
 from dlink.runtime.words import counted
 
@@ -91,17 +91,11 @@ def look_at_onnx(path: Path, show: Looks, max_tiles: int, views: int | None) -> 
 
 def facts_of(file: "OnnxFile") -> dict[str, Any]:
     """The description of an ONNX file as plain values."""
-    import hashlib
-
     from dlink.runtime.spec import INT8_KEY
 
     int8 = json.loads(file.metadata[INT8_KEY]) if INT8_KEY in file.metadata else None
     return {
-        "file": {
-            "name": file.path.name,
-            "sha256": hashlib.sha256(file.data).hexdigest(),
-            "bytes": len(file.data),
-        },
+        "file": asdict(mark_of(file.path.name, file.data)),
         "spec": asdict(file.spec),
         "int8": int8,
     }

@@ -62,7 +62,7 @@ def record(verdict: "Verdict", words: str, plan: Path, manifest: "Manifest", aga
     """Write what a check found into the plan's manifest, bound to the plan that was open."""
     from dataclasses import replace
 
-    from dlink.runtime.files import FileMark, file_sha256
+    from dlink.runtime.files import file_mark
     from dlink.trt_runtime.manifest import Checked, signature_of
     from dlink.trt_runtime.nvidia_driver import look_for_gpus
 
@@ -70,7 +70,7 @@ def record(verdict: "Verdict", words: str, plan: Path, manifest: "Manifest", aga
         plan_sha256=manifest.plan.sha256,
         same_roads=not verdict.why,
         words=words,
-        reference=FileMark(name=against.name, sha256=file_sha256(against), bytes=against.stat().st_size),
+        reference=file_mark(against),
         tiles=verdict.found.tiles,
         gpu=next((gpu.name for gpu in look_for_gpus().found), ""),
     )

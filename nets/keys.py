@@ -1,6 +1,6 @@
 """The keys of the networks' state_dicts, and how alike those of a checkpoint are."""
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from functools import cache
 from typing import TypeVar
 
@@ -40,6 +40,7 @@ def renamed(state: dict[str, T]) -> dict[str, T]:
     return {key.replace("psp.", "dblock.", 1) if key.startswith("psp.") else key: v for key, v in used.items()}
 
 
-def named(keys: list[str]) -> str:
-    rest = len(keys) - SHOWN
-    return ", ".join(keys[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+def named(keys: Sequence[str], most: int = SHOWN) -> str:
+    """The first keys, and how many more there are."""
+    rest = len(keys) - most
+    return ", ".join(keys[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -59,6 +59,11 @@ def refuse_checkpoint(path: Path) -> None:
         raise BadInput(f"{path}: is a checkpoint; make a model of it first: dlink-export {path} {path.stem}.onnx")
 
 
+def file_mark(path: Path) -> FileMark:
+    """The mark of a file on disk, which is not read into memory."""
+    return FileMark(name=path.name, sha256=file_sha256(path), bytes=path.stat().st_size)
+
+
 def cache_folder() -> Path:
     """$DLINK_CACHE, else `dlink` in the user's cache folder."""
     if own := os.environ.get("DLINK_CACHE"):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dlink.nets.checkpoint import check_finite, check_floats, read_state
-from dlink.nets.keys import COUNTER
+from dlink.nets.keys import COUNTER, named
 from dlink.runtime.errors import BadInput
 
 RESNET = ((r"^conv1\.", "firstconv."), (r"^bn1\.", "firstbn."), (r"^layer(\d)\.", r"encoder\1."))
@@ -29,10 +29,8 @@ class Filled:
     unused: tuple[str, ...]
 
     def __str__(self) -> str:
-        rest = len(self.unused) - SHOWN
-        unused = ", ".join(self.unused[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
         filled = f"{self.taken} of {self.wanted} tensors of the encoder filled"
-        return f"{filled}; not used: {unused}" if unused else filled
+        return f"{filled}; not used: {named(self.unused, SHOWN)}" if self.unused else filled
 
 
 def fill_encoder(net: nn.Module, path: Path) -> Filled:
@@ -41,27 +39,28 @@ def fill_encoder(net: nn.Module, path: Path) -> Filled:
     if not wanted:
         raise BadInput(f"{path}: {type(net).__name__} has no encoder that a classifier's weights would fit")
     state = read_state(path)
-    named = {key: (source, value) for source, value in state.items() if (key := renamed(source)) in wanted}
-    missing = [k for k in wanted if k not in named]
+    matched = {key: (source, value) for source, value in state.items() if (key := renamed(source)) in wanted}
+    missing = [k for k in wanted if k not in matched]
     if missing:
+        first = ", ".join(missing[:SHOWN]) + (" ..." if len(missing) > SHOWN else "")
         raise BadInput(
-            f"{path}: fills {len(named)} of {len(wanted)} tensors of the encoder; missing: {', '.join(missing[:SHOWN])}"
-            f"{' ...' if len(missing) > SHOWN else ''}; is it of another ResNet than --arch has?"
+            f"{path}: fills {len(matched)} of {len(wanted)} tensors of the encoder; missing: {first}; "
+            f"is it of another ResNet than --arch has?"
         )
-    misshapen = [k for k, (_, v) in named.items() if v.shape != wanted[k].shape]
+    misshapen = [k for k, (_, v) in matched.items() if v.shape != wanted[k].shape]
     if misshapen:
         k = misshapen[0]
         raise BadInput(
-            f"{path}: {named[k][0]} is {tuple(named[k][1].shape)}, {k} wants {tuple(wanted[k].shape)}; "
+            f"{path}: {matched[k][0]} is {tuple(matched[k][1].shape)}, {k} wants {tuple(wanted[k].shape)}; "
             f"such weights are for --width 1"
         )
-    taken = dict(named.values())
+    taken = dict(matched.values())
     check_floats(taken, str(path))
     check_finite(taken, str(path))
     with torch.no_grad():
-        for key, (_, value) in named.items():
+        for key, (_, value) in matched.items():
             wanted[key].copy_(value)
-    return Filled(len(named), len(wanted), tuple(k for k in state if k not in taken))
+    return Filled(len(matched), len(wanted), tuple(k for k in state if k not in taken))
 
 
 def is_encoder(net: nn.Module, key: str) -> bool:

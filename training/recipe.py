@@ -70,10 +70,6 @@ class Course:
     ious: list[tuple[float, float]] = field(default_factory=list)  # pooled, of the validation tiles: 1 view, 8 views
 
     @property
-    def best_iou(self) -> float:
-        return max((one for one, _ in self.ious), default=0.0)
-
-    @property
     def since_best_iou(self) -> int:
         """Epochs since the best IoU of one view."""
         ones = [one for one, _ in self.ious]
