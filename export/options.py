@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dlink.runtime.errors import BadInput
-from dlink.runtime.spec import Spec, Triple
+from dlink.runtime.spec import Numbers, Spec
 
 LARGEST_PIXEL = 255
 
@@ -27,8 +27,8 @@ class ExportOptions:
     threshold: float | None = None
     channels: str | None = None
     gsd_m: float = 0.5
-    mean: Triple | None = None  # of pixels in 0..1, in the order red, green, blue whatever the channels are
-    std: Triple | None = None
+    mean: Numbers | None = None  # of pixels in 0..1, in the order red, green, blue whatever the channels are
+    std: Numbers | None = None
 
     def __post_init__(self) -> None:
         self.check_preparation()

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from dlink.imagery.captured_stderr import captured_stderr
 from dlink.imagery.formats import check_format
+from dlink.imagery.reading import RGB, Reading
 from dlink.imagery.tiff import Checker
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
@@ -53,6 +54,7 @@ class TileFile:
     id: str
     image: Path
     label: Path | None
+    how: Reading = RGB  # how both are read
 
 
 def read_image(path: Path, begin: Begin | None = None) -> Image:
@@ -190,11 +192,12 @@ def find_images(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
-def find_tiles(folder: Path) -> list[TileFile]:
+def find_tiles(folder: Path, how: Reading = RGB) -> list[TileFile]:
     """Find the tiles of a folder, `<id>_sat.*` with `<id>_mask.*`, or plain pictures.
 
     Args:
         folder: The folder; subfolders are not searched.
+        how: How pictures and labels are read.
 
     Returns:
         The tiles, sorted by the image's name; at least one. A tile without a label has None for it.
@@ -212,9 +215,9 @@ def find_tiles(folder: Path) -> list[TileFile]:
     sat = [p for p in images if p.stem.endswith("_sat")]
     labels = {p.stem.removesuffix("_mask"): p for p in images if p.stem.endswith("_mask")}
     if sat:
-        tiles = [TileFile(i, p, labels.get(i)) for p in sat for i in [p.stem.removesuffix("_sat")]]
+        tiles = [TileFile(i, p, labels.get(i), how) for p in sat for i in [p.stem.removesuffix("_sat")]]
     else:
-        tiles = [TileFile(p.stem, p, None) for p in images if not p.stem.endswith("_mask")]
+        tiles = [TileFile(p.stem, p, None, how) for p in images if not p.stem.endswith("_mask")]
     if not tiles:
         raise BadInput(f"{folder}: no tiles; expected <id>_sat.jpg with <id>_mask.png, or pictures")
     return tiles

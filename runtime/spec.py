@@ -23,15 +23,19 @@ INT8_KEY = (
 FORMAT = 1
 PRECISIONS = ("fp32", "fp16", "int8")
 RED_GREEN_BLUE = 3
+COLOURS = ("red", "green", "blue")
+MOST_BANDS = 8
+LONGEST_BAND = 40  # characters of a band's name
 LONGEST_NAME = 400  # of a network, or of an ensemble's joined names
 LARGEST_TILE = 8192  # px; a D-LinkNet's first layer alone takes 4 GB for it
 LARGEST_WIDTH = 16.0
 SMALLEST_SCALE = 1e-7  # with a smaller scale all pixels are equal in float16
 LARGEST_INPUT = 65504.0  # of a prepared pixel: the largest float16
 LARGEST_GSD_M = 1000.0
+LATER = ("bands", "stretch")  # fields that the format did not have at first
 SHA256 = re.compile("([0-9a-f]{64})?")
 
-Triple: TypeAlias = tuple[float, float, float]
+Numbers: TypeAlias = tuple[float, ...]  # one for each band
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +58,11 @@ class Spec:
     arch: str = "dlinknet34"
     width: float = 1.0  # multiplier of the channels
     tile: int = 1024  # side of the square input, px, a multiple of 32
-    channels: str = "BGR"  # channel order of the network; images are RGB
-    scale: Triple = (3.2 / 255, 3.2 / 255, 3.2 / 255)  # x = pixel * scale + shift, in the order of `channels`
-    shift: Triple = (-1.6, -1.6, -1.6)
+    bands: tuple[str, ...] = COLOURS  # what an image's planes are, in their order: colours first
+    stretch: str = ""  # how other samples than 8 bits become 8 bits (imagery/reading.py); empty: as the reader says
+    channels: str = "BGR"  # order in which the network takes red, green, blue; further bands follow in their order
+    scale: Numbers = (3.2 / 255, 3.2 / 255, 3.2 / 255)  # x = pixel * scale + shift, in the network's order
+    shift: Numbers = (-1.6, -1.6, -1.6)
     views: tuple[int, ...] = ALL  # numbers from 0 to 7, see views.py
     threshold: float = 0.5  # a pixel is road where its probability is greater
     gsd_m: float = 0.5  # ground resolution of the training tiles, metres a pixel (DeepGlobe's)
@@ -78,6 +84,7 @@ class Spec:
             raise BadInput(f"width must be greater than 0, up to {LARGEST_WIDTH:g}, got {self.width:g}")
         if self.channels not in ("RGB", "BGR"):
             raise BadInput(f"channels must be RGB or BGR, got {self.channels!r}")
+        self.check_bands()
         self.check_preparation()
         check_views(self.views)
         if not 0 <= self.threshold < 1:
@@ -99,10 +106,25 @@ class Spec:
             except (TypeError, OverflowError) as e:
                 raise BadInput(str(e)) from e
 
+    def check_bands(self) -> None:
+        """One to eight different names, and red, green, blue in this order in front if the network takes BGR."""
+        named = all(0 < len(name) <= LONGEST_BAND and name.isprintable() for name in self.bands)
+        if not (0 < len(self.bands) <= MOST_BANDS and len(set(self.bands)) == len(self.bands) and named):
+            raise BadInput(f"bands must be 1 to {MOST_BANDS} different names, got {str(list(self.bands))[:200]}")
+        if self.channels == "BGR" and self.bands[:RED_GREEN_BLUE] != COLOURS:
+            raise BadInput(
+                f"channels BGR needs bands that begin with {', '.join(COLOURS)}, got {', '.join(self.bands)}; "
+                f"RGB takes bands in their order"
+            )
+        if len(self.stretch) > LONGEST_NAME or not self.stretch.isprintable():
+            raise BadInput(f"stretch must be a short text such as 2,98 or 200:1475, got {self.stretch[:40]!r}")
+
     def check_preparation(self) -> None:
         """Prepared pixels must fit in float16, and differ where the pixels differ."""
-        if not len(self.scale) == len(self.shift) == RED_GREEN_BLUE or not np.isfinite([self.scale, self.shift]).all():
-            raise BadInput(f"scale and shift must be three numbers each, got {self.scale} and {self.shift}")
+        count = len(self.bands)
+        if not len(self.scale) == len(self.shift) == count or not np.isfinite([self.scale, self.shift]).all():
+            many = "three numbers" if count == RED_GREEN_BLUE else f"{count} numbers"
+            raise BadInput(f"scale and shift must be {many} each, got {self.scale} and {self.shift}")
         ends = [abs(255 * scale) + abs(shift) for scale, shift in zip(self.scale, self.shift, strict=True)]
         if max(ends) > LARGEST_INPUT or min(map(abs, self.scale)) < SMALLEST_SCALE:
             raise BadInput(
@@ -111,13 +133,13 @@ class Spec:
             )
 
     def prepare(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Convert RGB tiles to the network's input: x = pixel * scale + shift, in the network's channel order.
+        """Convert tiles to the network's input: x = pixel * scale + shift, in the network's channel order.
 
         Args:
-            tiles: uint8 (N, S, S, 3) RGB.
+            tiles: uint8 (N, S, S, C), planes in the order of `bands`; RGB for most networks.
 
         Returns:
-            float32 (N, 3, S, S), contiguous.
+            float32 (N, C, S, S), contiguous.
 
         Example:
             >>> from dlink.runtime import Spec
@@ -125,12 +147,20 @@ class Spec:
             >>> x.shape, float(x.min()), float(x.max())
             ((1, 3, 64, 64), -1.600000023841858, 1.600000023841858)
         """
-        planes = np.moveaxis(tiles if self.channels == "RGB" else tiles[..., ::-1], -1, 1)
+        planes = np.moveaxis(tiles[..., self.order], -1, 1)
         x = np.empty(planes.shape, np.float32)
         scale, shift = (np.asarray(v, np.float32)[:, None, None] for v in (self.scale, self.shift))
         np.multiply(planes, scale, out=x)
         x += shift
         return x
+
+    @property
+    def order(self) -> Any:
+        """Index of an image's planes in the network's order; a slice, which copies nothing, for three."""
+        count = len(self.bands)
+        if self.channels == "RGB":
+            return slice(None)
+        return slice(None, None, -1) if count == RED_GREEN_BLUE else [2, 1, 0, *range(RED_GREEN_BLUE, count)]
 
     def to_json(self) -> str:
         """The spec as JSON text.
@@ -145,7 +175,13 @@ class Spec:
             >>> values["format"], values["tile"], values["threshold"]
             (1, 64, 0.5)
         """
-        return json.dumps({"format": FORMAT, **asdict(self)})
+        return json.dumps(
+            {"format": FORMAT, **{name: value for name, value in asdict(self).items() if self.says(name)}}
+        )
+
+    def says(self, name: str) -> bool:
+        """Whether the JSON has a field: those of LATER are left out at their defaults, as older files have it."""
+        return name not in LATER or getattr(self, name) != getattr(type(self), name)
 
     @classmethod
     def from_json(cls, text: str, path: object) -> "Spec":

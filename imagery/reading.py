@@ -1,0 +1,138 @@
+"""How pictures and labels are read: which bands, which stretch to 8 bits, at which ground resolution. Needs no library.
+
+One `Reading` serves every command. It joins what the user asks for with what the network's Spec says.
+"""
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from dlink.runtime.errors import BadInput
+from dlink.runtime.spec import COLOURS, Spec
+
+PERCENTILES = (2.0, 98.0)  # of samples that are not 8 bits, where nobody says another stretch
+NATIVE = "native"
+MOST_METRES = 1000.0
+RGB_VALUE = re.compile(r"#([0-9a-fA-F]{6})")
+
+Range: TypeAlias = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """How samples become 0..255: by percentiles of the whole picture, or by values; both ends are cut off.
+
+    By percentiles each band gets a range of its own. By values there is one range for all bands, or one for each.
+    """
+
+    percentiles: Range | None = None
+    ranges: tuple[Range, ...] = ()
+
+    @classmethod
+    def of(cls, text: str, name: str = "--stretch") -> "Stretch":
+        """Read `2,98` (percentiles), `200:1475` (values) or `200:1475,180:1300,150:1100` (values for each band)."""
+        try:
+            if ":" not in text:
+                low, high = map(float, text.split(","))
+                if not 0 <= low < high <= 100:
+                    raise ValueError
+                return cls(percentiles=(low, high))
+            ranges = tuple((float(low), float(high)) for low, high in (part.split(":") for part in text.split(",")))
+        except ValueError:
+            raise BadInput(
+                f"{name} {text[:60]}: expected percentiles such as 2,98 or values such as 200:1475, the lower one first"
+            ) from None
+        for low, high in ranges:
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise BadInput(f"{name} {text[:60]}: {low:g}:{high:g} is no range, the lower value comes first")
+        return cls(ranges=ranges)
+
+    def __str__(self) -> str:
+        if self.percentiles:
+            return "{:g},{:g}".format(*self.percentiles)
+        return ",".join(f"{low:.9g}:{high:.9g}" for low, high in self.ranges)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the pictures and the labels of a command are read. The defaults are those of a network of red, green, blue.
+
+    Raises:
+        BadInput: A value is out of range.
+
+    Example:
+        >>> from dlink.imagery.reading import Reading
+        >>> reading = Reading(bands="5,3,2", stretch="200:1475")
+        >>> reading.numbers, str(reading.stretched)
+        ((5, 3, 2), '200:1475')
+    """
+
+    bands: str | None = None  # numbers of a raster's bands, in the order of `planes`, such as 5,3,2
+    stretch: str | None = None  # see Stretch.of; None: samples of 8 bits as they are, others by PERCENTILES
+    gsd: str | None = None  # ground resolution to read at, metres a pixel, or native; None: the network's
+    road_value: str | None = None  # values of a label that are road, such as 2 or 1,2 or #ff0000
+    planes: tuple[str, ...] = COLOURS  # the names of an image's planes: the Spec's bands
+    trained_m: float | None = None  # the network's ground resolution, metres a pixel; None: not known
+
+    def __post_init__(self) -> None:
+        numbers, _, _, _ = self.numbers, self.stretched, self.metres, self.road_values
+        if numbers and len(numbers) not in (1, len(self.planes)):
+            raise BadInput(
+                f"--bands {self.bands}: {len(numbers)} bands, the network takes {len(self.planes)}: "
+                f"{', '.join(self.planes)}, in this order"
+            )
+
+    def of_network(self, spec: Spec) -> "Reading":
+        """The reading for a network: its bands, and where the user says nothing its stretch and ground resolution."""
+        return replace(self, planes=spec.bands, stretch=self.stretch or spec.stretch or None, trained_m=spec.gsd_m)
+
+    @property
+    def numbers(self) -> tuple[int, ...] | None:
+        """The bands that the user names, counted from 1."""
+        if self.bands is None:
+            return None
+        try:
+            found = tuple(int(part) for part in self.bands.split(","))
+        except ValueError:
+            found = ()
+        if not found or min(found) < 1:
+            raise BadInput(f"--bands {self.bands[:60]}: expected numbers from 1 on, such as 5,3,2 for red, green, blue")
+        return found
+
+    @property
+    def stretched(self) -> Stretch | None:
+        return None if self.stretch is None else Stretch.of(self.stretch)
+
+    @property
+    def metres(self) -> float | None:
+        """Metres a pixel at which pictures are read; None: as they are."""
+        if self.gsd is None:
+            return self.trained_m
+        if self.gsd == NATIVE:
+            return None
+        try:
+            metres = float(self.gsd)
+        except ValueError:
+            metres = 0.0
+        if not 0 < metres <= MOST_METRES:
+            raise BadInput(f"--gsd {self.gsd[:60]}: expected native, or metres a pixel such as 0.5")
+        return metres
+
+    @property
+    def road_values(self) -> tuple[int, ...] | None:
+        """The values of a label that are road; a colour as 0xRRGGBB, a grey value likewise (v, v, v)."""
+        if self.road_value is None:
+            return None
+        return tuple(value_of(part.strip(), self.road_value) for part in self.road_value.split(","))
+
+
+def value_of(part: str, text: str) -> int:
+    if colour := RGB_VALUE.fullmatch(part):
+        return int(colour[1], 16)
+    if part.isascii() and part.isdigit() and int(part) < 1 << 16:
+        return int(part)
+    raise BadInput(f"--road-value {text[:60]}: expected values such as 2 or 1,2, or a colour such as #ff0000")
+
+
+RGB = Reading()
