@@ -30,7 +30,9 @@ from dlink.accuracy.bootstrap import Estimate, estimate, loss, ratio
 from dlink.accuracy.iou import IoU, Overlap
 from dlink.accuracy.pixels import Mask
 from dlink.accuracy.roads import Connectivity, Roads, RoadTally, apls_drop, broken_rise
-from dlink.imagery.images import Image, TileFile, read_tile
+from dlink.imagery.images import Image, TileFile
+from dlink.imagery.labels import read_tile
+from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.backend import Probs
 from dlink.runtime.errors import BadInput, within
 from dlink.runtime.progress import Tick
@@ -46,7 +48,7 @@ class CheckOptions:
 
     views: str = "both"  # or one of their numbers
     limit: int | None = None  # tiles, the first by name
-    gsd_m: float | None = None  # metres a pixel; None: the model's
+    reading: Reading = RGB  # of the tiles; --gsd gives metres a pixel for apls and broken too
     report: Path | None = None  # the page to write
 
     @property

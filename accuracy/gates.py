@@ -19,7 +19,6 @@ from typing import Any
 
 from dlink.accuracy.agreement import Agreement
 from dlink.accuracy.bootstrap import Estimate
-from dlink.imagery.images import ROAD
 from dlink.runtime.errors import BadInput
 from dlink.runtime.words import counted
 
@@ -179,7 +178,7 @@ class GateLimits:
         why = [outcome.why for outcome in self.outcomes(found) if not outcome.held]
         if found.labelled and not found.label_road:
             labels = counted(found.labelled, "label")
-            none = f"no road in any of {labels}, where road is {ROAD} or more: give labels with roads"
+            none = f"no road in any of {labels}: give labels with roads"
             return [none, *why]
         return why
 

@@ -19,6 +19,7 @@ from dlink.accuracy.road_graphs.apls import apls
 from dlink.accuracy.road_graphs.graph import from_mask
 from dlink.accuracy.road_graphs.links import links_of
 from dlink.accuracy.truth import Pair, metres_a_pixel, read_graphs, read_mask
+from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Tick
 
@@ -35,6 +36,7 @@ class ScoreOptions:
     buffer_m: float = 3.0  # of the relaxed measures
     gap_m: float = 0.0  # shorter gaps are bridged in both graphs
     threshold: float = 0.5  # of probabilities
+    reading: Reading = RGB  # its road_value: values of masks and truths that are road
 
 
 GSD_M = 0.5  # DeepGlobe's
@@ -76,7 +78,7 @@ def score_pair(pair: Pair, how: ScoreOptions) -> TileScores:
         found = apls(mask, truth, 1.0)
         km = float(truth.lengths.sum()) / 1000
         return TileScores(id=pair.id, truth_km=km, apls=found.score, apls_mask=found.forward, apls_truth=found.back)
-    own, label = (read_mask(path, how.threshold) for path in (pair.mask, pair.truth))
+    own, label = (read_mask(path, how.threshold, how.reading) for path in (pair.mask, pair.truth))
     if own.shape != label.shape:
         raise BadInput(
             f"{pair.mask}: {own.shape[1]} x {own.shape[0]} px, its truth {pair.truth} is {label.shape[1]} x "

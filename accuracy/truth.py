@@ -1,8 +1,7 @@
-"""Reads masks and graphs from disk and pairs them with their truths. Needs OpenCV; GeoTIFFs need rasterio.
+"""Reads masks and graphs from disk and pairs them with their truths.
 
-A mask is a picture of one channel (or of three equal ones). With 8 bits, road is 128 and more, as in DeepGlobe's
-labels. 16 bits and float32 are probabilities, where 65535 and 1 are certain; road is above the threshold. Other types
-are refused. So are masks of 0 and 1, which would have no road at all.
+A mask is a label (labels.py): two values, of which 0 is no road. Pictures of 16 bits with values above 255, and of
+float32, are probabilities, where 65535 and 1 are certain; road is above the threshold.
 
 A graph is GeoJSON: line strings and multi line strings, in longitude and latitude (RFC 7946), or in a plane whose unit
 is given in metres. Files are paired by id: 104 for `104_mask.png`, the whole stem for other names. `_sat`, `_prob` and
@@ -16,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from dlink.accuracy.pixels import Mask
 from dlink.accuracy.road_graphs.graph import RoadGraph
-from dlink.imagery.images import ROAD, SUFFIXES, decode
-from dlink.imagery.tiff import georeferenced
+from dlink.imagery.images import SUFFIXES
+from dlink.imagery.kinds import georeferenced
+from dlink.imagery.labels import WHITE, road_of, values_of
+from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.errors import BadInput
 
 GEOJSON = (".geojson", ".json")
@@ -31,6 +31,7 @@ BESIDE = ("_sat", "_prob", "_overlay")  # other files with the same id
 DEGREE_M = 111_320.0  # metres a degree of latitude; times the cosine for longitude; at most 0.6 % off (WGS 84)
 LON_LAT = ("crs84", "epsg::4326", "epsg:4326")
 SHOWN = 5  # ids in a message
+CERTAIN = 65535  # of probabilities in 16 bits
 
 
 @dataclass(frozen=True)
@@ -86,25 +87,16 @@ def by_id(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_mask(path: Path, threshold: float) -> Mask:
-    """Read a mask, bool (H, W), True where there is road."""
-    pixels = decode(path, cv2.IMREAD_UNCHANGED)
-    if pixels.ndim == 3:
-        colours = pixels[..., : min(3, pixels.shape[2])]
-        if (colours != colours[..., :1]).any():
-            raise BadInput(f"{path}: a picture in colour, no mask; give what dlink-segment writes, or a label")
-        pixels = colours[..., 0]
-    if pixels.dtype == np.uint8:
-        if pixels.max(initial=0) == 1:
-            raise BadInput(f"{path}: its values are 0 and 1, where road is {ROAD} or more; multiply it by 255")
-        return pixels >= ROAD
-    if pixels.dtype == np.uint16:
-        return pixels > threshold * 65535
-    if pixels.dtype == np.float32:
-        if not (np.isfinite(pixels).all() and pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 1):
+def read_mask(path: Path, threshold: float, how: Reading = RGB) -> Mask:
+    """Read a mask or probabilities, bool (H, W), True where there is road. `how` names the values of road."""
+    values = values_of(path)
+    if values.dtype == np.uint16 and values.max(initial=0) > WHITE and not how.road_values:
+        return np.asarray(values > threshold * CERTAIN)
+    if values.dtype == np.float32 and not how.road_values:
+        if not (values.min(initial=0) >= 0 and values.max(initial=0) <= 1):
             raise BadInput(f"{path}: float32 values outside 0 .. 1, no probabilities")
-        return pixels > threshold
-    raise BadInput(f"{path}: {pixels.dtype} samples; a mask has 8 bits, probabilities 16 bits or float32")
+        return np.asarray(values > threshold)
+    return road_of(values, path, how)
 
 
 def metres_a_pixel(pair: Pair) -> float | None:

@@ -13,11 +13,22 @@ from numpy.typing import NDArray
 from dlink.accuracy.bootstrap import Estimate, Floats, estimate, loss, ratio
 from dlink.accuracy.curves import STEPS, THRESHOLDS, Histograms, best, hits_and_extras, iou_over_thresholds
 from dlink.accuracy.iou import Overlap
-from dlink.imagery.images import ROAD, TileFile, read_tile
+from dlink.imagery.images import TileFile
+from dlink.imagery.labels import read_tile
+from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.errors import BadInput, within
 from dlink.runtime.progress import Tick
 from dlink.runtime.segmenter import Segmenter, as_mask
 from dlink.runtime.words import counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """What is asked of a search for a threshold."""
+
+    views: int | None = None  # None: the model's own
+    limit: int | None = None  # tiles, the first by name
+    reading: Reading = RGB
 
 
 @dataclass(frozen=True)
@@ -70,9 +81,7 @@ def tune(
         report(done, len(labelled), tile.id)
     counts = histograms.each()
     if not counts[:, 1].any():
-        raise BadInput(
-            f"no road in any of {counted(len(labelled), 'label')}, where road is {ROAD} or more: give labels with roads"
-        )
+        raise BadInput(f"no road in any of {counted(len(labelled), 'label')}: give labels with roads")
     at = int(best(iou_over_thresholds(histograms.pooled())))
     overlap = np.array(own.each)
     there = np.stack([iou_columns(tile, at) for tile in counts])

@@ -12,7 +12,8 @@ import numpy as np
 
 from dlink.accuracy.iou import Overlap
 from dlink.bench.halo import pooled
-from dlink.imagery.images import find_tiles, read_tile
+from dlink.imagery.images import find_tiles
+from dlink.imagery.labels import read_tile
 from dlink.runtime import open_model
 from dlink.runtime.adaptive import DOUBT, FIRST, MOST, REST, doubt_of
 from dlink.runtime.views import ALL

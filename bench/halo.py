@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.accuracy.iou import Overlap
-from dlink.imagery.images import find_tiles, read_tile
+from dlink.imagery.images import find_tiles
+from dlink.imagery.labels import read_tile
 from dlink.nets.checkpoint import read_checkpoint
 from dlink.nets.torch_backend import network
 from dlink.runtime.backend import HostBackend

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.imagery.images import Image, TileFile, find_tiles, read_tile
+from dlink.imagery.images import Image, TileFile, find_tiles
+from dlink.imagery.labels import read_tile
+from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.errors import BadInput
 from dlink.runtime.windows import square
 from dlink.runtime.words import counted
@@ -55,12 +57,12 @@ class Position:
     key: tuple[float, float]
 
 
-def sample(folder: Path, side: int, count: int, held: int, seed: int) -> Sample:
+def sample(folder: Path, side: int, count: int, held: int, seed: int, how: Reading = RGB) -> Sample:
     """`count` tiles of a folder (or of one large image) for calibration, and `held` tiles as the holdout.
 
-    Both are fewer if there are not enough tiles.
+    Both are fewer if there are not enough tiles. `how` says how pictures and labels are read.
     """
-    files = [TileFile(folder.stem, folder, None)] if folder.is_file() else find_tiles(folder)
+    files = [TileFile(folder.stem, folder, None, how)] if folder.is_file() else find_tiles(folder, how)
     rng = np.random.default_rng(seed)
     skipped: list[str] = []
     places = look_around([files[i] for i in rng.permutation(len(files))], side, count + held, skipped)

@@ -42,6 +42,7 @@ class Results:
     options.precision("fp32", "fp16", "int8", default="fp16", words="Precision of the file made from a checkpoint."),
     options.tile("Tile of that file, px."),
     options.pictures("Pictures to run on.  [default: generated scenes]"),
+    options.reading(),
 )
 @together(
     "how",
@@ -78,7 +79,7 @@ def bench(
     show = progress("bench")
     with open_here(path, opening) as segmenter:
         spec, engine = segmenter.spec, segmenter.backend.engine
-        images = pictures(wanted.tiles, spec.tile)
+        images = pictures(wanted.tiles, spec.tile, wanted.reading.of_network(spec))
         rows = []
         for i, n in enumerate(counts):
             rows.append(latency(segmenter, images, n, how.seconds))
@@ -116,7 +117,7 @@ def side_by_side(model: Path | None, wanted: Wanted, rounds: int, threads: int |
     files = {
         precision: model_file(model, replace(wanted, precision=precision)) for precision in ("fp32", "fp16", "int8")
     }
-    chosen = tiles_of(wanted.tiles, wanted.tile).holdout
+    chosen = tiles_of(wanted.tiles, wanted.tile, wanted.reading).holdout
     rows = side.compare(files, chosen, rounds, threads, progress("compare"))
     facts: Mapping[str, Any] = machine()
     labelled = sum(t.label is not None for t in chosen)

@@ -11,6 +11,7 @@ import click
 from dlink.cli import options
 from dlink.cli.options import AT_LEAST_1, IN_FILE, IN_PATH, OUT_PATH, together
 from dlink.cli.step import Step, progress
+from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.errors import BadInput
 from dlink.runtime.words import counted
 
@@ -29,6 +30,7 @@ class Chosen:
     samples: int = 32
     held: int = 8
     seed: int = 0
+    reading: Reading = RGB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,7 @@ class Shown:
         "--held", type=AT_LEAST_1, default=8, show_default=True, help="Tiles kept back to evaluate the result."
     ),
     options.seed("Seed of the choice of tiles."),
+    options.reading(options.road_value),
 )
 @click.option("--ranges", type=OUT_PATH, help="Reuse the ranges in this JSON file; write it if it is not there.")
 @together(
@@ -116,7 +119,9 @@ def calibrate(
     from dlink.calib.sample import sample
 
     how = replace(how, keep=tuple(map(layer_of, how.keep)))
-    taken = sample(tiles, read_network(onnx).spec.tile, chosen.samples, chosen.held, chosen.seed)
+    spec = read_network(onnx).spec
+    reading = chosen.reading.of_network(spec)
+    taken = sample(tiles, spec.tile, chosen.samples, chosen.held, chosen.seed, reading)
     for line in taken.skipped:
         click.echo(f"skipped: {line}", err=True)
     try:

@@ -48,7 +48,7 @@ GATE_COLUMNS = "gate  views  figure  95 % interval  limit"
 @together(
     "how",
     "accuracy.agreement:CheckOptions",
-    options.gsd("Metres a pixel, for apls and broken.  [default: the model's]"),
+    options.reading(options.road_value),
     click.option("--report", type=OUT_PATH, help="Write a page with charts and the worst tiles to this .html file."),
     click.option(
         "--views", type=click.Choice(["both", "8", "1"]), default="both", show_default=True, help="Numbers of views."
@@ -75,10 +75,10 @@ def check(
     from dlink.accuracy.agreement import compare
     from dlink.accuracy.gates import GateLimits, Verdict
     from dlink.accuracy.report.evidence import Evidence
-    from dlink.imagery.images import find_tiles
+    from dlink.imagery.images import find_tiles, for_network
 
     given = asked.given
-    chosen = find_tiles(tiles)[: how.limit]
+    chosen = find_tiles(tiles, how.reading)[: how.limit]
     if not against:
         raise BadInput("--against is missing: name the checkpoint or ONNX file to compare with")
     need_labels(given, chosen, tiles)
@@ -87,9 +87,10 @@ def check(
 
         check_path(how.report)
     with open_here(model, opening) as candidate:
+        chosen = for_network(chosen, candidate.spec)
         limits = GateLimits.of(candidate.spec.precision, **given)
         graphs = (limits.graphs or how.report) and any(tile.label for tile in chosen)
-        connectivity = connectivity_of(how.gsd_m or candidate.spec.gsd_m) if graphs else None
+        connectivity = connectivity_of(how.reading.metres or candidate.spec.gsd_m) if graphs else None
         evidence = Evidence() if how.report else None
         with open_against(against, model, candidate.spec, opening.threads) as reference:
             found = compare(
@@ -184,7 +185,7 @@ def latencies(model: "Segmenter", tile: "TileFile", counts: Sequence[int]) -> "l
     from dlink.runtime.windows import square
 
     side = model.spec.tile
-    image = square(read_image(tile.image)[:side, :side], side)
+    image = square(read_image(tile.image, tile.how)[:side, :side], side)
     found = [latency(model, [image], count, seconds=TIMED) for count in sorted(counts)]
     return [{"views": r.views, "p50_ms": r.p50_ms, "p90_ms": r.p90_ms, "tiles_per_s": r.tiles_per_s} for r in found]
 

@@ -1,5 +1,6 @@
 """What dlink-train and dlink-distil share: the options of a recipe, and a training run with its progress."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ import click
 from dlink.cli import options
 from dlink.cli.options import IN_FILE, IN_FOLDER, Option, Together, together
 from dlink.cli.step import Show, progress
+from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.errors import BadInput
 
 if TYPE_CHECKING:
@@ -18,9 +20,23 @@ NAMES = (".th", ".pth", ".pt")  # of the files that torch.save writes
 init = click.option("--init", type=IN_FILE, help="Begin from this checkpoint, for a second stage.")
 resume = click.option("--resume", is_flag=True, help="Continue a stopped training from its .state file.")
 output = options.output("The checkpoint to write (.th).", required=True)
-valid = click.option("--valid", type=IN_FOLDER, help="Labelled tiles for IoU after each epoch; the best is kept.")
-workers = options.workers("Processes that load tiles.", 0, least=0)
+loading = together(
+    "loading",
+    "cli.courses:Loading",
+    click.option("--valid", type=IN_FOLDER, help="Labelled tiles for IoU after each epoch; the best is kept."),
+    options.workers("Processes that load tiles.", 0, least=0),
+    options.reading(options.road_value),
+)
 half = click.option("--half", is_flag=True, help="Store the checkpoint in float16.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """Which tiles are read, and how."""
+
+    valid: Path | None = None
+    workers: int = 0
+    reading: Reading = RGB
 
 
 def recipe(crop: str, *more: Option) -> Together:
@@ -46,7 +62,7 @@ def recipe(crop: str, *more: Option) -> Together:
     )
 
 
-def run(tiles: Path, out: Path, recipe: "Recipe", start: "Start", valid: Path | None, **how: Any) -> None:
+def run(tiles: Path, out: Path, recipe: "Recipe", start: "Start", loading: Loading, **how: Any) -> None:
     """Train, show the progress and print the result. `how` goes to training.loop.train."""
     if out.suffix not in NAMES:
         raise BadInput(f"--output {out}: a checkpoint's name ends in {', '.join(NAMES)}; name it {out.stem}.th")
@@ -56,10 +72,11 @@ def run(tiles: Path, out: Path, recipe: "Recipe", start: "Start", valid: Path | 
     from dlink.training.world import speaks
 
     begun: dict[str, Any] = {"init": start.init, "encoder": start.encoder, "resume": start.resume}
-    checked = find_tiles(valid) if valid else None
+    valid = loading.valid
+    checked = find_tiles(valid, loading.reading) if valid else None
     shown = Shown()
     course = train(
-        find_tiles(tiles), out, recipe, **begun, valid=checked, **how,
+        find_tiles(tiles, loading.reading), out, recipe, **begun, valid=checked, workers=loading.workers, **how,
         report=shown.step, drawing=shown.drawing, say=shown.note,
     )  # fmt: skip
     if not speaks():

@@ -23,19 +23,16 @@ if TYPE_CHECKING:
     courses.resume,
 )
 @courses.recipe("Side of the windows, px; best is the tile of the export.")
-@courses.valid
-@courses.workers
+@courses.loading
 @courses.half
-def distil(
-    tiles: Path, out: Path, recipe: "Recipe", start: "Start", valid: Path | None, workers: int, half: bool
-) -> None:
+def distil(tiles: Path, out: Path, recipe: "Recipe", start: "Start", loading: courses.Loading, half: bool) -> None:
     """Train a network on TILES so that one view gives what eight views give. Labels are not needed.
 
     --arch and --width are those of --init. Its eight-view roads are drawn first, in windows of --crop px.
 
     Several GPUs: torchrun --nproc-per-node=4 -m dlink.cli.distil TILES ...
     """
-    courses.run(tiles, out, recipe, start, valid, distil=True, workers=workers, half=half)
+    courses.run(tiles, out, recipe, start, loading, distil=True, half=half)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import click
 from dlink.cli import options
 from dlink.cli.options import OUT_PATH, Numbers, together
 from dlink.cli.step import Step
+from dlink.imagery.reading import RGB
 from dlink.runtime.errors import BadInput
 from dlink.runtime.words import counted
 
@@ -91,7 +92,7 @@ def export(
     spec = how.on(replace(spec_of(members[0].arch), arch=read.arch, width=read.width, checkpoint_sha256=read.sha256))
     if reading.arch is None and (alike := alike_of(read.arch)):
         click.echo(f"note: read as {read.arch}; {', '.join(alike)} have the same keys: --arch selects one", err=True)
-    proof = export(read, onnx, spec, pictures(tiles, how.tile))
+    proof = export(read, onnx, spec, pictures(tiles, how.tile, RGB.of_network(spec)))
     size = f"{onnx.stat().st_size / 1e6:.1f} MB"
     click.echo(f"{onnx}: {read.arch} width {read.width:g}, {how.precision}, tile {how.tile}, {size}")
     click.echo(f"prepared as {preparation(spec)}; --channels, --mean and --std give another preparation")

@@ -12,6 +12,7 @@ from dlink.runtime.errors import BadInput
 from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
+    from dlink.imagery.reading import Reading
     from dlink.training.quantised import FineTuneOptions
 
 TUNED_ON, HELD_BACK = 240, 24  # tiles, if there are enough
@@ -31,7 +32,8 @@ TUNED_ON, HELD_BACK = 240, 24  # tiles, if there are enough
     options.seed("Seed of the choice of tiles, their order and views."),
     click.option("--everything", is_flag=True, help="Put all layers in int8, none in FP16."),
 )
-def finetune(tiles: Path, out: Path, init: Path, ranges: Path, how: "FineTuneOptions") -> None:
+@options.reading(options.road_value)
+def finetune(tiles: Path, out: Path, init: Path, ranges: Path, how: "FineTuneOptions", reading: "Reading") -> None:
     """Train the INT8 file of --init to draw the float network's roads on TILES; labels are not needed.
 
     Use it if calibration alone does not meet its limits. On some tiles, which are kept back, the file must come nearer
@@ -46,7 +48,8 @@ def finetune(tiles: Path, out: Path, init: Path, ranges: Path, how: "FineTuneOpt
     from dlink.calib.sample import sample
     from dlink.training.quantised import finetune as write_tuned
 
-    chosen = sample(tiles, read_network(init).spec.tile, TUNED_ON, HELD_BACK, how.seed)
+    spec = read_network(init).spec
+    chosen = sample(tiles, spec.tile, TUNED_ON, HELD_BACK, how.seed, reading.of_network(spec))
     tuned = write_tuned(init, ranges, out, chosen, how, progress)
     result, count = tuned.result, counted(len(chosen.tiles), "tile")
     click.echo(f"{out}: {result.share:.1%} of the multiply-adds in int8, fine-tuned on {count}")

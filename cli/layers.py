@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,12 +11,16 @@ from dlink.cli import options
 from dlink.cli.step import Step
 from dlink.runtime.errors import BadInput, CheckFailed
 
+if TYPE_CHECKING:
+    from dlink.imagery.reading import Reading
+
 
 @click.command(cls=Step, short_help="Compare a model layer by layer with ONNX Runtime.")
 @options.model
 @options.tiles
+@options.reading()
 @options.as_json
-def layers(model: Path, tiles: Path, as_json: bool) -> None:
+def layers(model: Path, tiles: Path, reading: "Reading", as_json: bool) -> None:
     """Compare MODEL layer by layer with ONNX Runtime, on the first of TILES.
 
     MODEL is an ONNX file, which OpenVINO runs, or a plan beside the ONNX file that it was built from, whose layers run
@@ -31,7 +36,7 @@ def layers(model: Path, tiles: Path, as_json: bool) -> None:
     source, target = source_of(model)
     graph = read_model(source)
     spec = graph.spec
-    image = square(read_image(tile.image)[: spec.tile, : spec.tile], spec.tile)
+    image = square(read_image(tile.image, reading.of_network(spec))[: spec.tile, : spec.tile], spec.tile)
     found = compare.compare_layers(graph, image, target)
     tolerance = compare.TOLERANCE[spec.precision]
     first = compare.first_off(found, tolerance)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.cli.step import progress
+from dlink.imagery.reading import RGB, Reading
 
 if TYPE_CHECKING:
     from dlink.calib.sample import Sample
@@ -26,6 +27,7 @@ class Wanted:
     precision: str = "fp16"
     tile: int = 1024  # px
     tiles: Path | None = None  # a folder of pictures; None: generated scenes
+    reading: Reading = RGB  # of those
 
 
 def model_file(model: Path | None, wanted: Wanted) -> Path:
@@ -68,10 +70,11 @@ def calibrated(float_file: Path, model: Path | None, wanted: Wanted) -> Path:
     from dlink.bench.cache import int8_path
     from dlink.calib.calibrate import CalibrationOptions, calibrate
     from dlink.calib.evaluator import HoldoutLimits
+    from dlink.calib.network import read_network
 
     limits, sample = HoldoutLimits(), None
     if wanted.tiles is not None:
-        sample = tiles_of(wanted.tiles, wanted.tile)
+        sample = tiles_of(wanted.tiles, wanted.tile, wanted.reading.of_network(read_network(float_file).spec))
     elif model:
         limits = HoldoutLimits(max_iou_drop=1.0, min_agreement=0.0)
         click.echo(
@@ -84,7 +87,7 @@ def calibrated(float_file: Path, model: Path | None, wanted: Wanted) -> Path:
     return path
 
 
-def tiles_of(folder: Path | None, side: int) -> "Sample":
+def tiles_of(folder: Path | None, side: int, how: Reading = RGB) -> "Sample":
     """Tiles for calibration and for the holdout: from a folder, or generated scenes with their labels."""
     from dlink.calib.sample import Sample, Tile, digest, sample
     from dlink.runtime.windows import square
@@ -92,14 +95,14 @@ def tiles_of(folder: Path | None, side: int) -> "Sample":
     from dlink.scenes.scene import LARGEST, SMALLEST
 
     if folder is not None:
-        return sample(folder, side, CALIBRATED, HELD_BACK, seed=0)
+        return sample(folder, side, CALIBRATED, HELD_BACK, seed=0, how=how)
     made = with_roads(CALIBRATED + HELD_BACK, min(max(side, SMALLEST), LARGEST), CALIBRATION)
     cut = [(square(s.image[:side, :side], side), square(s.mask[:side, :side, None], side)[..., 0] > 0) for s in made]
     tiles = tuple(Tile(f"scene {i}", image, label) for i, (image, label) in enumerate(cut))
     return Sample(tiles[:CALIBRATED], tiles[CALIBRATED:], (), digest(tiles[:CALIBRATED]))
 
 
-def pictures(folder: Path | None, side: int) -> list[NDArray[np.uint8]]:
+def pictures(folder: Path | None, side: int, how: Reading = RGB) -> list[NDArray[np.uint8]]:
     """RGB tiles (side, side, 3): the upper left of each picture of a folder, or generated scenes with roads."""
     from dlink.imagery.images import find_tiles, read_image
     from dlink.runtime.windows import square
@@ -110,5 +113,5 @@ def pictures(folder: Path | None, side: int) -> list[NDArray[np.uint8]]:
     if folder is None:
         images = [made.image for made in with_roads(count, min(max(side, SMALLEST), LARGEST), HELD_OUT)]
     else:
-        images = [read_image(t.image) for t in find_tiles(folder)[:count]]
+        images = [read_image(t.image, how) for t in find_tiles(folder)[:count]]
     return [square(image[:side, :side], side) for image in images]

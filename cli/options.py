@@ -172,6 +172,27 @@ def min_agreement(words: str, default: float | None = None) -> Option:
     return click.option("--min-agreement", type=FRACTION, default=default, show_default=bool(default), help=words)
 
 
+bands = click.option("--bands", metavar="N,N,N", help="Bands of a raster, as the network takes them: red, green, blue.")
+stretch = click.option(
+    "--stretch",
+    metavar="2,98|200:1475",
+    help="How other samples than 8 bits become 8 bits: percentiles or values.  [default: the model's, else 2,98]",
+)
+read_at = click.option(
+    "--gsd",
+    metavar="native|METRES",
+    help="Ground resolution at which rasters are read, metres a pixel.  [default: the model's]",
+)
+road_value = click.option(
+    "--road-value", metavar="V[,V]", help="Values of a label that are road, such as 2 or '#ff0000'.  [default: not 0]"
+)
+
+
+def reading(*more: Option) -> Together:
+    """How pictures are read, and with `more` labels."""
+    return together("reading", "imagery.reading:Reading", bands, stretch, read_at, *more)
+
+
 any_views = click.option(
     "--views", type=Views(), help="Test-time augmentation: 8, 4, 1 or adaptive.  [default: the model's]"
 )

@@ -45,6 +45,7 @@ class Results:
         help="Join a graph's gaps up to this length, metres.",
     ),
     click.option("--threshold", type=FRACTION, default=0.5, show_default=True, help="For probabilities."),
+    together("reading", "imagery.reading:Reading", options.road_value),
 )
 @click.option("--min", "least", metavar="LIMITS", help="Such as iou=0.6,apls=0.5; exit with 1 below a limit.")
 @click.option("--common", is_flag=True, help="Score only the ids that both folders have.")
@@ -61,9 +62,9 @@ def score(
 ) -> None:  # fmt: skip
     """Score MASKS against TRUTH: pixels, boundaries, links and paths.
 
-    Both are folders (<id>_mask.png, .tif or .geojson, paired by id) or two files. In masks, values from 128 on are
-    road; 16-bit and float32 pictures are probabilities. GeoJSON has line strings, in longitude and latitude unless
-    --gsd gives the length of a unit.
+    Both are folders (<id>_mask.png, .tif or .geojson, paired by id) or two files. A mask has two values, of which 0
+    is no road; 16-bit and float32 pictures are probabilities. GeoJSON has line strings, in longitude and latitude
+    unless --gsd gives the length of a unit.
     """
     from dlink.accuracy.score import Scores, csv_lines, least_of, score_pairs
     from dlink.accuracy.truth import find_pairs

@@ -17,6 +17,7 @@ from dlink.runtime.words import counted
 if TYPE_CHECKING:
     from dlink.imagery.jobs import Job, OutputOptions
     from dlink.imagery.pictures import Doing
+    from dlink.imagery.reading import Reading
     from dlink.runtime.progress import Count
     from dlink.runtime.segmenter import Segmenter
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     click.option("--overlay", is_flag=True, help="Also write the image with its roads painted over it."),
     options.any_views,
 )
+@options.reading()
 @together(
     "opening",
     "cli.plans:OpenOptions",
@@ -46,18 +48,21 @@ if TYPE_CHECKING:
     options.key,
     options.rebuild,
 )
-def segment(model: Path, images: tuple[Path, ...], out: Path, how: "OutputOptions", opening: OpenOptions) -> None:
+def segment(
+    model: Path, images: tuple[Path, ...], out: Path, how: "OutputOptions", reading: "Reading", opening: OpenOptions
+) -> None:
     """Write the roads that MODEL finds in IMAGES to OUT.
 
-    IMAGES are PNG, JPEG and TIFF files of any size, or folders of them. 104_sat.jpg becomes 104_mask.png, 255 where
-    there is road. A GeoTIFF becomes a GeoTIFF on the same grid. Existing outputs are replaced, inputs never.
+    IMAGES are pictures or rasters of any size, or folders of them: PNG, JPEG, TIFF, and what GDAL knows. 104_sat.jpg
+    becomes 104_mask.png, 255 where there is road. A raster that says where it lies becomes a GeoTIFF on the same
+    grid. Existing outputs are replaced, inputs never.
     """
     from dlink.imagery.jobs import find_jobs
     from dlink.runtime.segmenter import views_of
 
     if how.views != "adaptive":
         views_of(how.views)
-    jobs = find_jobs(images, out, how)
+    jobs = find_jobs(images, out, how, reading)
     work = workers(jobs)
     with open_here(model, opening) as segmenter:
         failed = run(jobs, work, segmenter, how)
@@ -66,7 +71,7 @@ def segment(model: Path, images: tuple[Path, ...], out: Path, how: "OutputOption
 
 
 def workers(jobs: "list[Job]") -> "dict[bool, Work]":
-    """The function for a picture (False), and the one for a GeoTIFF (True)."""
+    """The function for a picture (False), and the one for a raster that says where it lies (True)."""
     from dlink.imagery.pictures import segment_picture
 
     geo = next((job.image for job in jobs if job.geo), None)
@@ -75,7 +80,7 @@ def workers(jobs: "list[Job]") -> "dict[bool, Work]":
     try:
         from dlink.imagery.raster import segment_raster
     except ModuleNotFoundError as e:
-        raise BadInput(f"{geo}: a GeoTIFF; to keep its georeference, pip install 'dlink[geo]'") from e
+        raise BadInput(f"{geo}: to keep its georeference, pip install 'dlink[geo]'") from e
     return {False: segment_picture, True: segment_raster}
 
 

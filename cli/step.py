@@ -1,14 +1,17 @@
 """What all commands share: errors in one line, moved options, progress on stderr."""
 
+import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol
 
 import click
 
+from dlink.imagery.notes import LOG, SAID
 from dlink.runtime.errors import DlinkError
 
 QUIET_FOR = 2.0  # seconds before a progress line appears
@@ -122,6 +125,11 @@ class Step(click.Command):
         return kept + rest, ignored
 
     def invoke(self, ctx: click.Context) -> Any:
+        with notes_shown():
+            return self.guarded(ctx)
+
+    def guarded(self, ctx: click.Context) -> Any:
+        """Run the step; its errors become one line."""
         if ctx.command is not self:  # the task has moved to another step
             return ctx.command.invoke(ctx)
         try:
@@ -137,6 +145,21 @@ class Step(click.Command):
             if not (line := how_to_get(package, self.name or "")):
                 raise
             raise click.ClickException(f"this needs {package}: {line}") from e
+
+
+@contextmanager
+def notes_shown() -> Iterator[None]:
+    """Within the block, what a reader of pictures assumed is a note on stderr (imagery/notes.py)."""
+    handler = logging.Handler()
+    handler.emit = lambda record: click.echo(f"note: {record.getMessage()}", err=True)  # type: ignore[method-assign]
+    SAID.clear()  # of an earlier command in this process
+    LOG.addHandler(handler)
+    LOG.propagate = False
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        LOG.propagate = True
 
 
 def step_of(name: str) -> click.Command:

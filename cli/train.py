@@ -34,17 +34,14 @@ if TYPE_CHECKING:
     click.option("--encoder", type=IN_FILE, help="A classifier's weights by torchvision's names (D-UNet: VGG-13)."),
     courses.resume,
 )
-@courses.valid
-@courses.workers
+@courses.loading
 @courses.half
-def train(
-    tiles: Path, out: Path, recipe: "Recipe", start: "Start", valid: Path | None, workers: int, half: bool
-) -> None:
+def train(tiles: Path, out: Path, recipe: "Recipe", start: "Start", loading: courses.Loading, half: bool) -> None:
     """Train a network on TILES (<id>_sat.jpg with <id>_mask.png) by the authors' recipe.
 
     Several GPUs: torchrun --nproc-per-node=4 -m dlink.cli.train TILES ...
     """
-    courses.run(tiles, out, recipe, start, valid, workers=workers, half=half)
+    courses.run(tiles, out, recipe, start, loading, half=half)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dlink.cli import options
+from dlink.cli.options import together
 from dlink.cli.plans import OpenOptions, open_here
 from dlink.cli.step import Step, progress
 from dlink.runtime.errors import BadInput
@@ -14,7 +15,7 @@ from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
     from dlink.accuracy.bootstrap import Estimate
-    from dlink.accuracy.tune import TunedThreshold
+    from dlink.accuracy.tune import TunedThreshold, TuneOptions
 
 ELSEWHERE = "a threshold tuned on these tiles must be checked on others"
 
@@ -23,28 +24,30 @@ ELSEWHERE = "a threshold tuned on these tiles must be checked on others"
 @options.model
 @options.tiles
 @options.output("Write MODEL with that threshold here (.onnx).")
-@options.views("Views of each tile.  [default: the model's]")
-@options.limit
+@together(
+    "how",
+    "accuracy.tune:TuneOptions",
+    options.views("Views of each tile.  [default: the model's]"),
+    options.limit,
+    options.reading(options.road_value),
+)
 @options.opening
 @options.as_json
-def tune(
-    model: Path, tiles: Path, out: Path | None, views: int | None, limit: int | None, opening: OpenOptions,
-    as_json: bool,
-) -> None:  # fmt: skip
+def tune(model: Path, tiles: Path, out: Path | None, how: "TuneOptions", opening: OpenOptions, as_json: bool) -> None:
     """Find the threshold at which MODEL's roads have the highest pooled IoU with the labels of TILES.
 
     TILES is a folder of <id>_sat.jpg with <id>_mask.png. The IoU on the tiles that chose a threshold is optimistic:
     check the copy that -o writes on other tiles.
     """
     from dlink.accuracy.tune import tune as find_threshold
-    from dlink.imagery.images import find_tiles
+    from dlink.imagery.images import find_tiles, for_network
 
     if out:
         check_out(out, model)
-    chosen = find_tiles(tiles)[:limit]
+    chosen = find_tiles(tiles, how.reading)[: how.limit]
     with open_here(model, opening) as opened:
         spec = opened.spec
-        found = find_threshold(opened, chosen, views, progress("tune"))
+        found = find_threshold(opened, for_network(chosen, spec), how.views, progress("tune"))
     if out:
         from dlink.onnx_graph.retuned import write_retuned
 

@@ -1,50 +1,40 @@
-"""Reads and writes pictures, and finds the tiles of a folder with their labels. Needs OpenCV.
+"""Reads pictures of any kind, writes pictures, and finds the tiles of a folder with their labels. Needs OpenCV.
 
 A tile folder is like DeepGlobe's: flat, `<id>_sat.jpg` (or .png, .tif) beside `<id>_mask.png`; labels are optional. A
 folder without any `_sat` names holds plain images without labels.
 
-A picture becomes uint8 (H, W, 3) RGB. As in cv2.imread, grey is repeated, alpha is dropped and EXIF orientation is
-applied. Pictures of more than 8 bits are refused, because the user must decide how to scale them.
-
-A damaged picture is refused if its checksums are wrong (formats.py, tiff.py) or if a decoder complains, even where the
-decoder returns pixels. Some damage cannot be seen: a changed bit in an uncompressed TIFF, and most single bits of a
-JPEG or of an LZW or PackBits TIFF, decode to other valid pixels.
+A picture becomes uint8 (H, W, 3) RGB, or the planes that a network takes. Plain pictures are read by OpenCV: grey is
+repeated, alpha is dropped, and EXIF orientation is applied. All others are rasters, which GDAL reads (source.py).
 """
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from io import BytesIO
+import struct
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+from zlib import crc32
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.imagery.captured_stderr import captured_stderr
-from dlink.imagery.formats import check_format
+from dlink.imagery.decoding import Begin, decode
+from dlink.imagery.kinds import raster_reason
 from dlink.imagery.reading import RGB, Reading
-from dlink.imagery.tiff import Checker
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
+from dlink.runtime.spec import COLOURS, Spec
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+if TYPE_CHECKING:
+    from dlink.imagery.source import Source
+
+PLAIN = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+SUFFIXES = (*PLAIN, ".jp2", ".j2k", ".vrt", ".img", ".ntf", ".bil", ".ers", ".webp", ".bmp")  # of a folder's pictures
 ROWS = 256  # rows that are converted to RGB at once
-LOG_ALL = 5  # OpenCV's LOG_LEVEL_DEBUG
-LOGGED = re.compile(r"\[ ?[A-Z]+:\d+@|OpenCV TIFF: |> |\s*$")  # beginnings of lines of OpenCV's log
-# Messages about damaged pixels: libjpeg's warnings (its jerror.h), libpng's errors, and libtiff's errors and decoder
-# warnings in the forms of OpenCV 5 and 4. Messages about tags are left out.
-DAMAGE = re.compile(
-    r"^(Corrupt JPEG data: (?!bad ICC).*|Premature end of JPEG.*|Inconsistent progression.*)"
-    r"|^libpng error: (.*)|TIFF_Error (.*)|TIFF_Warning ((?:(?!OJPEG)\w*Decode|JPEGLib)\b.*)"
-    r"|^OpenCV TIFF: (?!TIFF(?:Read\w*Dir|Fetch|Advance)|OJPEG)\w*: Warning, (.*)"
-)
-ROAD = 128  # a label's pixel is road from this value on (DeepGlobe's convention)
+HEADER = 33  # bytes of a PNG's signature and first chunk
 
 Image: TypeAlias = NDArray[np.uint8]
-Begin: TypeAlias = Callable[[int, int], None]  # called with a picture's height and width before decoding
 
 
 @dataclass(frozen=True)
@@ -57,18 +47,19 @@ class TileFile:
     how: Reading = RGB  # how both are read
 
 
-def read_image(path: Path, begin: Begin | None = None) -> Image:
-    """Read a picture: PNG, JPEG or TIFF of 8 bits.
+def read_image(path: Path, how: Reading = RGB, begin: Begin | None = None) -> Image:
+    """Read a picture of any kind, whole.
 
     Args:
         path: The file.
+        how: Which bands are read, how they become 8 bits, and at which ground resolution.
         begin: Called with the height and width in pixels before the picture is decoded.
 
     Returns:
-        uint8 (H, W, 3) RGB.
+        uint8 (H, W, 3) RGB, or the planes of `how`.
 
     Raises:
-        BadInput: The file is not a picture, is damaged, or has more than 8 bits.
+        BadInput: The file is not a picture, is damaged, lacks a band, or needs GDAL, which is not installed.
         OSError: The file cannot be read.
 
     Example:
@@ -77,91 +68,52 @@ def read_image(path: Path, begin: Begin | None = None) -> Image:
         >>> read_image(Path("tiles/104_sat.png")).shape
         (100, 150, 3)
     """
-    pixels = decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, begin)
-    if pixels.dtype != np.uint8:
-        raise BadInput(f"{path}: {pixels.dtype} samples; convert it to 8 bits (gdal_translate -ot Byte -scale)")
+    return read_with_tags(path, how, begin)[0]
+
+
+def read_with_tags(path: Path, how: Reading, begin: Begin | None = None) -> tuple[Image, dict[str, str]]:
+    """As read_image, with what of the reading belongs in the metadata of a result."""
+    if reason := reason_for_gdal(path, how):
+        with raster_source(path, how, reason) as source:
+            if begin:
+                begin(*source.shape)
+            image, _ = source.read(slice(0, source.shape[0]), slice(0, source.shape[1]))
+            return image, source.tags()
+    pixels = decode(path, cv2.IMREAD_COLOR, begin)
     for top in range(0, len(pixels), ROWS):  # BGR to RGB in place: a copy of a large picture takes gigabytes
         rows = pixels[top : top + ROWS]
         rows[:] = cv2.cvtColor(rows, cv2.COLOR_BGR2RGB)
-    return pixels
+    return pixels, {}
 
 
-def read_label(path: Path) -> NDArray[np.bool_]:
-    """Read a label.
-
-    Args:
-        path: The picture; road is where its grey value is 128 or more.
-
-    Returns:
-        bool (H, W), True where there is road.
-
-    Raises:
-        BadInput: The file is not a picture, or is damaged.
-        OSError: The file cannot be read.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from dlink.imagery.images import read_label
-        >>> label = read_label(Path("tiles/104_mask.png"))
-        >>> label.shape, int(label.sum())
-        ((100, 150), 3000)
-    """
-    return read_grey(path) >= ROAD
+def reason_for_gdal(path: Path, how: Reading) -> str:
+    """Why GDAL must read a picture in this way, in words; empty if OpenCV does."""
+    if how.planes != COLOURS:
+        return f"read as {', '.join(how.planes)}"
+    asked = [name for name, value in (("bands", how.bands), ("stretch", how.stretch)) if value]
+    return f"read by --{asked[0]}" if asked else raster_reason(path)
 
 
-def read_grey(path: Path) -> NDArray[np.uint8]:
-    """Read a picture as grey, uint8 (H, W)."""
-    return decode(path, cv2.IMREAD_GRAYSCALE)
-
-
-def decode(path: Path, flags: int, begin: Begin | None = None) -> Image:
-    """Decode a picture by OpenCV; damage raises BadInput. All pictures but GeoTIFFs are decoded here."""
-    data = path.read_bytes()
-    if not data:
-        raise BadInput(f"{path}: an empty file, not a picture")
-    shape = check_format(path, data)
-    tiff = Checker(path, BytesIO(data))
-    if begin and (known := shape or (tiff.blocks and tiff.blocks.shape)):
-        begin(*known)
-    tiff.check()
+def raster_source(path: Path, how: Reading, reason: str) -> AbstractContextManager["Source"]:
+    """The open raster. BadInput if rasterio is not installed."""
     try:
-        with decoder_messages() as messages:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as e:  # the header claims more pixels than OpenCV takes
-        raise BadInput(f"{path}: can't be decoded as a picture; OpenCV says: {e.err or e}") from e
-    reason = next(filter(None, map(damage, messages)), "")
-    if pixels is None:
-        why = f"; OpenCV says: {reason}" if reason else ""
-        raise BadInput(f"{path}: no picture, or a damaged one; PNG, JPEG and TIFF of 1 to 4 bands are read{why}")
-    if reason:
-        raise BadInput(f"{path}: damaged, {reason}; copy it again, or save it anew to take what is left as it is")
-    return pixels  # type: ignore[return-value]
+        from dlink.imagery.source import opened
+    except ModuleNotFoundError as e:
+        if (e.name or "").partition(".")[0] != "rasterio":
+            raise
+        raise BadInput(f"{path}: a picture {reason}, which GDAL must read: pip install 'dlink[geo]'") from e
+    return opened(path, how)
 
 
-@contextmanager
-def decoder_messages() -> Iterator[list[str]]:
-    """The messages of OpenCV's decoders: libjpeg writes to stderr, libtiff to OpenCV's log at the level of LOG_ALL."""
-    log: Any = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2  # OpenCV 5, OpenCV 4
-    with captured_stderr(lambda line: bool(LOGGED.match(line) or damage(line))) as messages:
-        before = log.setLogLevel(LOG_ALL)
-        try:
-            yield messages
-        finally:
-            log.setLogLevel(before)
-
-
-def damage(line: str) -> str:
-    """The part of a line that reports damaged pixels; empty for any other line."""
-    found = DAMAGE.search(line)
-    return next(filter(None, found.groups()), "").rstrip(". ") if found else ""
-
-
-def write_image(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+def write_image(
+    path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16], tags: Mapping[str, str] | None = None
+) -> None:
     """Write a picture, whole or not at all.
 
     Args:
         path: The file. Its suffix names the format.
         pixels: uint8 or uint16, (H, W) or RGB (H, W, 3).
+        tags: Words for a PNG's metadata, by name.
 
     Raises:
         BadInput: OpenCV cannot encode such pixels in this format.
@@ -180,9 +132,28 @@ def write_image(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> N
         raise BadInput(f"{path}: OpenCV can't encode {pixels.dtype} {pixels.shape} as {path.suffix}")
     try:
         with replacing(path) as part:
-            part.write_bytes(data.tobytes())
+            part.write_bytes(with_tags(data.tobytes(), tags or {}))
     except OSError as e:  # the error of a full disk names no file
         raise OSError(e.errno, e.strerror, str(path)) from e
+
+
+def with_tags(png: bytes, tags: Mapping[str, str]) -> bytes:
+    """A PNG's bytes with a tEXt chunk for each tag behind the header (PNG specification, 11.3.3.2)."""
+    chunks = b""
+    for name, value in tags.items():
+        body = b"tEXt" + name.encode("latin-1") + b"\0" + value.encode("latin-1")
+        chunks += struct.pack(">I", len(body) - 4) + body + struct.pack(">I", crc32(body))
+    return png[:HEADER] + chunks + png[HEADER:]
+
+
+def read_grey(path: Path) -> NDArray[np.uint8]:
+    """Read a plain picture as grey, uint8 (H, W)."""
+    return decode(path, cv2.IMREAD_GRAYSCALE)
+
+
+def for_network(tiles: Iterable[TileFile], spec: Spec) -> list[TileFile]:
+    """The tiles, read as a network takes them: its bands, stretch and ground resolution where the user names none."""
+    return [replace(tile, how=tile.how.of_network(spec)) for tile in tiles]
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -221,17 +192,3 @@ def find_tiles(folder: Path, how: Reading = RGB) -> list[TileFile]:
     if not tiles:
         raise BadInput(f"{folder}: no tiles; expected <id>_sat.jpg with <id>_mask.png, or pictures")
     return tiles
-
-
-def read_tile(tile: TileFile) -> tuple[Image, NDArray[np.bool_] | None]:
-    """A tile's image and its label. Both must have the same size."""
-    image = read_image(tile.image)
-    if tile.label is None:
-        return image, None
-    label = read_label(tile.label)
-    if label.shape != image.shape[:2]:
-        raise BadInput(
-            f"{tile.label}: {label.shape[1]} x {label.shape[0]} px, its image {tile.image.name} is "
-            f"{image.shape[1]} x {image.shape[0]}"
-        )
-    return image, label

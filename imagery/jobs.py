@@ -1,16 +1,20 @@
 """Which image becomes which files. Refuses clashes before anything is done.
 
 A picture's mask is a PNG. In a folder `104_sat.jpg` becomes `104_mask.png`, as DeepGlobe names it, `104_prob.png` where
-probabilities are asked for, and its overlay is `104_overlay.jpg`. A TIFF that says where on Earth it lies becomes a
+probabilities are asked for, and its overlay is `104_overlay.jpg`. Of scene.jp2 and scene.tif in one folder the
+names are scene_jp2_mask and scene_tif_mask. A picture that says where on Earth it lies becomes a
 .tif of each of these names instead (raster.py).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlink.imagery.images import SUFFIXES, find_images
-from dlink.imagery.tiff import georeferenced
+from dlink.imagery.formats import JPEG, PNG
+from dlink.imagery.images import SUFFIXES, find_images, raster_source
+from dlink.imagery.kinds import TIFFS, georeferenced, remote
+from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.backend import OutputForm
 from dlink.runtime.errors import BadInput
 from dlink.runtime.segmenter import Views
@@ -38,20 +42,22 @@ class Job:
     image: Path
     out: Path
     overlay: Path | None
-    geo: bool  # a GeoTIFF: segment_raster does it, not segment_picture
+    geo: bool  # says where on Earth it lies: segment_raster does it, not segment_picture
+    reading: Reading = RGB
 
     @property
     def outs(self) -> list[Path]:
         return [self.out] if self.overlay is None else [self.out, self.overlay]
 
 
-def find_jobs(arguments: Sequence[Path], out: Path, how: OutputOptions) -> list[Job]:
+def find_jobs(arguments: Sequence[Path], out: Path, how: OutputOptions, reading: Reading = RGB) -> list[Job]:
     """Plan the output of images and folders. Clashes are refused before anything is written.
 
     Args:
         arguments: Images and folders of images.
         out: The file to write, if there is one image and the name ends like an image's; otherwise a folder.
         how: What to write.
+        reading: How the images are read.
 
     Returns:
         One job for each image.
@@ -67,19 +73,20 @@ def find_jobs(arguments: Sequence[Path], out: Path, how: OutputOptions) -> list[
         ['masks/104_mask.png', 'masks/104_overlay.jpg']
     """
     for path in arguments:
-        if not path.exists():
+        if not (path.exists() or remote(path)):
             raise BadInput(f"{path}: no such file or folder")
     images = [image for path in arguments for image in (find_pictures(path) if path.is_dir() else [path])]
     named = out.suffix.lower() in SUFFIXES and not out.is_dir()
     if len(arguments) == 1 and not arguments[0].is_dir() and named:
-        jobs = [named_job(images[0], out, how)]
+        jobs = [named_job(images[0], out, how, reading)]
     elif named or (out.exists() and not out.is_dir()):
         raise BadInput(
             f"{out}: a file; {'one image' if len(images) == 1 else f'{len(images)} images'} of "
             f"{arguments[0]} need the name of a folder"
         )
     else:
-        jobs = [folder_job(image, out, how) for image in images]
+        stems = Counter((image.parent, base_of(image)) for image in images)
+        jobs = [folder_job(image, out, how, reading, stems[image.parent, base_of(image)] > 1) for image in images]
     check_clashes(jobs)
     return jobs
 
@@ -99,21 +106,45 @@ def find_pictures(folder: Path) -> list[Path]:
     raise BadInput(f"{folder}: no pictures in it; expected names ending in {', '.join(SUFFIXES)}")
 
 
-def named_job(image: Path, out: Path, how: OutputOptions) -> Job:
-    geo = georeferenced(image)
+def named_job(image: Path, out: Path, how: OutputOptions, reading: Reading) -> Job:
+    geo = placed(image)
     if geo and out.suffix.lower() == ".png":
         raise BadInput(f"{out}: a PNG would lose the georeference of {image.name}; name it .tif")
     if out.suffix.lower() not in LOSSLESS:
         raise BadInput(f"{out}: JPEG blurs masks; name it {'.tif' if geo else '.png'}")
     stem = out.stem.removesuffix("_mask").removesuffix("_prob")
-    return Job(image, out, overlay_of(out.with_name(stem), geo) if how.overlay else None, geo)
+    return Job(image, out, overlay_of(out.with_name(stem), geo) if how.overlay else None, geo, reading)
 
 
-def folder_job(image: Path, folder: Path, how: OutputOptions) -> Job:
-    geo = georeferenced(image)
-    stem = image.stem.removesuffix("_sat")
+def folder_job(image: Path, folder: Path, how: OutputOptions, reading: Reading, doubled: bool) -> Job:
+    """The job of an image of a folder. `doubled`: another image has its name, apart from the suffix."""
+    geo = placed(image)
+    stem = base_of(image) + (f"_{image.suffix[1:]}" if doubled else "")
     out = folder / f"{stem}_{'prob' if how.probability else 'mask'}{'.tif' if geo else '.png'}"
-    return Job(image, out, overlay_of(folder / stem, geo) if how.overlay else None, geo)
+    return Job(image, out, overlay_of(folder / stem, geo) if how.overlay else None, geo, reading)
+
+
+def base_of(image: Path) -> str:
+    return image.stem.removesuffix("_sat")
+
+
+def placed(image: Path) -> bool:
+    """Whether an image says where on Earth it lies. Only GDAL knows it of formats but PNG, JPEG and TIFF.
+
+    True if that can't be known here: reading the image then says why.
+    """
+    try:
+        with image.open("rb") as file:
+            if file.read(len(PNG)).startswith((*TIFFS, PNG, JPEG)):
+                return georeferenced(image)
+    except OSError:
+        if not remote(image):
+            return False
+    try:
+        with raster_source(image, Reading(gsd="native"), "of another format") as source:
+            return source.placed
+    except BadInput:
+        return True
 
 
 def overlay_of(base: Path, geo: bool) -> Path:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.imagery.images import Image, read_image, write_image
+from dlink.imagery.images import Image, read_with_tags, write_image
 from dlink.imagery.jobs import Job, OutputOptions
 from dlink.runtime.backend import Roads
 from dlink.runtime.errors import BadInput
@@ -42,7 +42,7 @@ def segment_picture(
     """Write the mask or the probabilities of a picture, and its overlay if the job has one.
 
     Args:
-        job: The image and its outputs, from find_jobs; not a GeoTIFF.
+        job: The image and its outputs, from find_jobs; one that does not say where it lies.
         model: The open model.
         how: What to write.
         tick: Called with (windows done, all windows).
@@ -55,7 +55,7 @@ def segment_picture(
 
     Example:
         >>> from pathlib import Path
-        >>> from dlink.imagery.images import read_label
+        >>> from dlink.imagery.labels import read_label
         >>> from dlink.imagery.jobs import OutputOptions, find_jobs
         >>> from dlink.imagery.pictures import segment_picture
         >>> from dlink.runtime import open_model
@@ -67,7 +67,7 @@ def segment_picture(
         3000
     """
     try:
-        image = read_image(job.image, partial(begin, doing, "reading"))
+        image, tags = read_with_tags(job.image, job.reading.of_network(model.spec), partial(begin, doing, "reading"))
     except OSError as e:  # concerns this image only, unlike an output that can't be written
         raise BadInput(f"{job.image}: {e.strerror}") from e
     shape = image.shape[0], image.shape[1]
@@ -77,7 +77,7 @@ def segment_picture(
         roads[window.core] = core
     job.out.parent.mkdir(parents=True, exist_ok=True)
     begin(doing, "writing", *shape)
-    write_image(job.out, levels(roads) if how.probability else roads)
+    write_image(job.out, levels(roads) if how.probability else roads, tags)
     if job.overlay:
         begin(doing, "painting", *shape)
         for rows in stripes(shape[0]):

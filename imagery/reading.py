@@ -14,6 +14,7 @@ from dlink.runtime.spec import COLOURS, Spec
 PERCENTILES = (2.0, 98.0)  # of samples that are not 8 bits, where nobody says another stretch
 NATIVE = "native"
 MOST_METRES = 1000.0
+COLOUR, GREYEST = 1 << 24, 255  # in a label of colours 0xRRGGBB counts as COLOUR + 0xRRGGBB
 RGB_VALUE = re.compile(r"#([0-9a-fA-F]{6})")
 
 Range: TypeAlias = tuple[float, float]
@@ -76,7 +77,7 @@ class Reading:
     trained_m: float | None = None  # the network's ground resolution, metres a pixel; None: not known
 
     def __post_init__(self) -> None:
-        numbers, _, _, _ = self.numbers, self.stretched, self.metres, self.road_values
+        numbers, *_ = self.numbers, self.stretched, self.metres, self.road_values
         if numbers and len(numbers) not in (1, len(self.planes)):
             raise BadInput(
                 f"--bands {self.bands}: {len(numbers)} bands, the network takes {len(self.planes)}: "
@@ -120,19 +121,21 @@ class Reading:
         return metres
 
     @property
-    def road_values(self) -> tuple[int, ...] | None:
-        """The values of a label that are road; a colour as 0xRRGGBB, a grey value likewise (v, v, v)."""
-        if self.road_value is None:
-            return None
-        return tuple(value_of(part.strip(), self.road_value) for part in self.road_value.split(","))
+    def road_values(self) -> tuple[int, ...]:
+        """The values of a label that are road, as labels.py counts them; empty if the user names none."""
+        return tuple(v for part in (self.road_value or "").split(",") if part for v in values_of(part, self.road_value))
 
 
-def value_of(part: str, text: str) -> int:
-    if colour := RGB_VALUE.fullmatch(part):
-        return int(colour[1], 16)
+def values_of(part: str, text: str | None) -> list[int]:
+    """A grey value in a grey label and as a colour, or a colour."""
     if part.isascii() and part.isdigit() and int(part) < 1 << 16:
-        return int(part)
-    raise BadInput(f"--road-value {text[:60]}: expected values such as 2 or 1,2, or a colour such as #ff0000")
+        grey = int(part)
+        return [grey, COLOUR + grey * 0x010101] if 0 < grey <= GREYEST else [grey]
+    if colour := RGB_VALUE.fullmatch(part):
+        number = int(colour[1], 16)
+        grey = number & GREYEST
+        return [COLOUR + number, *([grey] if number == grey * 0x010101 else [])]
+    raise BadInput(f"--road-value {str(text)[:60]}: expected values such as 2 or 1,2, or a colour such as '#ff0000'")
 
 
 RGB = Reading()

@@ -26,14 +26,28 @@ MOST_TAGS = 4096  # read of a directory; real ones have about thirty
 MOST_DIRECTORIES = 64
 KIND, WIDTH, HEIGHT, COMPRESSION = 254, 256, 257, 259
 STRIPS, ROWS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 273, 278, 279, 322, 323, 324, 325
-READ = {KIND, WIDTH, HEIGHT, COMPRESSION, STRIPS, ROWS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES}
+BITS, PHOTOMETRIC, SAMPLES, FORMAT = 258, 262, 277, 339
+READ = {
+    BITS,
+    PHOTOMETRIC,
+    SAMPLES,
+    FORMAT,
+    KIND,
+    WIDTH,
+    HEIGHT,
+    COMPRESSION,
+    STRIPS,
+    ROWS,
+    STRIP_BYTES,
+    TILE_WIDTH,
+    TILE_HEIGHT,
+    TILES,
+    TILE_BYTES,
+}
 REDUCED = 1  # bit of KIND: an overview
 DEFLATE, WITHOUT_SUM = {8, 32946}, {50000, 34927, 50001}  # WITHOUT_SUM: Zstandard and WebP
 LOST = bytes(512), b"\xff" * 512
 STEP = 1 << 20  # bytes inflated at once
-# ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory (OGC 19-008r4) and RPCCoefficient (GDAL's)
-GEO_TAGS = {33550, 33922, 34264, 34735, 50844}
-WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
 
 Entries = Mapping[int, tuple[int, ...]]
 
@@ -63,19 +77,6 @@ def directories(file: BinaryIO) -> Iterator[Entries]:
                 return
     except (struct.error, KeyError, ValueError, OverflowError):  # too short, unknown version, offset beyond the file
         return
-
-
-def georeferenced(path: Path) -> bool:
-    """Whether a file is a TIFF with a georeference, in its first directory's tags or in a world file beside it.
-
-    Needs no library, because only tags are read. An unreadable file gives False: reading it later says why.
-    """
-    try:
-        with path.open("rb") as file:
-            tags = next(directories(file), {})
-    except OSError:
-        return False
-    return bool(tags.keys() & GEO_TAGS) or (bool(tags) and any(path.with_suffix(s).exists() for s in WORLD_FILES))
 
 
 def values_of(file: BinaryIO, length: int, pointer: str, type: int, count: int, field: bytes) -> tuple[int, ...]:

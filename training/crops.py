@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from dlink.imagery.images import TileFile, read_grey, read_image, read_tile
+from dlink.imagery.images import TileFile, read_grey, read_image
+from dlink.imagery.labels import read_tile
 from dlink.runtime.errors import BadInput, DlinkError
 from dlink.runtime.spec import Spec
 from dlink.training.augment import Pair, augment, turn
@@ -49,7 +50,7 @@ class Crops(Dataset[tuple[Tensor, Tensor, int]]):
         """A tile's image and its target, uint8 (H, W)."""
         tile = self.tiles[index]
         if self.levels:
-            return read_image(tile.image), read_grey(self.levels[index])
+            return read_image(tile.image, tile.how), read_grey(self.levels[index])
         image, label = read_tile(tile)
         assert label is not None  # `labelled` has only such tiles
         return image, label.astype(np.uint8) * 255

@@ -38,7 +38,7 @@ def taught(
     try:
         model = segmenter(net, crops.spec, half)
         for i in range(world.rank, len(levels), world.size):
-            image = read_image(crops.tiles[i].image)
+            image = read_image(crops.tiles[i].image, crops.tiles[i].how)
             check_size(crops.tiles[i], image.shape, crops.spec.tile)
             write_image(levels[i], model.levels(image, len(ALL)))
             if world.first:

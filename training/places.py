@@ -14,11 +14,13 @@ from rasterio.errors import RasterioError
 from rasterio.warp import transform
 
 from dlink.imagery.images import read_image
+from dlink.imagery.kinds import place_beside
+from dlink.imagery.resolution import metres_a_pixel
 from dlink.runtime.errors import BadInput
 
 WGS84 = CRS.from_epsg(4326)
-EARTH_M = 111_195.0  # metres a degree of latitude, on a sphere of 6371 km
 COLUMNS = ("id", "west", "south", "east", "north")
+PICTURES = (".png", ".jpg", ".jpeg")  # these have no georeference inside
 WORLD_FILES = {".jpg": ".jgw", ".jpeg": ".jgw", ".png": ".pgw", ".tif": ".tfw", ".tiff": ".tfw"}
 
 
@@ -46,15 +48,11 @@ class Place:
 
     @property
     def gsd_m(self) -> float:
-        """Metres a pixel at the picture's middle: the square root of a pixel's area."""
-        side = abs(self.affine.determinant) ** 0.5
-        if self.crs.is_geographic:
-            latitude = self.ground(self.width / 2, self.height / 2)[1]
-            return float(side * EARTH_M * np.cos(np.radians(latitude)) ** 0.5)
-        factor = float(self.crs.linear_units_factor[1])
-        if self.crs.to_epsg() == 3857:  # the web's Mercator stretches by 1 / cos(latitude)
-            factor *= np.cos(np.radians(self.centre[1]))
-        return float(side * factor)
+        """Metres a pixel at the picture's middle: the geometric mean of a pixel's sides."""
+        sizes = metres_a_pixel(self.affine, self.crs, self.height, self.width)
+        if sizes is None:
+            raise BadInput(f"{self.crs}: gives the picture no place on Earth; give --crs, such as EPSG:32633")
+        return float((sizes[0] * sizes[1]) ** 0.5)
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -81,7 +79,7 @@ def place_of(image: Path, table: Mapping[str, tuple[float, float, float, float]]
         west, south, east, north = table[name]
         grid = Affine((east - west) / width, 0, west, 0, (south - north) / height, north)
         return Place(height, width, grid, crs or WGS84)
-    if image.suffix.lower() in (".tif", ".tiff"):
+    if image.suffix.lower() not in PICTURES or place_beside(image):
         try:
             with open_raster(image) as dataset:
                 own = crs or dataset.crs

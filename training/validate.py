@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from dlink.accuracy.iou import Overlap
-from dlink.imagery.images import TileFile, read_tile
+from dlink.imagery.images import TileFile
+from dlink.imagery.labels import read_tile
 from dlink.nets.torch_backend import network
 from dlink.runtime.backend import HostBackend
 from dlink.runtime.segmenter import Segmenter

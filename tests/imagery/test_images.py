@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dlink.imagery.images import find_tiles, read_image, read_label, read_tile, write_image
+from dlink.imagery.images import find_tiles, read_image, write_image
+from dlink.imagery.labels import read_label, read_tile
 from dlink.runtime import BadInput
 
 

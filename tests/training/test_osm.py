@@ -13,7 +13,8 @@ from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
-from dlink.imagery.images import read_label, write_image
+from dlink.imagery.images import write_image
+from dlink.imagery.labels import read_label
 from dlink.runtime import BadInput
 from dlink.training.places import WGS84, Place, place_of, read_bounds, read_world
 from dlink.training.pseudo import draw

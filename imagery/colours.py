@@ -1,0 +1,90 @@
+"""Finds a raster's bands of the names that a network takes: by interpretation, then by description, then in order.
+
+What is not sure is said in a note, and what cannot be known is refused: `--bands` gives the numbers.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dlink.imagery.reading import Reading
+from dlink.runtime.errors import BadInput
+from dlink.runtime.spec import COLOURS
+from dlink.runtime.words import counted
+
+ALPHA, GREY = "alpha", "gray"
+# Words of a description that do not name a band: `Band 3`, `B04`, `665 nm`, `channel`.
+FILLERS = re.compile(r"b?\d+[a-z]?|nm|um|band|channel|layer|wavelength|reflectance|pansharpened")
+SAME = {  # other words for a band's name
+    "r": "red", "g": "green", "b": "blue", "nir1": "nir", "near infrared": "nir", "near ir": "nir", "infrared": "nir",
+    "grey": GREY, "panchromatic": "pan", "red edge": "rededge",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bands:
+    """The numbers of a raster's bands, one for each plane of the image or one for all, and how they were found."""
+
+    numbers: tuple[int, ...]
+    note: str = ""  # what was assumed; empty if the file says it
+
+
+def bands_of(roles: Sequence[str], descriptions: Sequence[str | None], how: Reading) -> Bands:
+    """The bands to read. `roles` are GDAL's names of the bands' interpretations. BadInput if a band is missing."""
+    planes = how.planes
+    if how.numbers:
+        if missing := [n for n in how.numbers if n > len(roles)]:
+            raise BadInput(f"--bands {how.bands}: there is no band {missing[0]}, there are {len(roles)}")
+        return Bands(how.numbers)
+    words = [plain(text or "") for text in descriptions]
+    if by_role := found(planes, roles):
+        return Bands(by_role, contradiction(by_role, planes, words))
+    either = [role if role in planes else word for role, word in zip(roles, words, strict=True)]
+    if by_name := found(planes, words) or found(planes, either):
+        return Bands(by_name)
+    opaque = tuple(i for i, role in enumerate(roles, 1) if role != ALPHA)
+    if not any(name in planes for name in either):
+        if planes == COLOURS and len(opaque) < len(COLOURS):
+            one = opaque[:1] or (1,)
+            return Bands(one, f"band {one[0]} of {len(opaque)} is taken as grey" if len(opaque) > 1 else "")
+        if len(opaque) == len(planes) or (planes == COLOURS and len(opaque) > len(planes)):
+            return Bands(opaque[: len(planes)], unnamed(opaque[: len(planes)], planes))
+    there = ", ".join(name or role for name, role in zip(either, roles, strict=True))
+    lacking = [plane for plane in planes if either.count(plane) != 1]
+    raise BadInput(
+        f"the network takes {', '.join(planes)}; of its {counted(len(roles), 'band')} ({there}) not just one is "
+        f"{lacking[0]}; --bands says which bands they are, such as --bands {listed(range(1, len(planes) + 1))}"
+    )
+
+
+def unnamed(numbers: Sequence[int], planes: Sequence[str]) -> str:
+    each = "are taken as" if len(numbers) > 1 else "is taken as"
+    return f"its bands have no names: {listed(numbers)} {each} {', '.join(planes)}; --bands says otherwise"
+
+
+def contradiction(numbers: Sequence[int], planes: Sequence[str], words: Sequence[str]) -> str:
+    """What a description says against a declared colour."""
+    for number, plane in zip(numbers, planes, strict=True):
+        if (word := words[number - 1]) in COLOURS and word != plane:
+            return (
+                f"band {number} is declared {plane} and described as {word}: taken as {plane}; --bands says otherwise"
+            )
+    return ""
+
+
+def found(planes: Sequence[str], names: Sequence[str]) -> tuple[int, ...] | None:
+    """The number of the one band with each name; None if one is missing or there twice."""
+    if any(names.count(plane) != 1 for plane in planes):
+        return None
+    return tuple(names.index(plane) + 1 for plane in planes)
+
+
+def plain(description: str) -> str:
+    """The name in a band's description: `B04 (Red)` -> red."""
+    words = [word for word in re.split(r"[^a-z0-9]+", description.lower()) if word]
+    name = " ".join(word for word in words if word in SAME or not FILLERS.fullmatch(word))
+    return SAME.get(name, name)
+
+
+def listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,153 @@
+"""Reads labels: two values, whatever they are, of which 0 is the background. Needs OpenCV.
+
+A label's values are background and road: 0 and 255 as in DeepGlobe, 0 and 1, 0 and 65535, black and a colour. Grey
+between 0 and 255 is what JPEG and smooth edges leave around both, and is road from 128 on. A label with a third value
+is refused, because nobody can know which of them is road: `--road-value` says it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dlink.imagery.decoding import decode
+from dlink.imagery.images import Image, TileFile, raster_source, read_image, reason_for_gdal
+from dlink.imagery.kinds import raster_reason
+from dlink.imagery.notes import say
+from dlink.imagery.reading import COLOUR, RGB, Reading
+from dlink.runtime.errors import BadInput
+
+ROAD = 128  # grey is road from this value on (DeepGlobe's convention)
+NOISE = 32  # values this near to 0 and 255 are meant to be 0 and 255
+THICK = 0.01  # of the road's pixels: as many may lie within an area of grey, at rough edges
+MOSTLY = 0.5  # a greater share of road is unusual
+FEW = 8  # values of a label of classes; JPEG and smooth edges leave more
+SHOWN = 6  # values in a message
+
+CHANNELS, TWO, WHITE = 3, 2, 255
+EDGE = np.ones((3, 3), np.uint8)
+
+Label = NDArray[np.bool_]
+Values = NDArray[Any]
+
+
+def read_label(path: Path, how: Reading = RGB) -> Label:
+    """Read a label.
+
+        Args:
+            path: The picture: two values, 0 for the background; or grey values, road from 128 on.
+            how: Its `road_value` says which values are road.
+
+        Returns:
+            bool (H, W), True where there is road.
+
+        Raises:
+            BadInput: The file is not a picture, is damaged, or has more values than two.
+            OSError: The file cannot be read.
+
+        Example:
+            >>> from pathlib import Path
+    from typing import Any
+            >>> from dlink.imagery.labels import read_label
+            >>> label = read_label(Path("tiles/104_mask.png"))
+            >>> label.shape, int(label.sum())
+            ((100, 150), 3000)
+    """
+    values = values_of(path)
+    road = road_of(values, path, how)
+    if road.size and (share := float(road.mean())) > MOSTLY:
+        say(path, f"a label with road in {share:.0%} of its pixels; is it inverted?")
+    return road
+
+
+def read_tile(tile: TileFile) -> tuple[Image, Label | None]:
+    """A tile's image and its label, both at the ground resolution that the image is read at."""
+    image = read_image(tile.image, tile.how)
+    if tile.label is None:
+        return image, None
+    label = read_label(tile.label, tile.how)
+    own = shape_of(tile.image, tile.how, image)
+    if label.shape != own:
+        raise BadInput(
+            f"{tile.label}: {label.shape[1]} x {label.shape[0]} px, its image {tile.image.name} is {own[1]} x {own[0]}"
+        )
+    if own == image.shape[:2]:
+        return image, label
+    size = image.shape[1], image.shape[0]
+    how = cv2.INTER_AREA if size[0] * size[1] < label.size else cv2.INTER_LINEAR
+    return image, np.asarray(cv2.resize(label.astype(np.uint8) * 255, size, interpolation=how) >= ROAD)
+
+
+def shape_of(path: Path, how: Reading, image: Image) -> tuple[int, int]:
+    """Rows and columns of a picture as stored; `image` is what was read of it."""
+    reason = reason_for_gdal(path, how)
+    if not reason or how.metres is None:
+        return image.shape[0], image.shape[1]
+    with raster_source(path, how, reason) as source:
+        return source.native
+
+
+def values_of(path: Path) -> Values:
+    """A label's values (H, W): grey values as they are, black as 0, other colours as COLOUR + 0xRRGGBB."""
+    if reason := raster_reason(path):
+        with raster_source(path, Reading(), reason) as source:
+            pixels = np.moveaxis(source.raw(), 0, -1)
+    else:
+        pixels = decode(path, cv2.IMREAD_UNCHANGED)
+        pixels = pixels[..., 2::-1] if pixels.ndim == CHANNELS and pixels.shape[2] >= CHANNELS else pixels
+    if pixels.ndim < CHANNELS:
+        return pixels
+    if pixels.shape[2] < CHANNELS or (pixels == pixels[..., :1]).all():
+        return pixels[..., 0]
+    red, green, blue = (pixels[..., i].astype(np.int64) for i in range(CHANNELS))
+    colours = (red << 16) + (green << 8) + blue
+    return np.where(colours > 0, colours + COLOUR, 0)
+
+
+def road_of(values: Values, path: Path, how: Reading) -> Label:
+    """Where the values (H, W) are road."""
+    if how.road_values:
+        return np.isin(values, how.road_values)
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values)
+    there = np.unique(values)
+    if len(there) <= 1 or (len(there) == TWO and not there[0]):
+        return np.asarray(values != 0)
+    grey = one_colour(values) if there[-1] >= COLOUR else values
+    if only_noise(grey):
+        return np.asarray(grey >= ROAD)
+    shown = ", ".join(map(words_of, there[:SHOWN])) + (", ..." if len(there) > SHOWN else "")
+    raise BadInput(
+        f"{path}: a label has two values, 0 and the road's; this one has {shown}; say which are road, such as "
+        f"--road-value {words_of(there[-1])}"
+    )
+
+
+def one_colour(values: Values) -> Values:
+    """Colours as grey, by their brightest part, if all that is bright is of one colour; else as they are."""
+    parts = np.stack([values >> 16 & 255, values >> 8 & 255, values & 255])
+    brightest = parts.max(axis=0)
+    bright = parts[:, brightest >= ROAD] // 64
+    kinds, counts = np.unique(bright, axis=1, return_counts=True)
+    return brightest if kinds.size and counts.max() >= (1 - THICK) * counts.sum() else values
+
+
+def only_noise(values: Values) -> bool:
+    """Whether all values but 0 and 255 are what JPEG and smooth edges leave around both.
+
+    Those lie along edges. A class covers an area, of which something is left when its edge is taken off.
+    """
+    there = np.unique(values)
+    if there[0] >= NOISE or not WHITE - NOISE < there[-1] <= WHITE:
+        return False
+    others = [v for v in there if v not in (0, WHITE)]
+    areas = [values == v for v in others] if len(others) <= FEW else [(values >= NOISE) & (values <= WHITE - NOISE)]
+    most = THICK * np.count_nonzero(values >= ROAD)
+    return all(np.count_nonzero(cv2.erode(area.astype(np.uint8), EDGE)) <= most for area in areas)
+
+
+def words_of(value: object) -> str:
+    number = float(value)  # type: ignore[arg-type]
+    return f"#{int(number) - COLOUR:06x}" if number >= COLOUR else f"{number:g}"

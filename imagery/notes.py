@@ -1,0 +1,17 @@
+"""Says what a reader assumed of a picture: through the logger `dlink.imagery`, the same words once in a process.
+
+The command line shows each as a note. A program sees them on stderr, or wherever it sends that logger's warnings.
+"""
+
+import logging
+from pathlib import Path
+
+LOG = logging.getLogger("dlink.imagery")
+SAID: set[str] = set()
+
+
+def say(path: Path, words: str) -> None:
+    """Log `words` about a picture, unless another picture had the same."""
+    if words not in SAID:
+        SAID.add(words)
+        LOG.warning("%s: %s", path, words)
