@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.imagery.decoding import Begin, decode
-from dlink.imagery.kinds import raster_reason
+from dlink.imagery.kinds import PLAIN, raster_reason
 from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
@@ -29,7 +29,6 @@ from dlink.runtime.spec import COLOURS, Spec
 if TYPE_CHECKING:
     from dlink.imagery.source import Source
 
-PLAIN = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 SUFFIXES = (*PLAIN, ".jp2", ".j2k", ".vrt", ".img", ".ntf", ".bil", ".ers", ".webp", ".bmp")  # of a folder's pictures
 ROWS = 256  # rows that are converted to RGB at once
 HEADER = 33  # bytes of a PNG's signature and first chunk

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlink.imagery.formats import JPEG, PNG
 from dlink.imagery.images import SUFFIXES, find_images, raster_source
-from dlink.imagery.kinds import TIFFS, georeferenced, remote
+from dlink.imagery.kinds import PLAIN, georeferenced, remote
 from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.backend import OutputForm
 from dlink.runtime.errors import BadInput
@@ -129,17 +128,12 @@ def base_of(image: Path) -> str:
 
 
 def placed(image: Path) -> bool:
-    """Whether an image says where on Earth it lies. Only GDAL knows it of formats but PNG, JPEG and TIFF.
+    """Whether an image says where on Earth it lies. Of other formats than PNG, JPEG and TIFF only GDAL knows it.
 
-    True if that can't be known here: reading the image then says why.
+    True if GDAL can't tell: segmenting the image says why.
     """
-    try:
-        with image.open("rb") as file:
-            if file.read(len(PNG)).startswith((*TIFFS, PNG, JPEG)):
-                return georeferenced(image)
-    except OSError:
-        if not remote(image):
-            return False
+    if image.suffix.lower() in PLAIN and not remote(image):
+        return georeferenced(image)
     try:
         with raster_source(image, Reading(gsd="native"), "of another format") as source:
             return source.placed

@@ -13,6 +13,7 @@ from dlink.imagery.formats import JPEG, PNG
 from dlink.imagery.tiff import BITS, COMPRESSION, FORMAT, PHOTOMETRIC, SAMPLES, Entries, directories
 
 TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PLAIN = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # names of pictures that need no GDAL
 VSI = "/vsi"  # GDAL's file systems: archives, networks
 # ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory (OGC 19-008r4) and RPCCoefficient (GDAL's)
 GEO_TAGS = {33550, 33922, 34264, 34735, 50844}
@@ -41,10 +42,10 @@ def raster_reason(path: Path) -> str:
             reason = tiff_reason(next(directories(file), {}))
         elif head.startswith(PNG):
             reason = "of 16 bits" if len(head) > BIT_DEPTH and head[BIT_DEPTH] > EIGHT else ""
-        elif head.startswith(JPEG) or not head.strip(b"\0"):
+        elif head.startswith(JPEG) or path.suffix.lower() in PLAIN:  # OpenCV says what is wrong with such a file
             reason = ""
         else:
-            reason = "no PNG, JPEG or TIFF"
+            reason = "of another format than PNG, JPEG and TIFF"
     return reason or ("with a georeference" if place_beside(path) else "")
 
 

@@ -27,6 +27,7 @@ from dlink.imagery.jobs import Job, OutputOptions
 from dlink.imagery.pictures import Doing, begin, mask_of, paint, pieces
 from dlink.imagery.source import Image, Source, Valid, opened
 from dlink.runtime.backend import Roads
+from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Count, ignore
 from dlink.runtime.segmenter import Segmenter
 from dlink.runtime.windows import Window, cover
@@ -67,6 +68,8 @@ def segment_raster(job: Job, model: Segmenter, how: OutputOptions, tick: Count =
     """
     with ExitStack() as stack:
         source = stack.enter_context(opened(job.image, job.reading.of_network(model.spec)))
+        if not source.placed:
+            raise BadInput(f"{job.image}: its georeference is damaged; restore it with gdal_edit.py -a_srs and -a_ullr")
         if source.levels_take_time:
             begin(doing, "finding the range of", *source.native)
         tags = source.tags()
@@ -100,10 +103,13 @@ def scaled(source: Source, model: Segmenter, how: OutputOptions, tick: Count, jo
     probable = OutputOptions(views=how.views, probability=True)
     with TemporaryDirectory(prefix=".", dir=job.out.parent) as folder:
         path = Path(folder) / "probabilities.tif"
-        with writing(path, source.dataset, False, {}, source.shape, count=1, **KINDS["probability"]) as coarse:
-            for window, roads in pieces(model, ahead.read, source.shape, probable, tick):
-                del ahead.cores[window]
-                coarse.put(window, roads[None], None)
+        try:
+            with writing(path, source.dataset, False, {}, source.shape, count=1, **KINDS["probability"]) as coarse:
+                for window, roads in pieces(model, ahead.read, source.shape, probable, tick):
+                    del ahead.cores[window]
+                    coarse.put(window, roads[None], None)
+        except OSError as e:  # names the user's file, not the temporary one
+            raise OSError(e.errno, e.strerror, str(job.out)) from e
         with rasterio.open(path) as dataset:
             down, right = (own / other for own, other in zip(source.shape, source.native, strict=True))
             for window in cover(*source.native, 4 * BLOCK, 0):

@@ -32,7 +32,8 @@ def resolution(dataset: Any) -> tuple[float, float] | None:
 def metres_a_pixel(grid: Any, crs: Any, height: int, width: int) -> tuple[float, float] | None:
     """As `resolution`, for a grid. None where the coordinate system has no place on Earth."""
     row, col = height / 2, width / 2
-    points = [grid * at for at in ((col, row), (col, row + APART), (col + APART, row))]
+    x, y = (float(a * col + b * row + c) for a, b, c in (grid[:3], grid[3:6]))
+    points = [(x, y), (x + grid.b * APART, y + grid.e * APART), (x + grid.a * APART, y + grid.d * APART)]
     try:
         lon, lat = transform(crs, WGS84, [x for x, _ in points], [y for _, y in points])
     except (RasterioError, CPLE_BaseError):

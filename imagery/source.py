@@ -266,7 +266,7 @@ class Source:
                     list(self.bands.numbers), window=box, out_shape=(len(self.bands.numbers), *shape), resampling=how,
                 )  # fmt: skip
         except GDAL_ERRORS as e:
-            raise BadInput(f"{self.path}: damaged or cut short; GDAL says: {why(e)}") from e
+            raise BadInput(f"{self.path}: damaged or cut short; GDAL says: {why(e)}; copy it again") from e
         if messages:
             raise BadInput(f"{self.path}: damaged; GDAL says: {messages[0]}; copy it again")
         return data.astype(self.dtype, copy=False)
@@ -279,7 +279,7 @@ class Source:
             try:
                 valid = self.dataset.dataset_mask(window=box, out_shape=shape) > 0
             except GDAL_ERRORS as e:
-                raise BadInput(f"{self.path}: damaged or cut short; GDAL says: {why(e)}") from e
+                raise BadInput(f"{self.path}: damaged or cut short; GDAL says: {why(e)}; copy it again") from e
         if self.dtype.kind == "f":
             finite = ~np.isnan(samples).any(axis=0)
             valid = finite if valid is None else valid & finite

@@ -114,12 +114,15 @@ def write(path, pixels):
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.array([[0, 1], [1, 0]], np.uint8), "its values are 0 and 1, where road is 128 or more; multiply it by 255"),
-        (np.array([[[0, 9, 0]]], np.uint8), "a picture in colour, no mask"),
+        (
+            np.array([[0, 1], [2, 0]], np.uint8),
+            "a label has two values, 0 and the road's; this one has 0, 1, 2; say which are road",
+        ),
+        (np.array([[[0, 200, 0], [3, 3, 3], [7, 9, 255]]], np.uint8), "this one has #00c800, #030303, #ff0907; say"),
     ],
 )
 def test_what_is_no_mask_is_refused(tmp_path, pixels, message):
-    with pytest.raises(BadInput, match=f"m.png: {message}"):
+    with pytest.raises(BadInput, match=f"m.png: .*{message}"):
         read_mask(write(tmp_path / "m.png", pixels), 0.5)
 
 
@@ -138,8 +141,11 @@ def test_a_damaged_mask_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "pixels"),
     [
-        ("m.png", np.array([[127, 128]], np.uint8)),
-        ("m.png", np.array([[[9] * 3, [200] * 3]], np.uint8)),
+        ("m.png", np.array([[0, 128]], np.uint8)),
+        ("m.png", np.array([[0, 1]], np.uint8)),
+        ("m.png", np.array([[[0] * 3, [0, 0, 128]]], np.uint8)),
+        ("m.png", np.array([[9, 250]], np.uint8)),
+        ("m.png", np.array([[0, 255]], np.uint16)),
         ("m.png", np.array([[26214, 52428]], np.uint16)),  # 0.4 and 0.8
         ("m.tif", np.array([[0.4, 0.8]], np.float32)),
     ],

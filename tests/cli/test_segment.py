@@ -76,7 +76,7 @@ def test_a_folder_becomes_a_folder(run, tmp_path, image):
 
 def test_a_geotiff_keeps_its_grid(run, tmp_path, image):
     write_geotiff(tmp_path / "a.tif", image)
-    assert run(tmp_path / "a.tif", "-o", tmp_path / "m.tif").exit_code == 0
+    assert run(tmp_path / "a.tif", "-o", tmp_path / "m.tif", "--gsd", "native").exit_code == 0
     with rasterio.open(tmp_path / "m.tif") as file:
         assert (file.crs, file.transform) == (PLACE["crs"], PLACE["transform"])
         np.testing.assert_array_equal(file.read(1), np.where(red(image) > 0.5, 255, 0))
@@ -132,7 +132,6 @@ def test_an_existing_output_is_replaced(run, tmp_path, image):
             "no picture, or a damaged one",
         ),
         ("huge.png", png(50000), "can't be decoded as a picture; OpenCV says"),
-        ("deep.png", cv2.imencode(".png", np.zeros((9, 9), np.uint16))[1].tobytes(), "uint16 samples"),
     ],
 )
 def test_a_bad_picture_is_one_line_that_names_it(run, tmp_path, capfd, name, data, message):
@@ -218,7 +217,7 @@ def test_a_geotiff_without_rasterio_says_what_to_install(run, tmp_path, monkeypa
     monkeypatch.delitem(sys.modules, "dlink.imagery.raster", raising=False)
     result = run(tmp_path / "a.tif", "-o", tmp_path / "m.tif")
     assert result.exit_code == 1
-    assert result.output.endswith("a.tif: a GeoTIFF; to keep its georeference, pip install 'dlink[geo]'\n")
+    assert result.output.endswith("a.tif: to keep its georeference, pip install 'dlink[geo]'\n")
 
 
 def test_a_plain_tiff_needs_no_rasterio(run, tmp_path, monkeypatch, image):

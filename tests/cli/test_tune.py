@@ -89,7 +89,7 @@ def test_no_labels_are_refused(model, tmp_path):
 
 def test_labels_without_road_are_refused(model, tmp_path):
     write(tmp_path, "a", [100, 200], [False, False])
-    with pytest.raises(BadInput, match="no road in any of 1 label,"):
+    with pytest.raises(BadInput, match="no road in any of 1 label: give labels with roads"):
         tuned(model, tmp_path)
 
 

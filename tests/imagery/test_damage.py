@@ -14,9 +14,10 @@ import pytest
 import rasterio
 from rasterio.io import MemoryFile
 
-from dlink.imagery import raster
 from dlink.imagery.captured_stderr import captured_stderr
 from dlink.imagery.images import read_image
+from dlink.imagery.reading import Reading
+from dlink.imagery.source import opened
 from dlink.imagery.tiff import Blocks, directories
 from dlink.runtime import BadInput
 from dlink.runtime.windows import cover
@@ -125,9 +126,9 @@ def test_a_thumbnail_is_not_the_end_of_its_picture(tmp_path):
 
 
 def read_raster(path):
-    with rasterio.Env(), raster.opened(path, TILE) as source:
+    with opened(path, Reading(gsd="native")) as source:
         for window in cover(SIDE, SIDE, TILE, 0):
-            source.read(window)
+            source.read(*window.outer)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -170,8 +171,8 @@ def test_blocks_that_nobody_wrote_are_no_damage(tmp_path):
         path, "w", driver="GTiff", blockxsize=TILE, blockysize=TILE, compress="deflate", **size, **PLACE
     ):
         pass
-    with rasterio.Env(), raster.opened(path, TILE) as source:
-        assert source.read(cover(SIDE, SIDE, TILE, 0)[4]).max() == 0
+    with opened(path, Reading(gsd="native")) as source:
+        assert source.read(*cover(SIDE, SIDE, TILE, 0)[4].outer)[0].max() == 0
 
 
 @pytest.mark.parametrize("kind", [{}, {"BIGTIFF": "YES"}, {"interleave": "band"}, {"tiled": False, "blockysize": 7}])
@@ -197,7 +198,7 @@ def test_a_damaged_directory_ends_and_takes_no_memory(tmp_path, seed):
 
 
 def test_files_become_pixels_in_one_place():
-    """cv2.imread and imdecode, which give damaged pixels, are called in images.py alone, but for bytes of our own."""
+    """cv2.imread and imdecode, which give damaged pixels, are called in decoding.py alone, but for bytes of our own."""
     found = set()
     for path in (
         file for folder in FOLDERS.values() for file in (ROOT / folder).rglob("*.py") if "peers" not in file.parts
@@ -205,7 +206,7 @@ def test_files_become_pixels_in_one_place():
         names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
         if names & {"imread", "imdecode", "imreadmulti", "imdecodemulti"}:
             found.add(str(path.relative_to(ROOT)))
-    assert found == {"imagery/images.py", "scenes/camera.py"}
+    assert found == {"imagery/decoding.py", "scenes/camera.py"}
 
 
 def test_lines_of_others_are_passed_on(capfd):

@@ -25,12 +25,6 @@ def test_grey_is_repeated_and_alpha_dropped(tmp_path):
     assert read_image(tmp_path / "alpha.png").tolist() == [[[3, 2, 1]]]
 
 
-def test_16_bits_are_refused_with_what_mends_it(tmp_path):
-    cv2.imwrite(str(tmp_path / "deep.png"), np.zeros((2, 2, 3), np.uint16))
-    with pytest.raises(BadInput, match="deep.png: uint16 samples; convert it to 8 bits"):
-        read_image(tmp_path / "deep.png")
-
-
 def test_a_label_is_road_from_128_on(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 127, 128, 255]], np.uint8))
     assert read_label(tmp_path / "a.png").tolist() == [[False, False, True, True]]
