@@ -36,24 +36,23 @@ Values = NDArray[Any]
 def read_label(path: Path, how: Reading = RGB) -> Label:
     """Read a label.
 
-        Args:
-            path: The picture: two values, 0 for the background; or grey values, road from 128 on.
-            how: Its `road_value` says which values are road.
+    Args:
+        path: The picture: two values, 0 for the background; or grey values, road from 128 on.
+        how: Its `road_value` says which values are road.
 
-        Returns:
-            bool (H, W), True where there is road.
+    Returns:
+        bool (H, W), True where there is road.
 
-        Raises:
-            BadInput: The file is not a picture, is damaged, or has more values than two.
-            OSError: The file cannot be read.
+    Raises:
+        BadInput: The file is not a picture, is damaged, or has more values than two.
+        OSError: The file cannot be read.
 
-        Example:
-            >>> from pathlib import Path
-    from typing import Any
-            >>> from dlink.imagery.labels import read_label
-            >>> label = read_label(Path("tiles/104_mask.png"))
-            >>> label.shape, int(label.sum())
-            ((100, 150), 3000)
+    Example:
+        >>> from pathlib import Path
+        >>> from dlink.imagery.labels import read_label
+        >>> label = read_label(Path("tiles/104_mask.png"))
+        >>> label.shape, int(label.sum())
+        ((100, 150), 3000)
     """
     values = values_of(path)
     road = road_of(values, path, how)
