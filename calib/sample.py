@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.imagery.images import Image, TileFile, find_tiles
-from dlink.imagery.labels import read_tile
+from dlink.imagery.labels import UnclearLabel, read_tile
 from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.errors import BadInput
 from dlink.runtime.windows import square
@@ -95,6 +95,8 @@ def look_around(files: list[TileFile], side: int, wanted: int, skipped: list[str
             break
         try:
             places += list(places_of(file, side))[:each]
+        except UnclearLabel:  # of all labels alike, not of a damaged file
+            raise
         except (BadInput, OSError) as e:
             skipped.append(str(e))
     return places

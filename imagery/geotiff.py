@@ -5,9 +5,11 @@ internal mask band says where there is no data, if the raster has such pixels.
 """
 
 import errno
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from zlib import crc32
 
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as Box
 
-from dlink.imagery.source import GDAL_ERRORS, Valid, why
+from dlink.imagery.source import GDAL_ERRORS, Valid, is_utf_8, why
 from dlink.runtime.files import replacing
 from dlink.runtime.windows import Span, Window
 
@@ -33,9 +35,9 @@ def writing(
 
     masked: whether pixels may have no data. tags: metadata. shape: rows and columns; None: those of `like`.
     """
-    with replacing(path) as part:
+    with replacing(path) as renamed, in_utf_8(renamed) as part:
         try:
-            with rasterio.open(part, "w", **grid(like, shape or like.shape), **kind) as dataset:
+            with rasterio.open(part, "w", **(grid(like, shape or like.shape) | kind)) as dataset:
                 dataset.update_tags(**tags)
                 blocks = BlockWriter(dataset, masked)
                 yield blocks
@@ -43,10 +45,28 @@ def writing(
             remove_sidecars(path)  # those of the replaced file
             if (aux := sidecar(part, ".aux.xml")).exists():  # a CRS that GeoTIFF cannot express, like a rotated pole
                 aux.replace(sidecar(path, ".aux.xml"))
+            if part != renamed:
+                part.replace(renamed)
         except GDAL_ERRORS as e:
             raise OSError(errno.EIO, f"can't be written, is the disk full? GDAL says: {why(e)}", str(path)) from e
         finally:
             remove_sidecars(part)
+
+
+@contextmanager
+def in_utf_8(path: Path) -> Iterator[Path]:
+    """A name of the same folder that GDAL can take, which is UTF-8; `path` itself if it is."""
+    if is_utf_8(path):
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        link = Path(folder) / "link"
+        link.symlink_to(path.parent.absolute())
+        part = link / f".{os.getpid()}{path.suffix}"
+        try:
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def grid(dataset: Any, shape: tuple[int, int]) -> dict[str, Any]:

@@ -27,10 +27,16 @@ FEW = 8  # values of a label of classes; JPEG and smooth edges leave more
 SHOWN = 6  # values in a message
 
 CHANNELS, TWO, WHITE = 3, 2, 255
-EDGE = np.ones((3, 3), np.uint8)
+EDGE, BLURRED = np.ones((3, 3), np.uint8), np.ones((7, 7), np.uint8)  # JPEG keeps colours in half the resolution
+
+ROADS: dict[Path, tuple[float, str]] = {}  # by folder: the value of road in a label of it, and the label's name
 
 Label = NDArray[np.bool_]
 Values = NDArray[Any]
+
+
+class UnclearLabel(BadInput):
+    """Nobody can know which of a label's values are road; `--road-value` says it."""
 
 
 def read_label(path: Path, how: Reading = RGB) -> Label:
@@ -113,27 +119,45 @@ def road_of(values: Values, path: Path, how: Reading) -> Label:
         values = np.nan_to_num(values)
     there = np.unique(values)
     if len(there) <= 1 or (len(there) == TWO and not there[0]):
+        check_alike(path, float(there[-1]) if len(there) else 0.0)
         return np.asarray(values != 0)
-    grey = one_colour(values) if there[-1] >= COLOUR else values
-    if only_noise(grey):
+    coloured = there[-1] >= COLOUR
+    grey = one_colour(values) if coloured else values
+    if only_noise(grey, BLURRED if coloured else EDGE):
         return np.asarray(grey >= ROAD)
     shown = ", ".join(map(words_of, there[:SHOWN])) + (", ..." if len(there) > SHOWN else "")
-    raise BadInput(
+    raise UnclearLabel(
         f"{path}: a label has two values, 0 and the road's; this one has {shown}; say which are road, such as "
         f"--road-value {words_of(there[-1])}"
     )
 
 
+def check_alike(path: Path, value: float) -> None:
+    """Raise UnclearLabel if the road of another label in the folder has another value: both are classes then."""
+    if not value:
+        return
+    other, name = ROADS.setdefault(path.parent, (value, path.name))
+    if other == value:
+        return
+    if path.with_name(name).exists() and other in np.unique(values_of(path.with_name(name))):
+        raise UnclearLabel(
+            f"{path}: its road is {words_of(value)}, that of {name} is {words_of(other)}; say which are road, such as "
+            f"--road-value {words_of(value)}"
+        )
+    ROADS[path.parent] = value, path.name  # that file has changed since
+
+
 def one_colour(values: Values) -> Values:
-    """Colours as grey, by their brightest part, if all that is bright is of one colour; else as they are."""
+    """Colours as grey, by their brightest part, if the insides of all that is bright have one hue; else as they are."""
     parts = np.stack([values >> 16 & 255, values >> 8 & 255, values & 255])
     brightest = parts.max(axis=0)
-    bright = parts[:, brightest >= ROAD] // 64
-    kinds, counts = np.unique(bright, axis=1, return_counts=True)
-    return brightest if kinds.size and counts.max() >= (1 - THICK) * counts.sum() else values
+    inside = cv2.erode((brightest >= ROAD).astype(np.uint8), EDGE) > 0
+    hues = (2 * parts[:, inside] > brightest[inside]).astype(np.int64)  # which of red, green and blue are strong
+    counts = np.bincount(hues[0] * 4 + hues[1] * 2 + hues[2]) if inside.any() else np.zeros(1)
+    return brightest if counts.max() > (1 - THICK) * counts.sum() else values
 
 
-def only_noise(values: Values) -> bool:
+def only_noise(values: Values, edge: NDArray[np.uint8]) -> bool:
     """Whether all values but 0 and 255 are what JPEG and smooth edges leave around both.
 
     Those lie along edges. A class covers an area, of which something is left when its edge is taken off.
@@ -144,7 +168,7 @@ def only_noise(values: Values) -> bool:
     others = [v for v in there if v not in (0, WHITE)]
     areas = [values == v for v in others] if len(others) <= FEW else [(values >= NOISE) & (values <= WHITE - NOISE)]
     most = THICK * np.count_nonzero(values >= ROAD)
-    return all(np.count_nonzero(cv2.erode(area.astype(np.uint8), EDGE)) <= most for area in areas)
+    return all(np.count_nonzero(cv2.erode(area.astype(np.uint8), edge)) <= most for area in areas)
 
 
 def words_of(value: object) -> str:

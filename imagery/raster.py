@@ -25,7 +25,7 @@ from rasterio.windows import Window as Box
 from dlink.imagery.geotiff import BLOCK, writing
 from dlink.imagery.jobs import Job, OutputOptions
 from dlink.imagery.pictures import Doing, begin, mask_of, paint, pieces
-from dlink.imagery.source import Image, Source, Valid, opened
+from dlink.imagery.source import Image, Source, Valid, name_of, opened
 from dlink.runtime.backend import Roads
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Count, ignore
@@ -34,6 +34,7 @@ from dlink.runtime.windows import Window, cover
 
 AHEAD = 24 << 20  # bytes that are read at once
 KINDS: dict[str, dict[str, Any]] = {"mask": {"dtype": "uint8"}, "probability": {"dtype": "float32", "predictor": 3}}
+TEMPORARY: dict[str, Any] = {"count": 1, "dtype": "float32", "compress": "none"}  # deflate takes as long as a network
 OVERLAY: dict[str, Any] = {"count": 3, "dtype": "uint8", "predictor": 2}
 
 
@@ -104,13 +105,14 @@ def scaled(source: Source, model: Segmenter, how: OutputOptions, tick: Count, jo
     with TemporaryDirectory(prefix=".", dir=job.out.parent) as folder:
         path = Path(folder) / "probabilities.tif"
         try:
-            with writing(path, source.dataset, False, {}, source.shape, count=1, **KINDS["probability"]) as coarse:
+            with writing(path, source.dataset, False, {}, source.shape, **TEMPORARY) as coarse:
                 for window, roads in pieces(model, ahead.read, source.shape, probable, tick):
                     del ahead.cores[window]
                     coarse.put(window, roads[None], None)
         except OSError as e:  # names the user's file, not the temporary one
             raise OSError(e.errno, e.strerror, str(job.out)) from e
-        with rasterio.open(path) as dataset:
+        with ExitStack() as stack:
+            dataset = stack.enter_context(rasterio.open(name_of(path, stack)))
             down, right = (own / other for own, other in zip(source.shape, source.native, strict=True))
             for window in cover(*source.native, 4 * BLOCK, 0):
                 rows, cols = window.core

@@ -111,16 +111,30 @@ def drivers(tiff: Checker | None) -> list[str]:
 def name_of(path: Path, stack: ExitStack) -> str:
     """The file's name for GDAL. One that is not UTF-8 is linked, with the files beside it, under another name."""
     if remote(path):
-        return re.sub(r"(/vsi\w+/https?):/+", r"\1://", path.as_posix())  # pathlib makes one slash of two
-    try:
-        str(path).encode()
+        return remote_name(path)
+    if is_utf_8(path):
         return str(path)
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    for beside in path.parent.iterdir():
+        if beside.name.startswith(path.stem):
+            (folder / f"picture{beside.name.removeprefix(path.stem)}").symlink_to(beside.absolute())
+    return str(folder / f"picture{path.suffix}")
+
+
+def remote_name(path: Path) -> str:
+    """The name of a file in GDAL's file systems with the double slashes that pathlib makes single."""
+    name = re.sub(r"^(/vsi\w+/(?:https?|ftp)):/+", r"\1://", path.as_posix())
+    _, system, *rest = path.parts
+    if "://" not in name and Path("/", *rest[:1]).exists() and not Path(*rest[:1]).exists():
+        return f"/{system}//{'/'.join(rest)}"  # an archive by its absolute path
+    return name
+
+
+def is_utf_8(path: Path) -> bool:
+    try:
+        return bool(str(path).encode())
     except UnicodeEncodeError:
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        for beside in path.parent.iterdir():
-            if beside.name.startswith(path.stem):
-                (folder / f"picture{beside.name.removeprefix(path.stem)}").symlink_to(beside.absolute())
-        return str(folder / f"picture{path.suffix}")
+        return False
 
 
 def with_colours(dataset: Any, stack: ExitStack) -> Any:
