@@ -32,6 +32,15 @@ class Views(click.ParamType):  # type: ignore[type-arg]
         return int(value) if value.isdecimal() else self.fail(f"{value!r} is not 8, 4, 1 or adaptive", param, ctx)
 
 
+class Picture(click.Path):
+    """A picture or a folder; an address of the internet becomes a path of GDAL's /vsicurl/."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.startswith(("http://", "https://")):
+            value = f"/vsicurl/{value}"
+        return super().convert(value, param, ctx)
+
+
 class Numbers(click.ParamType):  # type: ignore[type-arg]
     """Three numbers, one for each of red, green and blue."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import click
 
 from dlink.cli import options
-from dlink.cli.options import together
+from dlink.cli.options import Picture, together
 from dlink.cli.plans import OpenOptions, open_here
 from dlink.cli.step import Step, one_line, progress
 from dlink.runtime.errors import BadInput, DlinkError, within
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Step, short_help="Draw the roads of images.")
 @options.model
-@click.argument("images", type=click.Path(readable=False, path_type=Path), nargs=-1, required=True)
+@click.argument("images", type=Picture(readable=False, path_type=Path), nargs=-1, required=True)
 @options.output("A file (.png, .tif) for one image, or a folder.", required=True)
 @together(
     "how",

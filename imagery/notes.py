@@ -15,3 +15,8 @@ def say(path: Path, words: str) -> None:
     if words not in SAID:
         SAID.add(words)
         LOG.warning("%s: %s", path, words)
+
+
+def unknown_resolution(wanted: float) -> str:
+    """What is said of a picture without a ground resolution; `wanted` metres a pixel are the network's."""
+    return f"does not say its ground resolution and is read as it is; the network's is {wanted:g} m a pixel"

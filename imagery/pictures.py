@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dlink.imagery.images import Image, read_with_tags, write_image
 from dlink.imagery.jobs import Job, OutputOptions
+from dlink.imagery.notes import say, unknown_resolution
 from dlink.runtime.backend import Roads
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Count, ignore
@@ -66,10 +67,13 @@ def segment_picture(
         >>> int(read_label(Path("roads.png")).sum())  # road pixels
         3000
     """
+    reading = job.reading.of_network(model.spec)
     try:
-        image, tags = read_with_tags(job.image, job.reading.of_network(model.spec), partial(begin, doing, "reading"))
+        image, tags = read_with_tags(job.image, reading, partial(begin, doing, "reading"))
     except OSError as e:  # concerns this image only, unlike an output that can't be written
         raise BadInput(f"{job.image}: {e.strerror}") from e
+    if reading.metres:
+        say(job.image, unknown_resolution(reading.metres))
     shape = image.shape[0], image.shape[1]
     begin(doing, "finding the roads in", *shape)
     roads = np.empty(shape, np.float32 if how.probability else np.uint8)

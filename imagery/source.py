@@ -35,7 +35,7 @@ from rasterio.windows import Window as Box
 from dlink.imagery.colours import Bands, bands_of
 from dlink.imagery.formats import check_format
 from dlink.imagery.kinds import TIFFS, remote
-from dlink.imagery.notes import say
+from dlink.imagery.notes import say, unknown_resolution
 from dlink.imagery.reading import Reading
 from dlink.imagery.resolution import resolution
 from dlink.imagery.stretching import Levels, Part, levels_of
@@ -194,7 +194,7 @@ class Source:
         if wanted is None:
             return self.native
         if self.metres is None:
-            say(self.path, f"does not say its ground resolution and is read as it is; the network's is {wanted:g} m")
+            say(self.path, unknown_resolution(wanted))
             return self.native
         if all(abs(own / wanted - 1) < ALIKE for own in self.metres):
             return self.native

@@ -2,8 +2,12 @@
 
 import logging
 import os
+import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +17,7 @@ from rasterio.enums import ColorInterp as Colour
 from rasterio.shutil import copy
 from rasterio.transform import from_gcps
 
+from dlink.cli.options import Picture
 from dlink.imagery import source as sources
 from dlink.imagery.images import read_image, read_with_tags, write_image
 from dlink.imagery.jobs import OutputOptions, find_jobs
@@ -356,10 +361,39 @@ def test_names_that_are_not_utf_8_are_read_and_written(tmp_path, image, plain):
 def test_a_file_in_an_archive_is_read_when_it_is_asked_for(tmp_path, image):
     write(tmp_path / "a.tif", np.moveaxis(image, -1, 0))
     subprocess.run([sys.executable, "-m", "zipfile", "-c", "a.zip", "a.tif"], cwd=tmp_path, check=True)
-    path = tmp_path.__class__(f"/vsizip/{tmp_path}/a.zip/a.tif")
+    path = Path(f"/vsizip/{tmp_path}/a.zip/a.tif")
     np.testing.assert_array_equal(read_image(path), image)
     [job] = find_jobs([path], tmp_path / "out", OutputOptions())
     assert (job.geo, job.out.name) == (True, "a_mask.tif")
+
+
+class Ranges(BaseHTTPRequestHandler):
+    """Serves one file, whole or a range of it."""
+
+    data = b""
+
+    def do_GET(self):  # noqa: N802
+        first, last = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "bytes=0-")).groups()
+        body = self.data[int(first) : int(last or len(self.data)) + 1]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{int(first) + len(body) - 1}/{len(self.data)}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_an_address_is_read_when_it_is_asked_for(tmp_path, image, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    Ranges.data = write(tmp_path / "a.tif", np.moveaxis(image, -1, 0)).read_bytes()
+    with HTTPServer(("127.0.0.1", 0), Ranges) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/a.tif"
+        path = Picture(path_type=Path).convert(address, None, None)
+        np.testing.assert_array_equal(read_image(path), image)
+        server.shutdown()
 
 
 def test_nothing_leads_to_the_internet_unasked(tmp_path, image):
