@@ -372,14 +372,21 @@ class Ranges(BaseHTTPRequestHandler):
 
     data = b""
 
-    def do_GET(self):  # noqa: N802
+    def do_HEAD(self):
+        self.answer(with_body=False)
+
+    def do_GET(self):
+        self.answer(with_body=True)
+
+    def answer(self, with_body):
         first, last = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "bytes=0-")).groups()
         body = self.data[int(first) : int(last or len(self.data)) + 1]
         self.send_response(206)
         self.send_header("Content-Range", f"bytes {first}-{int(first) + len(body) - 1}/{len(self.data)}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if with_body:
+            self.wfile.write(body)
 
     def log_message(self, *args):
         pass
