@@ -51,6 +51,7 @@ DECODER = re.compile(r"\b(\w*Decode|JPEGLib):")  # marks a warning about pixels,
 NETWORK = {"DAAS", "EEDA", "EEDAI", "HTTP", "PLMOSAIC", "STACIT", "STACTA", "WCS", "WMS", "WMTS"}  # drivers
 OFFLINE = {"CPL_VSIL_CURL_ALLOWED_EXTENSIONS": "{none}"}  # so that a VRT does not lead to the network
 CMYK = [ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black]
+PATIENT = {"GDAL_HTTP_CONNECTTIMEOUT": 20, "GDAL_HTTP_TIMEOUT": 120}  # seconds, of a server that does not answer
 WHITE = 255
 
 Image = NDArray[np.uint8]
@@ -60,7 +61,7 @@ Valid = NDArray[np.bool_]  # True where there is data
 @contextmanager
 def gdal(path: Path) -> Iterator[None]:
     """GDAL's settings while a raster is read, without rasterio's warnings."""
-    offline = {} if remote(path) else OFFLINE
+    offline = PATIENT if remote(path) else OFFLINE
     with rasterio.Env(GDAL_CACHEMAX=CACHE, GDAL_TIFF_INTERNAL_MASK=True, **offline), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # raised for RPCs and control points too
         warnings.simplefilter("ignore", NodataShadowWarning)

@@ -25,7 +25,7 @@ LIBRARIES = {  # of each folder, NumPy apart: one set of heavy ones, or none
     "calib": {"onnx"},
     "engine": {"onnx", "polygraphy"},
     "training": {"cv2", "onnx", "osmium", "osmnx", "rasterio", "requests", "torch"},
-    "bench": {"click", "pycuda", "tensorrt_rtx", "torch"},
+    "bench": {"click", "cv2", "pycuda", "rasterio", "tensorrt_rtx", "torch"},
     "cli": {"click", "rasterio", "torch"},
 }
 MAY_IMPORT = {  # of the other folders

@@ -2,11 +2,8 @@
 
 import logging
 import os
-import re
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import cv2
@@ -367,40 +364,51 @@ def test_a_file_in_an_archive_is_read_when_it_is_asked_for(tmp_path, image):
     assert (job.geo, job.out.name) == (True, "a_mask.tif")
 
 
+SERVER = """
+import re, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+data = Path(sys.argv[1]).read_bytes()
+
+
 class Ranges(BaseHTTPRequestHandler):
-    """Serves one file, whole or a range of it."""
-
-    data = b""
-
     def do_HEAD(self):
-        self.answer(with_body=False)
+        self.answer(b"")
 
     def do_GET(self):
-        self.answer(with_body=True)
+        self.answer(data)
 
-    def answer(self, with_body):
-        first, last = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "bytes=0-")).groups()
-        body = self.data[int(first) : int(last or len(self.data)) + 1]
-        self.send_response(206)
-        self.send_header("Content-Range", f"bytes {first}-{int(first) + len(body) - 1}/{len(self.data)}")
-        self.send_header("Content-Length", str(len(body)))
+    def answer(self, data):
+        asked = re.fullmatch(r"bytes=(\\d+)-(\\d*)", self.headers.get("Range", ""))
+        first, last = asked.groups() if asked else (0, "")
+        body = data[int(first) : int(last or len(data)) + 1]
+        self.send_response(206 if asked and data else 200)
+        if asked and data:
+            self.send_header("Content-Range", f"bytes {first}-{int(first) + len(body) - 1}/{len(data)}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(body) or Path(sys.argv[1]).stat().st_size))
         self.end_headers()
-        if with_body:
-            self.wfile.write(body)
+        self.wfile.write(body)
 
-    def log_message(self, *args):
-        pass
+
+with HTTPServer(("127.0.0.1", 0), Ranges) as server:
+    print(server.server_port, flush=True)
+    server.serve_forever()
+"""
 
 
 def test_an_address_is_read_when_it_is_asked_for(tmp_path, image, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
-    Ranges.data = write(tmp_path / "a.tif", np.moveaxis(image, -1, 0)).read_bytes()
-    with HTTPServer(("127.0.0.1", 0), Ranges) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/a.tif"
-        path = Picture(path_type=Path).convert(address, None, None)
-        np.testing.assert_array_equal(read_image(path), image)
-        server.shutdown()
+    write(tmp_path / "a.tif", np.moveaxis(image, -1, 0))
+    command = [sys.executable, "-c", SERVER, str(tmp_path / "a.tif")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            address = f"http://127.0.0.1:{int(server.stdout.readline())}/a.tif"
+            path = Picture(path_type=Path).convert(address, None, None)
+            np.testing.assert_array_equal(read_image(path), image)
+        finally:
+            server.kill()
 
 
 def test_nothing_leads_to_the_internet_unasked(tmp_path, image):
