@@ -62,8 +62,8 @@ def score(
     """Score MASKS against TRUTH: pixels, boundaries, links and paths.
 
     Both are folders (<id>_mask.png, .tif or .geojson, paired by id) or two files. In masks, values from 128 on are
-    road; 16-bit and float32 pictures are probabilities. GeoJSON has line strings, in longitude and latitude unless
-    --gsd gives the length of a unit.
+    road; 16-bit and float32 pictures are probabilities. Graphs are lines of GeoJSON, GeoPackage, FlatGeobuf or
+    Shapefile, in the system that the file declares, or in a plane if --gsd gives the length of a unit.
     """
     from dlink.accuracy.score import Scores, csv_lines, least_of, score_pairs
     from dlink.accuracy.truth import find_pairs

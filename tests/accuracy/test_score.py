@@ -7,6 +7,7 @@ import pytest
 import rasterio
 from click.testing import CliRunner
 from rasterio import Affine
+from rasterio.warp import transform
 
 from dlink.accuracy.score import ScoreOptions, score_pair, score_pairs
 from dlink.accuracy.truth import Pair, find_pairs, read_mask
@@ -190,7 +191,7 @@ def test_graphs_in_degrees_have_metres(tmp_path):
 
 def test_graphs_in_a_plane_need_the_length_of_their_unit(tmp_path):
     path = geojson(tmp_path / "a.geojson", [[0, 0], [1000, 0]])
-    with pytest.raises(BadInput, match="beyond 180 and 90 degrees; say with --gsd"):
+    with pytest.raises(BadInput, match="1000, 0 are beyond 180 and 90 degrees, .* say with --gsd"):
         score_pair(Pair("a", path, path), ScoreOptions())
     assert score_pair(Pair("a", path, path), ScoreOptions(gsd_m=0.31)).truth_km == pytest.approx(0.31)
 
@@ -208,9 +209,9 @@ def test_lines_that_are_3d_or_many_or_not_lines_are_read(tmp_path):
     [
         ('{"type": "LineString", "coordinates": [[0, 0], [NaN, 1]]}', "a line has coordinates that are not finite"),
         ('{"type": "LineString", "coordinates": [[0, 0], ["a", 1]]}', "a line must be pairs of numbers"),
-        ('{"type": "LineString", "coordi', "not GeoJSON of line strings, or damaged"),
-        ('{"type": "Topology"}', "not GeoJSON of line strings, or damaged: .*Topology"),
-        ("[1, 2]", "not GeoJSON of line strings, or damaged"),
+        ('{"type": "LineString", "coordi', "not GeoJSON of lines or polygons, or damaged"),
+        ('{"type": "Topology"}', "not GeoJSON of lines or polygons, or damaged: .*Topology"),
+        ("[1, 2]", "not GeoJSON of lines or polygons, or damaged"),
     ],
 )
 def test_geojson_that_is_none_is_refused(tmp_path, content, message):
@@ -226,13 +227,24 @@ def test_empty_graphs_are_scored(tmp_path):
     assert score_pair(Pair("a", nothing, road), ScoreOptions()).apls == 0
 
 
-def test_geojson_in_another_crs_is_refused(tmp_path):
-    utm = geojson(tmp_path / "a.geojson", [[0, 0], [50, 0]], crs="urn:ogc:def:crs:EPSG::32611")
-    plain = geojson(tmp_path / "b.geojson", [[0, 0], [50, 0]], crs="urn:ogc:def:crs:OGC:1.3:CRS84")
-    with pytest.raises(BadInput, match="in urn:ogc:def:crs:epsg::32611; write it in longitude and latitude"):
-        score_pair(Pair("a", utm, utm), ScoreOptions())
-    assert score_pair(Pair("a", utm, utm), ScoreOptions(gsd_m=1.0)).truth_km == pytest.approx(0.05)
-    with pytest.raises(BadInput, match="write both in one CRS"):
+UTM_ROAD = [[664010.0, 4004985.0], [664060.0, 4004970.0], [664100.0, 4004890.0]]
+
+
+def test_graphs_in_different_systems_are_compared_on_the_ground(tmp_path):
+    utm = geojson(tmp_path / "a.geojson", UTM_ROAD, crs="urn:ogc:def:crs:EPSG::32611")
+    lon, lat = transform("EPSG:32611", "EPSG:4326", *zip(*UTM_ROAD, strict=True))
+    plain = geojson(tmp_path / "b.geojson", [*zip(lon, lat, strict=True)])
+    for pair in (Pair("a", utm, plain), Pair("a", plain, utm), Pair("a", utm, utm)):
+        row = score_pair(pair, ScoreOptions())
+        assert row.apls == pytest.approx(1)
+        assert row.truth_km == pytest.approx((50**2 + 15**2) ** 0.5 / 1000 + (40**2 + 80**2) ** 0.5 / 1000, rel=0.005)
+
+
+def test_a_unit_is_for_graphs_in_one_plane(tmp_path):
+    utm = geojson(tmp_path / "a.geojson", UTM_ROAD, crs="urn:ogc:def:crs:EPSG::32611")
+    plain = geojson(tmp_path / "b.geojson", UTM_ROAD)
+    assert score_pair(Pair("a", utm, utm), ScoreOptions(gsd_m=2.0)).truth_km == pytest.approx(2 * 0.14164, rel=1e-3)
+    with pytest.raises(BadInput, match="without --gsd both are projected"):
         score_pair(Pair("a", utm, plain), ScoreOptions(gsd_m=1.0))
 
 
