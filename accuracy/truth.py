@@ -104,13 +104,13 @@ def read_mask(path: Path, threshold: float) -> Mask:
 
 
 def metres_a_pixel(pair: Pair) -> float | None:
-    """Metres a pixel of two GeoTIFFs, which must lie on one grid; None for other pictures."""
+    """Metres a pixel of a pair with a GeoTIFF; two must lie on one grid. None for other pictures."""
     placed = [path for path in (pair.mask, pair.truth) if path.suffix.lower() in TIFF and georeferenced(path)]
-    if len(placed) < 2:
+    if not placed:
         return None
     import rasterio
 
-    with rasterio.open(pair.mask) as a, rasterio.open(pair.truth) as b:
+    with rasterio.open(placed[0]) as a, rasterio.open(placed[-1]) as b:
         if a.crs != b.crs or not a.transform.almost_equals(b.transform, precision=abs(a.transform.a) / 100):
             raise BadInput(f"{pair.mask} and {pair.truth}: on different grids; warp one (gdalwarp -te -tr)")
         height, width = abs(a.transform.e), abs(a.transform.a)

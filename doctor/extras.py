@@ -155,8 +155,8 @@ EXTRAS = {  # in the order of docs/install.md
         can="draw OpenStreetMap",
         needs=("osmium", "rasterio", "pyogrio", "shapely", "OpenCV"),
         also=("osmnx",),
-        commands=("osm",),
-        modules=("training.places", "training.streets", "training.pseudo"),
+        commands=("osm", "spacenet"),
+        modules=("training.places", "training.streets", "training.pseudo", "training.spacenet"),
     ),
     "build": Extra(
         can="build TensorRT plans",

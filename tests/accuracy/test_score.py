@@ -167,6 +167,13 @@ def test_geotiffs_say_how_large_their_pixels_are(tmp_path, crs, step, metres):
     assert row.truth_km == pytest.approx(0.2 * metres, rel=0.01)
 
 
+def test_one_geotiff_of_a_pair_says_how_large_pixels_are(tmp_path):
+    placed = geotiff(tmp_path / "a.tif", drawn(STREET), Affine(2, 0, 6e5, 0, -2, 4e6))
+    plain = write(tmp_path / "a.png", drawn(STREET).astype(np.uint8) * 255)
+    for pair in (Pair("a", placed, plain), Pair("a", plain, placed)):
+        assert score_pair(pair, ScoreOptions()).truth_km == pytest.approx(0.4, rel=0.01)
+
+
 def test_geotiffs_on_different_grids_are_refused(tmp_path):
     files = [geotiff(tmp_path / f"{x}.tif", drawn(STREET), Affine(0.5, 0, 6e5 + x, 0, -0.5, 4e6)) for x in (0, 10)]
     with pytest.raises(BadInput, match="on different grids; warp one"):
