@@ -5,8 +5,10 @@ labels. 16 bits and float32 are probabilities, where 65535 and 1 are certain; ro
 are refused. So are masks of 0 and 1, which would have no road at all.
 
 A graph is a file of lines: GeoJSON, GeoPackage and others (imagery/vectors.py). It is in any system that the file
-declares, or in a plane whose unit is given in metres. Files are paired by id: 104 for `104_mask.png`, the whole stem
-for other names. `_sat`, `_prob` and `_overlay` pictures beside masks are ignored.
+declares, or in a plane whose unit is given in metres. Buildings are masks, or such files of polygons.
+
+Files are paired by id: 104 for `104_mask.png`, the whole stem for other names. `_sat`, `_prob` and `_overlay` pictures
+beside masks are ignored.
 """
 
 import math
@@ -20,7 +22,7 @@ from dlink.accuracy.pixels import Mask
 from dlink.accuracy.road_graphs.graph import RoadGraph
 from dlink.imagery.images import ROAD, SUFFIXES, decode
 from dlink.imagery.tiff import georeferenced
-from dlink.imagery.vectors import VECTORS, Vectors, read_vectors
+from dlink.imagery.vectors import AREA, VECTORS, Shape, Vectors, read_vectors
 from dlink.runtime.errors import BadInput
 
 TIFF = (".tif", ".tiff")
@@ -139,6 +141,14 @@ def read_graphs(pair: Pair, unit_m: float | None) -> tuple[RoadGraph, RoadGraph]
     middle = math.radians(float(np.concatenate(points)[:, 1].mean())) if points else 0.0
     place = (DEGREE_M * math.cos(middle), 0.0, 0.0, 0.0, DEGREE_M, 0.0)
     return graph_of(mask).placed(place), graph_of(truth).placed(place)
+
+
+def read_polygons(pair: Pair) -> tuple[list[Shape], list[Shape]]:
+    """The polygons of both files in one coordinate system."""
+    mask, truth = (read_vectors(path, AREA) for path in (pair.mask, pair.truth))
+    if mask.system != truth.system:
+        mask, truth = mask.degrees(), truth.degrees()
+    return mask.areas, truth.areas
 
 
 def graph_of(file: Vectors) -> RoadGraph:
