@@ -8,6 +8,7 @@ import click
 from dlink.cli import options
 from dlink.cli.options import IN_FOLDER, together
 from dlink.cli.step import Step, progress
+from dlink.runtime.errors import BadInput
 from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
@@ -21,23 +22,25 @@ SHOWN = 3  # files without a partner
 @click.command(cls=Step, short_help="Make training tiles of a SpaceNet area.")
 @click.argument("area", type=IN_FOLDER)
 @options.output("Folder for <id>_sat.tif and <id>_mask.png.", required=True)
-@click.option("--roads", "target", flag_value="road", help="Draw the roads of an area that has buildings too.")
-@click.option("--buildings", "target", flag_value="building", help="Draw the buildings of an area that has roads too.")
+@click.option("--roads", is_flag=True, help="Draw the roads of an area that has buildings too.")
+@click.option("--buildings", is_flag=True, help="Draw the buildings of an area that has roads too.")
 @together(
     "how",
     "training.spacenet:SpaceNetOptions",
     click.option("--lanes", is_flag=True, help="Draw roads 4 m wide per lane.  [default: 4 m]"),
     options.limit,
 )
-def spacenet(area: Path, out: Path, target: str | None, how: "SpaceNetOptions") -> None:
+def spacenet(area: Path, out: Path, roads: bool, buildings: bool, how: "SpaceNetOptions") -> None:
     """Make training tiles of AREA, a folder of SpaceNet with images and GeoJSON.
 
     Roads (SpaceNet 3 and 5) are drawn 4 m wide around their centre lines, buildings (SpaceNet 1 and 2) are filled.
     Images of more than 8 bits are stretched to 8. A tile keeps its place on the ground.
     """
-    from dlink.training.spacenet import PERCENTILES, find_chips, write_chip
+    if roads and buildings:
+        raise BadInput("--roads and --buildings: give one of them, and another folder for the other")
+    from dlink.training.spacenet import BUILDINGS, PERCENTILES, ROADS, find_chips, write_chip
 
-    found = find_chips(area, target)
+    found = find_chips(area, ROADS if roads else BUILDINGS if buildings else None)
     if found.alone:
         click.echo(f"note: left out, {alone_in_words(found.alone)}", err=True)
     chips = found.chips[: how.limit]
