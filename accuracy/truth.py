@@ -106,8 +106,14 @@ def read_mask(path: Path, threshold: float) -> Mask:
 
 
 def metres_a_pixel(pair: Pair) -> float | None:
-    """Metres a pixel of a pair with a GeoTIFF; two must lie on one grid. None for other pictures."""
-    placed = [path for path in (pair.mask, pair.truth) if path.suffix.lower() in TIFF and georeferenced(path)]
+    """Metres a pixel of a pair with a GeoTIFF, or of a truth beside its `_sat.tif`. Two must lie on one grid.
+
+    None for other pictures.
+    """
+    pictures = [path for path in (pair.mask, pair.truth) if path.suffix.lower() in TIFF]
+    id = pair.truth.stem.removesuffix("_mask")
+    beside = [path for path in (pair.truth.with_name(f"{id}_sat{kind}") for kind in TIFF) if path.exists()]
+    placed = [path for path in pictures if georeferenced(path)] or [path for path in beside if georeferenced(path)]
     if not placed:
         return None
     import rasterio

@@ -80,7 +80,7 @@ def read_streets(path: Path) -> list[Street]:
     else:
         raise BadInput(f"{path}: expected .osm, .osm.pbf, {', '.join(VECTORS)}")
     if not found:
-        raise BadInput(f"{path}: has no roads ({'lines' if path.suffix.lower() in VECTORS else 'ways'} with `highway`)")
+        raise BadInput(f"{path}: has no roads, which are lines with the tag or attribute `highway`")
     return found
 
 

@@ -174,6 +174,13 @@ def test_one_geotiff_of_a_pair_says_how_large_pixels_are(tmp_path):
         assert score_pair(pair, ScoreOptions()).truth_km == pytest.approx(0.4, rel=0.01)
 
 
+def test_a_truth_has_the_resolution_of_the_tile_beside_it(tmp_path):
+    geotiff(tmp_path / "a_sat.tif", drawn(STREET), Affine(2, 0, 6e5, 0, -2, 4e6))
+    plain = write(tmp_path / "a_mask.png", drawn(STREET).astype(np.uint8) * 255)
+    assert score_pair(Pair("a", plain, plain), ScoreOptions()).truth_km == pytest.approx(0.4, rel=0.01)
+    assert score_pair(Pair("a", plain, plain), ScoreOptions(gsd_m=1.0)).truth_km == pytest.approx(0.2, rel=0.01)
+
+
 def test_geotiffs_on_different_grids_are_refused(tmp_path):
     files = [geotiff(tmp_path / f"{x}.tif", drawn(STREET), Affine(0.5, 0, 6e5 + x, 0, -0.5, 4e6)) for x in (0, 10)]
     with pytest.raises(BadInput, match="on different grids; warp one"):

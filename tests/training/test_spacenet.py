@@ -146,6 +146,8 @@ def test_an_area_with_both_asks_which(area, tmp_path):
     assert (
         "has roads and buildings; give --roads or --buildings" in call("spacenet", area, "-o", tmp_path, code=1).stderr
     )
+    refused = call("spacenet", area, "-o", tmp_path / "tiles", "--roads", "--buildings", code=1).stderr
+    assert "--roads and --buildings: give one of them" in refused
     said = call("spacenet", area, "-o", tmp_path / "houses", "--buildings")
     assert "1 tile\n" in said.stdout
     assert "note: left out, without a partner: 2 files: RGB-PanSharpen_AOI_2_Vegas_img3.tif" in said.stderr
