@@ -8,9 +8,11 @@ GDAL and GeoJSON have them. Heights are dropped, empty geometries are left out, 
 
 import json
 import re
+import sqlite3
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.runtime.errors import BadInput
+from dlink.runtime.words import counted
 
 GEOJSON = (".geojson", ".json")
 DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".shp": "ESRI Shapefile"}
@@ -207,7 +210,7 @@ def of_gdal(path: Path, kind: str, having: str) -> Vectors:
             if driver not in DRIVERS.values():
                 raise BadInput(f"{path}: is {driver} by its content; give it the name of its kind")
             read = {name: read_layer(path, name) for name in layers(path, kind, having)}
-    except (RuntimeError, ValueError, shapely.errors.ShapelyError) as e:
+    except (RuntimeError, ValueError, sqlite3.Error, shapely.errors.ShapelyError) as e:
         raise BadInput(f"{path}: can't be read as {path.suffix}; GDAL says: {' '.join(str(e).split())[:200]}") from e
     fit = {name: found for name, found in read.items() if any(s.kind == kind for s in found.shapes)}
     if len(fit) > 1:
@@ -253,11 +256,25 @@ def read_layer(path: Path, name: str) -> Vectors:
     import shapely
 
     meta, _, geometries, columns = pyogrio.raw.read(path, layer=name, force_2d=True)
+    if path.suffix.lower() == ".gpkg" and any(geometry is None for geometry in geometries):
+        check_geopackage(path, name, sum(geometry is None for geometry in geometries))
     found = []
     for i, geometry in enumerate(shapely.from_wkb(geometries)):
         tags = tags_of({str(field): column[i] for field, column in zip(meta["fields"], columns, strict=True)})
         found += [made for each in simple(geometry) for made in of_shapely(each, tags)]
     return Vectors(path, meta["crs"] or "", tuple(found))
+
+
+def check_geopackage(path: Path, layer: str, without: int) -> None:
+    """Raise BadInput if more rows are read without a geometry than have none: GDAL gives none for a damaged one."""
+    import pyogrio
+
+    table, column = (name.replace('"', '""') for name in (layer, pyogrio.read_info(path, layer=layer)["geometry_name"]))
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as file:
+        [(empty,)] = file.execute(f'SELECT COUNT(*) FROM "{table}" WHERE "{column}" IS NULL')
+    if without > empty:
+        lost = counted(without - empty, "geometry is", "geometries are")
+        raise BadInput(f"{path}: damaged, {lost} not what was written in its layer {layer}; copy it again")
 
 
 def simple(geometry: Any) -> Iterator[Any]:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import numpy as np
 import pyogrio
@@ -194,6 +196,18 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, suffix, keep):
     with pytest.raises(BadInput, match=rf"x{suffix}: can't be read as {suffix}; (GDAL says|it is cut short)") as e:
         read_vectors(path)
     assert "\n" not in str(e.value)
+
+
+def test_a_damaged_geometry_of_a_geopackage_is_not_left_out_without_a_word(tmp_path):
+    path = write(tmp_path / "x y.gpkg", None, *[shapely.LineString(ROAD)] * 3, layer='a "b')
+    assert len(read_vectors(path).lines) == 3
+    with closing(sqlite3.connect(path)) as file:
+        for (trigger,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            file.execute('DROP TRIGGER "{}"'.format(trigger.replace('"', '""')))
+        file.execute('UPDATE "a ""b" SET geom = substr(geom, 1, 30) WHERE fid = 3')
+        file.commit()
+    with pytest.raises(BadInput, match="x y.gpkg: damaged, 1 geometry is not what was written in its layer a"):
+        read_vectors(path)
 
 
 def test_a_shapefile_whose_table_is_cut_short_is_refused(tmp_path):
