@@ -173,12 +173,12 @@ class GateLimits:
             if limit is not None
         ]
 
-    def broken(self, found: Agreement) -> list[str]:
+    def broken(self, found: Agreement, target: str = "road") -> list[str]:
         """Why the roads are not the same; empty if they are."""
         why = [outcome.why for outcome in self.outcomes(found) if not outcome.held]
         if found.labelled and not found.label_road:
             labels = counted(found.labelled, "label")
-            none = f"no road in any of {labels}: give labels with roads"
+            none = f"no {target} in any of {labels}: give labels with {target}s"
             return [none, *why]
         return why
 
@@ -220,11 +220,12 @@ class Verdict:
 
     found: Agreement
     limits: GateLimits
+    target: str = "road"  # what both models draw, for the words
 
     @property
     def why(self) -> list[str]:
         """Why the roads are not the same; empty if they are."""
-        return self.limits.broken(self.found)
+        return self.limits.broken(self.found, self.target)
 
     @property
     def outcomes(self) -> list[Outcome]:

@@ -1,28 +1,34 @@
 """Scores masks or graphs against their truths: all figures of this folder, for each tile and for all together.
 
-Figures are pooled: counts are added up over tiles first, so a tile counts by how much road it has. APLS and the mean
-IoU are means over tiles. Definitions are in iou.py, pixels.py, links.py and apls.py, intervals in bootstrap.py.
+Figures are pooled: counts are added up over tiles first, so a tile counts by how much road it has. APLS and `mean-iou`
+are means over tiles. `miou` is the mean over two classes: of the road's pooled IoU and of the background's, which is
+TN / (TN + FP + FN). Other definitions are in iou.py, pixels.py, links.py, apls.py and footprints.py, intervals in
+bootstrap.py.
+
+For buildings the figures of road graphs are left out, and those of footprints are there instead.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 
+from dlink.accuracy import footprints
 from dlink.accuracy.bootstrap import Estimate, Figure, Floats, estimate
 from dlink.accuracy.pixels import PixelCounts, boundary
 from dlink.accuracy.road_graphs.apls import apls
 from dlink.accuracy.road_graphs.graph import from_mask
 from dlink.accuracy.road_graphs.links import links_of
-from dlink.accuracy.truth import Pair, metres_a_pixel, read_graphs, read_mask
+from dlink.accuracy.truth import Pair, metres_a_pixel, read_graphs, read_mask, read_polygons
 from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Tick
 
+ROADS, BUILDINGS = "road", "building"
 FEW = 4  # fewer pairs are scored without starting processes
 
 
@@ -37,6 +43,7 @@ class ScoreOptions:
     gap_m: float = 0.0  # shorter gaps are bridged in both graphs
     threshold: float = 0.5  # of probabilities
     reading: Reading = RGB  # its road_value: values of masks and truths that are road
+    target: str = ROADS  # or BUILDINGS
 
 
 GSD_M = 0.5  # DeepGlobe's
@@ -44,9 +51,10 @@ GSD_M = 0.5  # DeepGlobe's
 
 @dataclass(frozen=True, kw_only=True)
 class TileScores:
-    """The counts of one pair. A pair of graphs has no pixels: those columns are 0."""
+    """The counts of one pair. A column that the pair or the target does not have is 0."""
 
     id: str
+    pixels: int = 0
     both: int = 0  # road pixels in mask and truth
     either: int = 0
     mask_road: int = 0
@@ -65,6 +73,9 @@ class TileScores:
     apls_mask: float = 0.0  # the mask's paths in the truth
     pruned: int = 0  # spurs and loops dropped from both graphs
     gaps: int = 0  # bridged in both graphs
+    footprints: int = 0  # buildings in the mask
+    truth_footprints: int = 0
+    hits: int = 0  # footprints of the mask that are in the truth
 
     @property
     def iou(self) -> float:
@@ -73,6 +84,8 @@ class TileScores:
 
 def score_pair(pair: Pair, how: ScoreOptions) -> TileScores:
     """One pair's counts. Errors name its files."""
+    if pair.graphs and how.target == BUILDINGS:
+        return with_footprints(TileScores(id=pair.id), footprints.of_polygons(*read_polygons(pair)))
     if pair.graphs:
         mask, truth = read_graphs(pair, how.gsd_m)
         found = apls(mask, truth, 1.0)
@@ -88,11 +101,9 @@ def score_pair(pair: Pair, how: ScoreOptions) -> TileScores:
     pixels = PixelCounts(buffer=how.buffer_m / gsd_m)
     pixels.add(own, label)
     edge = boundary(own, label, gsd_m)
-    traced = from_mask(own, gap=how.gap_m / gsd_m), from_mask(label, gap=how.gap_m / gsd_m)
-    links = links_of(own, label, traced, gsd_m)
-    paths = apls(traced[0].graph, traced[1].graph, gsd_m)
-    return TileScores(
+    row = TileScores(
         id=pair.id,
+        pixels=own.size,
         both=pixels.overlap.both,
         either=pixels.overlap.either,
         mask_road=pixels.mask_road,
@@ -101,6 +112,14 @@ def score_pair(pair: Pair, how: ScoreOptions) -> TileScores:
         truth_near=pixels.label_near,
         boundary_m=edge.total_m,
         boundary_pixels=edge.pixels,
+    )
+    if how.target == BUILDINGS:
+        return with_footprints(row, footprints.of_masks(own, label))
+    traced = from_mask(own, gap=how.gap_m / gsd_m), from_mask(label, gap=how.gap_m / gsd_m)
+    links = links_of(own, label, traced, gsd_m)
+    paths = apls(traced[0].graph, traced[1].graph, gsd_m)
+    return replace(
+        row,
         components=links.components,
         truth_components=links.truth_components,
         broken=links.broken,
@@ -112,6 +131,10 @@ def score_pair(pair: Pair, how: ScoreOptions) -> TileScores:
         pruned=sum(t.spurs + t.loops for t in traced),
         gaps=sum(t.bridged for t in traced),
     )
+
+
+def with_footprints(row: TileScores, found: footprints.Found) -> TileScores:
+    return replace(row, footprints=found.proposed, truth_footprints=found.true, hits=found.hits)
 
 
 def score_pairs(pairs: Sequence[Pair], how: ScoreOptions, workers: int, report: Tick) -> list[TileScores]:
@@ -155,9 +178,17 @@ def quality(sums: Floats) -> Floats:
     return np.asarray(np.where(p + r > 0, p * r / np.maximum(p + r - p * r, 1e-12), 0.0))
 
 
-PIXELS: dict[str, tuple[Callable[[TileScores], list[float]], Figure]] = {
+def two_classes(sums: Floats) -> Floats:
+    """The mean of the IoU of both classes, from the pixels in both masks, in either, and of all."""
+    both, either, pixels = sums[..., 0], sums[..., 1], sums[..., 2]
+    return np.asarray((both / either + (pixels - either) / (pixels - both)) / 2)
+
+
+Figures: TypeAlias = dict[str, tuple[Callable[[TileScores], list[float]], Figure]]
+PIXELS: Figures = {
     "iou": (of("both", "either"), ratio),
     "mean-iou": (of("iou"), mean),
+    "miou": (of("both", "either", "pixels"), two_classes),
     "precision": (of("both", "mask_road"), ratio),
     "recall": (of("both", "truth_road"), ratio),
     "f1": (of("both", "mask_road", "truth_road"), f1),
@@ -165,12 +196,26 @@ PIXELS: dict[str, tuple[Callable[[TileScores], list[float]], Figure]] = {
     "relaxed-recall": (of("truth_near", "truth_road"), ratio),
     "relaxed-iou": (of("mask_near", "mask_road", "truth_near", "truth_road"), quality),
     "boundary-m": (of("boundary_m", "boundary_pixels"), ratio),
+}
+LINKS: Figures = {
     "broken-per-km": (of("broken", "truth_km"), ratio),
     "bridged-per-km": (of("bridged", "truth_km"), ratio),
 }
-GRAPHS: dict[str, tuple[Callable[[TileScores], list[float]], Figure]] = {"apls": (of("apls"), mean)}
+GRAPHS: Figures = {"apls": (of("apls"), mean)}
+FOOTPRINTS: Figures = {
+    "building-precision": (of("hits", "footprints"), ratio),
+    "building-recall": (of("hits", "truth_footprints"), ratio),
+    "building-f1": (of("hits", "footprints", "truth_footprints"), f1),
+}
+WANTED: dict[tuple[str, bool], Figures] = {  # of a target, and of pairs of graphs or of masks
+    (ROADS, True): GRAPHS,
+    (ROADS, False): {**PIXELS, **LINKS, **GRAPHS},
+    (BUILDINGS, True): FOOTPRINTS,
+    (BUILDINGS, False): {**PIXELS, **FOOTPRINTS},
+}
+TOTALS = ("components", "truth_components", "truth_km", "footprints", "truth_footprints", "hits")
 AT_MOST = ("boundary-m", "broken-per-km", "bridged-per-km")  # less is better
-AT_LEAST = tuple(name for name in (*PIXELS, *GRAPHS) if name not in AT_MOST)
+AT_LEAST = tuple(name for name in (*PIXELS, *LINKS, *GRAPHS, *FOOTPRINTS) if name not in AT_MOST)
 
 
 @dataclass(frozen=True)
@@ -181,8 +226,8 @@ class Scores:
     figures: dict[str, Estimate]
 
     @classmethod
-    def of(cls, rows: Sequence[TileScores], graphs: bool) -> "Scores":
-        wanted = GRAPHS if graphs else {**PIXELS, **GRAPHS}
+    def of(cls, rows: Sequence[TileScores], graphs: bool, target: str = ROADS) -> "Scores":
+        wanted = WANTED[target, graphs]
         return cls(
             tuple(rows),
             {name: estimate(np.array([take(r) for r in rows]), figure) for name, (take, figure) in wanted.items()},
@@ -200,7 +245,7 @@ class Scores:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: figures with their intervals, and a row of counts for each pair."""
-        total = {n: sum(getattr(r, n) for r in self.rows) for n in ("components", "truth_components", "truth_km")}
+        total = {n: sum(getattr(r, n) for r in self.rows) for n in TOTALS}
         return {
             "tiles": len(self.rows),
             **total,

@@ -3,17 +3,16 @@
 A mask is a label (labels.py): two values, of which 0 is no road. Pictures of 16 bits with values above 255, and of
 float32, are probabilities, where 65535 and 1 are certain; road is above the threshold.
 
-A graph is GeoJSON: line strings and multi line strings, in longitude and latitude (RFC 7946), or in a plane whose unit
-is given in metres. Files are paired by id: 104 for `104_mask.png`, the whole stem for other names. `_sat`, `_prob` and
-`_overlay` pictures beside masks are ignored.
+A graph is a file of lines: GeoJSON, GeoPackage and others (imagery/vectors.py). It is in any system that the file
+declares, or in a plane whose unit is given in metres. Buildings are masks, or such files of polygons.
+
+Files are paired by id: 104 for `104_mask.png`, the whole stem for other names. `_sat`, `_prob` and `_overlay` pictures
+beside masks are ignored.
 """
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,13 +22,12 @@ from dlink.imagery.images import SUFFIXES
 from dlink.imagery.kinds import georeferenced
 from dlink.imagery.labels import WHITE, road_of, values_of
 from dlink.imagery.reading import RGB, Reading
+from dlink.imagery.vectors import AREA, VECTORS, Shape, Vectors, read_vectors
 from dlink.runtime.errors import BadInput
 
-GEOJSON = (".geojson", ".json")
 TIFF = (".tif", ".tiff")
 BESIDE = ("_sat", "_prob", "_overlay")  # other files with the same id
 DEGREE_M = 111_320.0  # metres a degree of latitude; times the cosine for longitude; at most 0.6 % off (WGS 84)
-LON_LAT = ("crs84", "epsg::4326", "epsg:4326")
 SHOWN = 5  # ids in a message
 CERTAIN = 65535  # of probabilities in 16 bits
 
@@ -44,7 +42,7 @@ class Pair:
 
     @property
     def graphs(self) -> bool:
-        return self.mask.suffix.lower() in GEOJSON
+        return self.mask.suffix.lower() in VECTORS
 
 
 def find_pairs(masks: Path, truth: Path, common: bool = False) -> list[Pair]:
@@ -68,13 +66,13 @@ def find_pairs(masks: Path, truth: Path, common: bool = False) -> list[Pair]:
                 )
     pairs = [Pair(id, mask_of[id], truth_of[id]) for id in sorted(both)]
     for pair in pairs:
-        if (pair.truth.suffix.lower() in GEOJSON) != pair.graphs:
+        if (pair.truth.suffix.lower() in VECTORS) != pair.graphs:
             raise BadInput(f"{pair.mask} and {pair.truth}: a mask and a graph; give two of a kind")
     return pairs
 
 
 def by_id(folder: Path) -> dict[str, Path]:
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (*SUFFIXES, *GEOJSON) and p.name[0] != ".")
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (*SUFFIXES, *VECTORS) and p.name[0] != ".")
     files = [p for p in files if not p.stem.endswith(BESIDE)]
     if any(p.stem.endswith("_mask") for p in files):
         files = [p for p in files if p.stem.endswith("_mask")]
@@ -100,13 +98,19 @@ def read_mask(path: Path, threshold: float, how: Reading = RGB) -> Mask:
 
 
 def metres_a_pixel(pair: Pair) -> float | None:
-    """Metres a pixel of two GeoTIFFs, which must lie on one grid; None for other pictures."""
-    placed = [path for path in (pair.mask, pair.truth) if path.suffix.lower() in TIFF and georeferenced(path)]
-    if len(placed) < 2:
+    """Metres a pixel of a pair with a GeoTIFF, or of a truth beside its `_sat.tif`. Two must lie on one grid.
+
+    None for other pictures.
+    """
+    pictures = [path for path in (pair.mask, pair.truth) if path.suffix.lower() in TIFF]
+    id = pair.truth.stem.removesuffix("_mask")
+    beside = [path for path in (pair.truth.with_name(f"{id}_sat{kind}") for kind in TIFF) if path.exists()]
+    placed = [path for path in pictures if georeferenced(path)] or [path for path in beside if georeferenced(path)]
+    if not placed:
         return None
     import rasterio
 
-    with rasterio.open(pair.mask) as a, rasterio.open(pair.truth) as b:
+    with rasterio.open(placed[0]) as a, rasterio.open(placed[-1]) as b:
         if a.crs != b.crs or not a.transform.almost_equals(b.transform, precision=abs(a.transform.a) / 100):
             raise BadInput(f"{pair.mask} and {pair.truth}: on different grids; warp one (gdalwarp -te -tr)")
         height, width = abs(a.transform.e), abs(a.transform.a)
@@ -117,56 +121,33 @@ def metres_a_pixel(pair: Pair) -> float | None:
 
 
 def read_graphs(pair: Pair, unit_m: float | None) -> tuple[RoadGraph, RoadGraph]:
-    """Both graphs in metres. `unit_m` is the length of a unit where coordinates are not degrees."""
-    (lines, crs), (truth, truth_crs) = (read_geojson(path) for path in (pair.mask, pair.truth))
-    if crs != truth_crs:
-        raise BadInput(f"{pair.mask} is in {crs}, {pair.truth} in {truth_crs}: write both in one CRS (ogr2ogr -t_srs)")
-    if unit_m is None and not crs.endswith(LON_LAT):
-        raise BadInput(
-            f"{pair.mask}: in {crs}; write it in longitude and latitude (ogr2ogr -t_srs EPSG:4326), or say with --gsd "
-            f"how many metres a unit has"
-        )
+    """Both graphs in metres. `unit_m` is the length of a unit in files whose coordinates are not degrees."""
+    files = [read_vectors(path) for path in (pair.mask, pair.truth)]
     if unit_m is not None:
-        return RoadGraph.from_lines(lines).scaled(unit_m), RoadGraph.from_lines(truth).scaled(unit_m)
-    points = np.array([point for line in (*lines, *truth) for point in line], np.float64).reshape(-1, 2)
-    if (np.abs(points) > (180, 90)).any():
-        raise BadInput(f"{pair.mask}: coordinates beyond 180 and 90 degrees; say with --gsd how many metres a unit has")
-    middle = math.radians(float(points[:, 1].mean())) if len(points) else 0.0
-    place = (DEGREE_M * math.cos(middle), 0.0, 0.0, 0.0, DEGREE_M, 0.0)
-    return RoadGraph.from_lines(lines).placed(place), RoadGraph.from_lines(truth).placed(place)
-
-
-def read_geojson(path: Path) -> tuple[list[list[Any]], str]:
-    """The lines of a GeoJSON file and the name of its CRS."""
+        mask, truth = files
+        if mask.system != truth.system:
+            raise BadInput(
+                f"{pair.mask} is in {mask.system}, {pair.truth} in {truth.system}: without --gsd both are projected, "
+                f"and are in metres"
+            )
+        return graph_of(mask).scaled(unit_m), graph_of(truth).scaled(unit_m)
     try:
-        data = json.loads(path.read_text())
-        crs = data.get("crs")
-        name = str(crs["properties"]["name"]).lower() if crs else LON_LAT[0]
-        lines = [[point[:2] for point in line] for line in lines_of(data)]
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as e:
-        raise BadInput(f"{path}: not GeoJSON of line strings, or damaged: {type(e).__name__} {e}") from e
-    try:
-        RoadGraph.from_lines(lines)
+        mask, truth = (file.degrees() for file in files)
     except BadInput as e:
-        raise BadInput(f"{path}: {e}") from e
-    return lines, "crs84" if name.endswith(LON_LAT) else name
+        raise BadInput(f"{e}; or say with --gsd how many metres a unit has") from e
+    points = [shape.parts[0] for shape in (*mask.lines, *truth.lines)]
+    middle = math.radians(float(np.concatenate(points)[:, 1].mean())) if points else 0.0
+    place = (DEGREE_M * math.cos(middle), 0.0, 0.0, 0.0, DEGREE_M, 0.0)
+    return graph_of(mask).placed(place), graph_of(truth).placed(place)
 
 
-def lines_of(data: Any) -> Iterator[list[Any]]:
-    """The coordinates of every line in a GeoJSON object; points and areas are left out."""
-    kind = data["type"]
-    if kind == "FeatureCollection":
-        for feature in data["features"]:
-            yield from lines_of(feature)
-    elif kind == "Feature":
-        if data["geometry"]:
-            yield from lines_of(data["geometry"])
-    elif kind == "GeometryCollection":
-        for geometry in data["geometries"]:
-            yield from lines_of(geometry)
-    elif kind == "LineString":
-        yield data["coordinates"]
-    elif kind == "MultiLineString":
-        yield from data["coordinates"]
-    elif kind not in ("Point", "MultiPoint", "Polygon", "MultiPolygon"):
-        raise ValueError(f"type {kind!r}")
+def read_polygons(pair: Pair) -> tuple[list[Shape], list[Shape]]:
+    """The polygons of both files in one coordinate system."""
+    mask, truth = (read_vectors(path, AREA) for path in (pair.mask, pair.truth))
+    if mask.system != truth.system:
+        mask, truth = mask.degrees(), truth.degrees()
+    return mask.areas, truth.areas
+
+
+def graph_of(file: Vectors) -> RoadGraph:
+    return RoadGraph.from_lines(shape.parts[0] for shape in file.lines)

@@ -89,7 +89,8 @@ def check(
     with open_here(model, opening) as candidate:
         chosen = for_network(chosen, candidate.spec)
         limits = GateLimits.of(candidate.spec.precision, **given)
-        graphs = (limits.graphs or how.report) and any(tile.label for tile in chosen)
+        target = candidate.spec.target
+        graphs = (limits.graphs or (how.report and target == "road")) and any(tile.label for tile in chosen)
         connectivity = connectivity_of(how.reading.metres or candidate.spec.gsd_m) if graphs else None
         evidence = Evidence() if how.report else None
         with open_against(against, model, candidate.spec, opening.threads) as reference:
@@ -105,7 +106,7 @@ def check(
             pair = {model: candidate, against: reference}
             times = latencies(candidate, chosen[0], how.counts) if how.report else []
         manifest = manifest_of(candidate)
-    verdict = Verdict(found, limits)
+    verdict = Verdict(found, limits, target)
     if how.report and evidence:
         write_page(how.report, verdict, evidence, pair, tiles, times)
     if as_json:
@@ -116,7 +117,7 @@ def check(
     if manifest:
         record(verdict, verdict_in_words(verdict).splitlines()[-1], model, manifest, against)
     if why := verdict.why:
-        raise CheckFailed(f"{model}: does not draw the roads of {against}: {why[0]}" + more(len(why) - 1))
+        raise CheckFailed(f"{model}: does not draw the {target}s of {against}: {why[0]}" + more(len(why) - 1))
 
 
 def need_labels(given: Iterable[str], chosen: "Sequence[TileFile]", tiles: Path) -> None:
@@ -196,6 +197,9 @@ def open_against(path: Path, model: Path, spec: "Spec", threads: int | None) -> 
 
     if path.suffix == ".onnx":
         reference = open_model(path, threads=threads)
+        if reference.spec.target != spec.target:
+            reference.close()
+            raise BadInput(f"{model} draws {spec.target}s and {path} {reference.spec.target}s; compare two of a kind")
         sha256 = reference.spec.checkpoint_sha256
     else:
         from dlink.nets.torch_backend import open_reference
@@ -213,7 +217,7 @@ def verdict_in_words(verdict: "Verdict") -> str:
 
     found, limits = verdict.found, verdict.limits
     labels = f"{found.labelled} with labels" if found.labelled else "no labels, so only the masks' agreement"
-    held = f"same roads (agreement at least {limits.min_agreement:g}"
+    held = f"same {verdict.target}s (agreement at least {limits.min_agreement:g}"
     if found.labelled:
         held += "".join(
             f", {gate.title} at most {limit:g}"
@@ -222,11 +226,11 @@ def verdict_in_words(verdict: "Verdict") -> str:
         )
     last = "; ".join([held + ")", *verdict.doubts, *verdict.notes])
     if verdict.why:
-        last = f"NOT the same roads: {'; '.join([*verdict.why, *verdict.notes])}"
+        last = f"NOT the same {verdict.target}s: {'; '.join([*verdict.why, *verdict.notes])}"
     return "\n".join(
         [
             f"{counted(found.tiles, 'tile')}, {labels}",
-            *mask_rows(found),
+            *mask_rows(found, verdict.target),
             *road_rows(found),
             "",
             *gate_rows(verdict),
@@ -235,10 +239,10 @@ def verdict_in_words(verdict: "Verdict") -> str:
     )
 
 
-def mask_rows(found: "Agreement") -> list[str]:
+def mask_rows(found: "Agreement", target: str) -> list[str]:
     rows = [COLUMNS.split("  ")]
     for s in found.settings:
-        agreement = "no road" if s.agreement is None else f"{s.agreement:.4f}"
+        agreement = f"no {target}" if s.agreement is None else f"{s.agreement:.4f}"
         worst = f"{s.worst:.4f} ({s.worst_tile})"
         pairs = [iou_of(i, form) for form in ("pooled", "mean") for i in (s.candidate, s.reference, s.drop)]
         rows.append([str(s.views), agreement, worst, *pairs, f"{s.max_difference:.2g}"])

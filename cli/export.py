@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     click.option("--channels", type=click.Choice(["BGR", "RGB"]), help="Channel order in training.  [default: BGR]"),
     options.gsd("Metres a pixel of the training tiles.", 0.5),
     click.option(
+        "--target", metavar="WORD", default="road", show_default=True, help="What the masks show, such as building."
+    ),
+    click.option(
         "--mean",
         type=Numbers(),
         metavar="R,G,B",
@@ -97,13 +100,14 @@ def export(
     click.echo(f"{onnx}: {read.arch} width {read.width:g}, {how.precision}, tile {how.tile}, {size}")
     click.echo(f"prepared as {preparation(spec)}; --channels, --mean and --std give another preparation")
     click.echo(
-        f"on {counted(proof.tiles, 'tile')}, {proof.road:.1%} road, probabilities differ from PyTorch's by at most "
-        f"{proof.difference:.2g}, masks agree at IoU {proof.agreement:.4f}"
+        f"on {counted(proof.tiles, 'tile')}, {proof.road:.1%} {how.target}, probabilities differ from PyTorch's by at "
+        f"most {proof.difference:.2g}, masks agree at IoU {proof.agreement:.4f}"
     )
     if proof.near.words:
         click.echo(f"note: {proof.near.words}", err=True)
     if proof.road < FEW:
-        click.echo("note: almost no road was found on these tiles; --tiles with roads prove more", err=True)
+        what = how.target
+        click.echo(f"note: almost no {what} was found on these tiles; --tiles with {what}s prove more", err=True)
 
 
 def sorted_out(files: tuple[Path, ...], out: Path | None) -> tuple[list[Path], Path]:

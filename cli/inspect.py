@@ -105,8 +105,8 @@ def onnx_in_words(path: Path, spec: "Spec", facts: Mapping[str, Any]) -> str:
     """The description of an ONNX file in two or three lines."""
     lines = [
         f"{path}: {spec.arch} width {spec.width:g}, {spec.precision}, {facts['file']['bytes'] / 1e6:.1f} MB",
-        f"tiles of {spec.tile} px, {spec.channels}, {spec.gsd_m:g} m a pixel; road where the probability exceeds "
-        f"{spec.threshold:g}, the mean of {counted(len(spec.views), 'view')}",
+        f"tiles of {spec.tile} px, {spec.channels}, {spec.gsd_m:g} m a pixel; {spec.target} where the probability "
+        f"exceeds {spec.threshold:g}, the mean of {counted(len(spec.views), 'view')}",
     ]
     if spec.checkpoint_sha256:
         lines.append(f"exported from a checkpoint of SHA-256 {spec.checkpoint_sha256}")
@@ -152,11 +152,12 @@ def plan_in_words(plan: Path, manifest: "Manifest") -> str:
     where = manifest.runs_on.words()
     how = "as its layers report" if manifest.precision.proven_by == "inspector" else "as its graph is typed"
     most = counted(manifest.options.batch, "view")
+    draws = "" if manifest.spec.target == "road" else f"; draws {manifest.spec.target}s"
     return (
         f"{plan}: {manifest.title}, up to {most} of {manifest.spec.tile} px at once, "
         f"{manifest.plan.bytes / 1e6:.1f} MB, built in {manifest.built.seconds:.0f} s\n"
         f"computes in {shares_in_words(dict(manifest.precision.shares))}, {how}; runs on compute capability {where}; "
-        f"reads {manifest.ends.reads} and gives {manifest.ends.gives}"
+        f"reads {manifest.ends.reads} and gives {manifest.ends.gives}{draws}"
     )
 
 

@@ -28,7 +28,7 @@ def osm(
     tiles: Path, extract: Path | None, out: Path, bounds: Path | None, crs: str | None, skip: tuple[str, ...],
     fetch: bool,
 ) -> None:  # fmt: skip
-    """Draw the roads of EXTRACT (.osm, .osm.pbf, .geojson) over TILES as masks to train on.
+    """Draw the roads of EXTRACT (.osm, .osm.pbf, .geojson, .gpkg, .fgb, .shp) over TILES as masks to train on.
 
     A road is drawn 4 m wide per lane, as by PP-LinkNet. A GeoTIFF, a world file or --bounds places a tile.
     Train on the masks first, then on hand-made ones: dlink-train --init. OpenStreetMap's data is under the ODbL.

@@ -46,6 +46,13 @@ class Results:
     ),
     click.option("--threshold", type=FRACTION, default=0.5, show_default=True, help="For probabilities."),
     together("reading", "imagery.reading:Reading", options.road_value),
+    click.option(
+        "--target",
+        type=click.Choice(["road", "building"]),
+        default="road",
+        show_default=True,
+        help="Road graphs, or the footprints of buildings.",
+    ),
 )
 @click.option("--min", "least", metavar="LIMITS", help="Such as iou=0.6,apls=0.5; exit with 1 below a limit.")
 @click.option("--common", is_flag=True, help="Score only the ids that both folders have.")
@@ -63,8 +70,9 @@ def score(
     """Score MASKS against TRUTH: pixels, boundaries, links and paths.
 
     Both are folders (<id>_mask.png, .tif or .geojson, paired by id) or two files. A mask has two values, of which 0
-    is no road; 16-bit and float32 pictures are probabilities. GeoJSON has line strings, in longitude and latitude
-    unless --gsd gives the length of a unit.
+    is no road; 16-bit and float32 pictures are probabilities. Graphs are lines of GeoJSON, GeoPackage, FlatGeobuf or
+    Shapefile, in the system that the file declares, or in a plane if --gsd gives the length of a unit. Buildings
+    (--target building) are the connected parts of masks, or polygons.
     """
     from dlink.accuracy.score import Scores, csv_lines, least_of, score_pairs
     from dlink.accuracy.truth import find_pairs
@@ -74,19 +82,18 @@ def score(
     pairs = find_pairs(masks, truth, common)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     rows = score_pairs(pairs, how, workers or cores, progress("score"))
-    found = Scores.of(rows, pairs[0].graphs)
+    found = Scores.of(rows, pairs[0].graphs, how.target)
     if results.table:
         with replacing(results.table) as part, part.open("w", newline="") as file:
             csv.writer(file).writerows(csv_lines(rows))
-    click.echo(json.dumps(found.to_json(), indent=1) if results.as_json else figures_in_words(found, how.buffer_m))
+    click.echo(json.dumps(found.to_json(), indent=1) if results.as_json else figures_in_words(found, how))
     if why := found.below(limits):
         raise CheckFailed(f"{masks}: {'; '.join(why)}")
 
 
-def figures_in_words(found: "Scores", buffer_m: float) -> str:
+def figures_in_words(found: "Scores", how: "ScoreOptions") -> str:
     rows = found.rows
-    km = sum(row.truth_km for row in rows)
-    lines = [f"{counted(len(rows), 'tile')}, {km:.2f} km of road in the truth"]
+    lines = [f"{counted(len(rows), 'tile')}, {truth_in_words(found, how.target)}"]
     lines.append(f"{'':<18} {'all':>8}  95 % interval over tiles")
     for name, e in found.figures.items():
         value = "-" if e.value is None else f"{e.value:.4f}"
@@ -96,7 +103,16 @@ def figures_in_words(found: "Scores", buffer_m: float) -> str:
         own, true = (sum(getattr(row, n) for row in rows) for n in ("components", "truth_components"))
         pruned, gaps = (sum(getattr(row, n) for row in rows) for n in ("pruned", "gaps"))
         lines.append(
-            f"relaxed by {buffer_m:g} m; roads in {counted(own, 'piece')}, the truth's in {true}; in the traced graphs "
-            f"{counted(pruned, 'spur or loop was', 'spurs and loops were')} dropped, {counted(gaps, 'gap')} bridged"
+            f"relaxed by {how.buffer_m:g} m; roads in {counted(own, 'piece')}, the truth's in {true}; in the traced "
+            f"graphs {counted(pruned, 'spur or loop was', 'spurs and loops were')} dropped, "
+            f"{counted(gaps, 'gap')} bridged"
         )
     return "\n".join(lines)
+
+
+def truth_in_words(found: "Scores", target: str) -> str:
+    """How much there is to be found."""
+    if target == "road":
+        return f"{sum(row.truth_km for row in found.rows):.2f} km of road in the truth"
+    own, true, hits = (sum(getattr(row, n) for row in found.rows) for n in ("footprints", "truth_footprints", "hits"))
+    return f"{counted(true, 'building')} in the truth, {hits} of them among the {counted(own, 'footprint')} found"

@@ -76,7 +76,8 @@ NEEDS = (
     Need(name="safetensors", package="safetensors", distributions=("safetensors",), least="0.5", use="export, train"),
     Need(name="scipy", package="scipy", distributions=("scipy",), least="1.11", use="scores, INT8"),
     Need(name="scikit-image", package="skimage", distributions=("scikit-image",), least="0.22", use="scores, INT8"),
-    Need(name="shapely", package="shapely", distributions=("shapely",), least="2.0", use="scores, INT8"),
+    Need(name="shapely", package="shapely", distributions=("shapely",), least="2.0", use="scores, INT8, OpenStreetMap"),
+    Need(name="pyogrio", package="pyogrio", distributions=("pyogrio",), least="0.9", use="GeoPackage, FlatGeobuf"),
     Need(name="rasterio", package="rasterio", distributions=("rasterio",), least="1.3", use="GeoTIFF"),
     Need(name="osmium", package="osmium", distributions=("osmium",), least="4.0", use="masks from OpenStreetMap"),
     Need(
@@ -130,14 +131,14 @@ EXTRAS = {  # in the order of docs/install.md
     ),
     "calib": Extra(
         can="make INT8 files",
-        needs=("ONNX", "ONNX Runtime", "OpenVINO", "OpenCV", "scipy", "scikit-image", "shapely"),
+        needs=("ONNX", "ONNX Runtime", "OpenVINO", "OpenCV", "scipy", "scikit-image", "shapely", "pyogrio"),
         includes=("accuracy",),
         commands=("calibrate", "finetune"),
         modules=("calib.calibrate",),
     ),
     "accuracy": Extra(
         can="score roads",
-        needs=("scipy", "scikit-image", "shapely", "OpenCV"),
+        needs=("scipy", "scikit-image", "shapely", "pyogrio", "OpenCV"),
         commands=("score", "tune"),
         modules=("accuracy.score", "accuracy.road_graphs.connectivity", "accuracy.report.page", "accuracy.tune"),
     ),
@@ -152,10 +153,10 @@ EXTRAS = {  # in the order of docs/install.md
     ),
     "osm": Extra(
         can="draw OpenStreetMap",
-        needs=("osmium", "rasterio", "OpenCV"),
+        needs=("osmium", "rasterio", "pyogrio", "shapely", "OpenCV"),
         also=("osmnx",),
-        commands=("osm",),
-        modules=("training.places", "training.streets", "training.pseudo"),
+        commands=("osm", "spacenet"),
+        modules=("training.places", "training.streets", "training.pseudo", "training.spacenet"),
     ),
     "build": Extra(
         can="build TensorRT plans",

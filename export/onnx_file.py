@@ -105,7 +105,7 @@ def deepness(spec: Spec) -> dict[str, str]:
     mean = [-shift * s for shift, s in zip(spec.shift, std, strict=True)]
     values = {
         "model_type": "Segmentor",
-        "class_names": {0: "background", 1: "road"},
+        "class_names": {0: "background", 1: spec.target},
         "resolution": round(spec.gsd_m * 100, 6),
         "tile_size": spec.tile,
         "tiles_size": spec.tile,

@@ -27,6 +27,7 @@ class ExportOptions:
     threshold: float | None = None
     channels: str | None = None
     gsd_m: float = 0.5
+    target: str = "road"
     mean: Numbers | None = None  # of pixels in 0..1, in the order red, green, blue whatever the channels are
     std: Numbers | None = None
 

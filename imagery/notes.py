@@ -10,11 +10,11 @@ LOG = logging.getLogger("dlink.imagery")
 SAID: set[str] = set()
 
 
-def say(path: Path, words: str) -> None:
-    """Log `words` about a picture, unless another picture had the same."""
+def say(path: Path, words: str, detail: str = "") -> None:
+    """Log `words` about a picture, and a detail of its own, unless another picture had the same words."""
     if words not in SAID:
         SAID.add(words)
-        LOG.warning("%s: %s", path, words)
+        LOG.warning("%s: %s%s", path, words, detail)
 
 
 def unknown_resolution(wanted: float) -> str:

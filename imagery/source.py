@@ -233,11 +233,11 @@ class Source:
         except BadInput as e:
             raise BadInput(f"{self.path}: {e}") from e
         if found and found.note:
-            say(self.path, found.note)
+            say(self.path, found.note, f" (here {found.stretch})")
         return found
 
     def parts(self) -> Iterator[Part]:
-        """All samples, some rows at a time, and where there is data."""
+        """All samples, some rows at a time, and where there is data. All bands 0 are none, as satellites mean it."""
         height, width = self.native
         across = min(width, COUNTED)
         rows = max(1, COUNTED // (across * len(self.bands.numbers)))
@@ -245,7 +245,9 @@ class Source:
             for left in range(0, width, across):
                 box = slice(top, min(top + rows, height)), slice(left, min(left + across, width))
                 samples = self.samples(*box, self.native)
-                yield samples, self.valid(*box, self.native, samples)
+                lit: Valid = np.asarray(samples.any(axis=0))
+                valid = self.valid(*box, self.native, samples)
+                yield samples, lit if valid is None else valid & lit
 
     def read(self, rows: slice, cols: slice, native: bool = False) -> tuple[Image, Valid | None]:
         """Pixels (H, W, planes) of a part of `shape`, and where there is data (None: everywhere).
@@ -331,7 +333,7 @@ class Source:
         """What of the reading is kept in a result's metadata."""
         said = {"DLINK_BANDS": ",".join(map(str, self.bands.numbers))}
         if self.levels:
-            said["DLINK_STRETCH"] = ",".join(f"{low:.9g}:{high:.9g}" for low, high in self.levels.ranges)
+            said["DLINK_STRETCH"] = str(self.levels.stretch)
         if self.scaled:
             said["DLINK_GSD_M"] = f"{self.how.metres:g}"
         return said

@@ -28,6 +28,11 @@ class Levels:
     ranges: tuple[Range, ...]
     note: str = ""  # what was assumed, if nobody said it
 
+    @property
+    def stretch(self) -> Stretch:
+        """The ranges as they are written."""
+        return Stretch(ranges=self.ranges)
+
     def bytes_of(self, samples: Samples) -> NDArray[np.uint8]:
         """uint8 of samples (bands, H, W), rounded, cut off at both ends; NaN becomes 0."""
         out = np.empty(samples.shape, np.uint8)
@@ -36,7 +41,7 @@ class Levels:
             if band.dtype.kind in "ui" and band.dtype.itemsize <= 2:
                 info = np.iinfo(band.dtype)
                 table = scaled(np.arange(info.min, info.max + 1, dtype=np.float64), low, high)
-                np.take(table, band.view(f"u{band.dtype.itemsize}") if info.min == 0 else band - info.min, out=into)
+                np.take(table, band if info.min == 0 else band.astype(np.int32) - info.min, out=into)
             else:
                 into[:] = scaled(band.astype(np.float64), low, high)
         return out
@@ -130,8 +135,7 @@ def levels_of(dtype: np.dtype[Any], stretch: Stretch | None, bands: int, all: "I
         return told
     low, high = (stretch and stretch.percentiles) or PERCENTILES
     ranges = histogram.percentiles(low, high)
-    shown = str(Stretch(ranges=ranges))
-    note = f"{dtype} samples, stretched by percentiles {low:g},{high:g}: {shown}; --stretch gives another range"
+    note = f"{dtype} samples, stretched by percentiles {low:g},{high:g} of the picture; --stretch gives another range"
     return Levels(ranges, note)
 
 

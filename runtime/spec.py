@@ -32,7 +32,8 @@ LARGEST_WIDTH = 16.0
 SMALLEST_SCALE = 1e-7  # with a smaller scale all pixels are equal in float16
 LARGEST_INPUT = 65504.0  # of a prepared pixel: the largest float16
 LARGEST_GSD_M = 1000.0
-LATER = ("bands", "stretch")  # fields that the format did not have at first
+LATER = ("bands", "stretch", "target")  # fields that the format did not have at first
+TARGET = re.compile(r"\S{1,40}")
 SHA256 = re.compile("([0-9a-f]{64})?")
 
 Numbers: TypeAlias = tuple[float, ...]  # one for each band
@@ -67,6 +68,7 @@ class Spec:
     threshold: float = 0.5  # a pixel is road where its probability is greater
     gsd_m: float = 0.5  # ground resolution of the training tiles, metres a pixel (DeepGlobe's)
     precision: str = "fp32"  # of the graph's tensors: fp32, fp16 or int8
+    target: str = "road"  # what the mask shows: road, building or another word
     checkpoint_sha256: str = ""  # hash of the checkpoint file
     int8_method: str = ""  # how an INT8 file's ranges were cut: dlink-calibrate's --method
     int8_tiles_sha256: str = ""  # hash of the calibration tiles
@@ -91,6 +93,8 @@ class Spec:
             raise BadInput(f"threshold must be in [0, 1), got {self.threshold}")
         if self.precision not in PRECISIONS:
             raise BadInput(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if not (TARGET.fullmatch(self.target) and self.target.isprintable()):
+            raise BadInput(f"target must be a word such as road or building, got {self.target[:40]!r}")
         if not 0 < self.gsd_m <= LARGEST_GSD_M:
             raise BadInput(f"gsd_m must be positive, up to {LARGEST_GSD_M:g}, got {self.gsd_m}")
         for name in ("checkpoint_sha256", "int8_tiles_sha256"):

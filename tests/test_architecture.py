@@ -15,7 +15,7 @@ LIBRARIES = {  # of each folder, NumPy apart: one set of heavy ones, or none
     "runtime": set(),
     "openvino_runtime": {"openvino"},
     "trt_runtime": {"cryptography", "pycuda"},  # TensorRT is imported by the name that a manifest has
-    "imagery": {"cv2", "rasterio"},
+    "imagery": {"cv2", "pyogrio", "rasterio", "shapely"},
     "onnx_graph": {"onnx", "onnxruntime"},
     "doctor": set(),
     "scenes": {"cv2"},
@@ -178,7 +178,7 @@ for step in STEPS:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
-    assert len(lines) == 18
+    assert len(lines) == 19
     assert all(line.endswith("[]") for line in lines), lines
 
 

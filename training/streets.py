@@ -1,9 +1,10 @@
-"""Reads OpenStreetMap's roads from an extract (.osm, .osm.pbf by pyosmium; GeoJSON), or fetches them by osmnx.
+"""Reads OpenStreetMap's roads from an extract (.osm, .osm.pbf by pyosmium; GeoJSON, GeoPackage and others by
+imagery/vectors.py), or fetches them by osmnx.
 
 A road is its centre line and tags. Its width follows PP-LinkNet's rule, in metres.
 """
 
-import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlink.imagery.vectors import VECTORS, read_vectors
 from dlink.runtime.errors import BadInput
 
 LANE_M = 4.0  # PP-LinkNet: 8 px a lane in tiles of 0.5 m a pixel
@@ -22,6 +24,7 @@ LANES = {  # used where the `lanes` tag is not a whole number
     **dict.fromkeys(("track", "living_street"), 0.5),
 }
 OTHER = 1.0  # lanes of all other kinds
+OTHER_TAGS = re.compile(r'"((?:[^"\\]|\\.)*)"=>"((?:[^"\\]|\\.)*)"')  # PostgreSQL's hstore
 MOST_LANES = 20  # more is a mistake in the map
 # Kinds of `highway` that are not roads: for people on foot or horses, not built or gone, or not ways at all.
 FEET = {
@@ -70,14 +73,14 @@ def is_street(tags: Mapping[str, str]) -> bool:
 
 def read_streets(path: Path) -> list[Street]:
     """The roads of an extract; at least one."""
-    if path.suffix.lower() in (".geojson", ".json"):
-        found = list(of_geojson(path))
+    if path.suffix.lower() in VECTORS:
+        found = list(of_vectors(path))
     elif path.name.lower().endswith((".osm", ".osm.pbf", ".pbf", ".osm.bz2", ".osm.gz")):
         found = list(of_extract(path))
     else:
-        raise BadInput(f"{path}: expected .osm, .osm.pbf or .geojson")
+        raise BadInput(f"{path}: expected .osm, .osm.pbf, {', '.join(VECTORS)}")
     if not found:
-        raise BadInput(f"{path}: has no roads (ways with a `highway` tag)")
+        raise BadInput(f"{path}: has no roads, which are lines with the tag or attribute `highway`")
     return found
 
 
@@ -96,25 +99,12 @@ def of_extract(path: Path) -> Iterator[Street]:
         raise BadInput(f"{path}: not an OpenStreetMap extract, or a damaged one; pyosmium says: {e}") from e
 
 
-def of_geojson(path: Path) -> Iterator[Street]:
-    try:
-        features = json.loads(path.read_bytes())["features"]
-        for feature in features:
-            geometry: dict[str, Any]
-            tags = {k: str(v) for k, v in (feature.get("properties") or {}).items() if v is not None}
-            geometry = feature.get("geometry") or {}
-            for line in lines_of(geometry) if is_street(tags) else []:
-                points = np.array([point[:2] for point in line], np.float64)
-                if points.ndim == 2 and len(points) > 1 and np.isfinite(points).all():
-                    yield Street(points, tags)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
-        raise BadInput(f"{path}: not GeoJSON of lines (a FeatureCollection): {type(e).__name__} {e}") from e
-
-
-def lines_of(geometry: Mapping[str, Any]) -> list[Any]:
-    """The lines of a GeoJSON geometry; points and areas have none."""
-    kind, found = geometry.get("type"), geometry.get("coordinates")
-    return {"LineString": [found], "MultiLineString": list(found or [])}.get(str(kind), [])
+def of_vectors(path: Path) -> Iterator[Street]:
+    for shape in read_vectors(path, having="highway").degrees().lines:
+        # GDAL's own conversion of an extract keeps the rarer tags in one attribute.
+        tags = {**dict(OTHER_TAGS.findall(shape.tags.get("other_tags", ""))), **shape.tags}
+        if is_street(tags):
+            yield Street(shape.parts[0], tags)
 
 
 def fetch_streets(bounds: tuple[float, float, float, float]) -> list[Street]:

@@ -106,11 +106,12 @@ def check_verdict(path: Path, manifest: Manifest) -> None:
     """Raise Untrusted unless dlink-check found that this very plan draws the same roads."""
     check = f"check it: dlink-check {path} TILES --against CHECKPOINT"
     if manifest.verdict is None:
-        raise Untrusted(f"{path}: nobody has checked that it draws the same roads; {check}")
+        raise Untrusted(f"{path}: nobody has checked that it draws the same {manifest.spec.target}s; {check}")
     if manifest.verdict.plan_sha256 != manifest.plan.sha256:
         raise Untrusted(f"{path}: its verdict belongs to an earlier build; {check}")
     if not manifest.verdict.same_roads:
-        raise Untrusted(f"{path}: does not draw the same roads: {manifest.verdict.words}; {check}, or build another")
+        words = f"{manifest.spec.target}s: {manifest.verdict.words}"
+        raise Untrusted(f"{path}: does not draw the same {words}; {check}, or build another")
 
 
 def fit(path: Path, manifest: Manifest, here: Here | None = None) -> Gpu:

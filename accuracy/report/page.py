@@ -32,7 +32,7 @@ GATES = (
     "figure of other tiles of this kind may lie anywhere in it."
 )
 POOLED = (
-    "IoU and agreement, pooled: the pixels that are road in both masks divided by those that are road in either, over "
+    "IoU and agreement, pooled: the pixels that are in both masks divided by those that are in either, over "
     "all tiles. Mean: the mean of the tiles' own, 1 where both masks are empty."
 )
 INTERVALS = (
@@ -48,9 +48,9 @@ GRAPHS = (
     "Broken links are roads of the label that the mask interrupts; bridged links are gaps of the label that it closes."
 )
 COLOURS = (
-    ("swatch swatch-hits", "hit: road in both"),
-    ("swatch swatch-extras", "extra: road in the candidate alone"),
-    ("swatch swatch-misses", "miss: road in the other alone"),
+    ("swatch swatch-hits", "hit: in both"),
+    ("swatch swatch-extras", "extra: in the candidate alone"),
+    ("swatch swatch-misses", "miss: in the other alone"),
 )
 
 
@@ -117,7 +117,7 @@ def policy_hash(text: str) -> str:
 
 
 def state(verdict: Verdict) -> str:
-    return "Not the same roads" if verdict.why else "Same roads"
+    return f"{'Not the same' if verdict.why else 'Same'} {verdict.target}s"
 
 
 def head(verdict: Verdict, about: About) -> str:

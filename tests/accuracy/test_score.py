@@ -7,6 +7,7 @@ import pytest
 import rasterio
 from click.testing import CliRunner
 from rasterio import Affine
+from rasterio.warp import transform
 
 from dlink.accuracy.score import ScoreOptions, score_pair, score_pairs
 from dlink.accuracy.truth import Pair, find_pairs, read_mask
@@ -77,7 +78,7 @@ def test_a_figure_below_its_limit_is_exit_1(folders):
     ("limits", "message"),
     [
         ("iou", "--min iou: expected NAME=NUMBER"),
-        ("boundary-m=1", "no such figure; there are iou, mean-iou, precision"),
+        ("boundary-m=1", "no such figure; there are iou, mean-iou, miou, precision"),
     ],
 )
 def test_limits_that_mean_nothing_are_refused(folders, limits, message):
@@ -172,6 +173,20 @@ def test_geotiffs_say_how_large_their_pixels_are(tmp_path, crs, step, metres):
     assert row.truth_km == pytest.approx(0.2 * metres, rel=0.01)
 
 
+def test_one_geotiff_of_a_pair_says_how_large_pixels_are(tmp_path):
+    placed = geotiff(tmp_path / "a.tif", drawn(STREET), Affine(2, 0, 6e5, 0, -2, 4e6))
+    plain = write(tmp_path / "a.png", drawn(STREET).astype(np.uint8) * 255)
+    for pair in (Pair("a", placed, plain), Pair("a", plain, placed)):
+        assert score_pair(pair, ScoreOptions()).truth_km == pytest.approx(0.4, rel=0.01)
+
+
+def test_a_truth_has_the_resolution_of_the_tile_beside_it(tmp_path):
+    geotiff(tmp_path / "a_sat.tif", drawn(STREET), Affine(2, 0, 6e5, 0, -2, 4e6))
+    plain = write(tmp_path / "a_mask.png", drawn(STREET).astype(np.uint8) * 255)
+    assert score_pair(Pair("a", plain, plain), ScoreOptions()).truth_km == pytest.approx(0.4, rel=0.01)
+    assert score_pair(Pair("a", plain, plain), ScoreOptions(gsd_m=1.0)).truth_km == pytest.approx(0.2, rel=0.01)
+
+
 def test_geotiffs_on_different_grids_are_refused(tmp_path):
     files = [geotiff(tmp_path / f"{x}.tif", drawn(STREET), Affine(0.5, 0, 6e5 + x, 0, -0.5, 4e6)) for x in (0, 10)]
     with pytest.raises(BadInput, match="on different grids; warp one"):
@@ -196,7 +211,7 @@ def test_graphs_in_degrees_have_metres(tmp_path):
 
 def test_graphs_in_a_plane_need_the_length_of_their_unit(tmp_path):
     path = geojson(tmp_path / "a.geojson", [[0, 0], [1000, 0]])
-    with pytest.raises(BadInput, match="beyond 180 and 90 degrees; say with --gsd"):
+    with pytest.raises(BadInput, match="1000, 0 are beyond 180 and 90 degrees, .* say with --gsd"):
         score_pair(Pair("a", path, path), ScoreOptions())
     assert score_pair(Pair("a", path, path), ScoreOptions(gsd_m=0.31)).truth_km == pytest.approx(0.31)
 
@@ -214,9 +229,9 @@ def test_lines_that_are_3d_or_many_or_not_lines_are_read(tmp_path):
     [
         ('{"type": "LineString", "coordinates": [[0, 0], [NaN, 1]]}', "a line has coordinates that are not finite"),
         ('{"type": "LineString", "coordinates": [[0, 0], ["a", 1]]}', "a line must be pairs of numbers"),
-        ('{"type": "LineString", "coordi', "not GeoJSON of line strings, or damaged"),
-        ('{"type": "Topology"}', "not GeoJSON of line strings, or damaged: .*Topology"),
-        ("[1, 2]", "not GeoJSON of line strings, or damaged"),
+        ('{"type": "LineString", "coordi', "not GeoJSON of lines or polygons, or damaged"),
+        ('{"type": "Topology"}', "not GeoJSON of lines or polygons, or damaged: .*Topology"),
+        ("[1, 2]", "not GeoJSON of lines or polygons, or damaged"),
     ],
 )
 def test_geojson_that_is_none_is_refused(tmp_path, content, message):
@@ -232,14 +247,99 @@ def test_empty_graphs_are_scored(tmp_path):
     assert score_pair(Pair("a", nothing, road), ScoreOptions()).apls == 0
 
 
-def test_geojson_in_another_crs_is_refused(tmp_path):
-    utm = geojson(tmp_path / "a.geojson", [[0, 0], [50, 0]], crs="urn:ogc:def:crs:EPSG::32611")
-    plain = geojson(tmp_path / "b.geojson", [[0, 0], [50, 0]], crs="urn:ogc:def:crs:OGC:1.3:CRS84")
-    with pytest.raises(BadInput, match="in urn:ogc:def:crs:epsg::32611; write it in longitude and latitude"):
-        score_pair(Pair("a", utm, utm), ScoreOptions())
-    assert score_pair(Pair("a", utm, utm), ScoreOptions(gsd_m=1.0)).truth_km == pytest.approx(0.05)
-    with pytest.raises(BadInput, match="write both in one CRS"):
+UTM_ROAD = [[664010.0, 4004985.0], [664060.0, 4004970.0], [664100.0, 4004890.0]]
+
+
+def test_graphs_in_different_systems_are_compared_on_the_ground(tmp_path):
+    utm = geojson(tmp_path / "a.geojson", UTM_ROAD, crs="urn:ogc:def:crs:EPSG::32611")
+    lon, lat = transform("EPSG:32611", "EPSG:4326", *zip(*UTM_ROAD, strict=True))
+    plain = geojson(tmp_path / "b.geojson", [*zip(lon, lat, strict=True)])
+    for pair in (Pair("a", utm, plain), Pair("a", plain, utm), Pair("a", utm, utm)):
+        row = score_pair(pair, ScoreOptions())
+        assert row.apls == pytest.approx(1)
+        assert row.truth_km == pytest.approx((50**2 + 15**2) ** 0.5 / 1000 + (40**2 + 80**2) ** 0.5 / 1000, rel=0.005)
+
+
+def test_a_unit_is_for_graphs_in_one_plane(tmp_path):
+    utm = geojson(tmp_path / "a.geojson", UTM_ROAD, crs="urn:ogc:def:crs:EPSG::32611")
+    plain = geojson(tmp_path / "b.geojson", UTM_ROAD)
+    assert score_pair(Pair("a", utm, utm), ScoreOptions(gsd_m=2.0)).truth_km == pytest.approx(2 * 0.14164, rel=1e-3)
+    with pytest.raises(BadInput, match="without --gsd both are projected"):
         score_pair(Pair("a", utm, plain), ScoreOptions(gsd_m=1.0))
+
+
+def test_miou_is_the_mean_over_both_classes_of_the_pooled_iou(tmp_path):
+    """Two tiles of 100 px: 20 right, 10 made up and 10 missed in the first; nothing at all in the second."""
+    mask, truth = tmp_path / "masks", tmp_path / "truth"
+    for folder, columns in ((mask, slice(0, 3)), (truth, slice(1, 4))):
+        folder.mkdir()
+        pixels = np.zeros((10, 10), np.uint8)
+        write_image(folder / "b_mask.png", pixels)
+        pixels[:, columns] = 255
+        write_image(folder / "a_mask.png", pixels)
+    figures = json.loads(run(mask, truth, "--json").stdout)["figures"]
+    assert figures["iou"]["value"] == pytest.approx(20 / 40)
+    assert figures["mean-iou"]["value"] == pytest.approx((0.5 + 1) / 2)
+    assert figures["miou"]["value"] == pytest.approx((20 / 40 + 160 / 180) / 2)
+    assert figures["miou"]["low"] <= figures["miou"]["value"] <= figures["miou"]["high"]
+    assert "miou is 0.69" in run(mask, truth, "--min", "miou=0.8", code=1).stderr
+
+
+def test_buildings_have_footprints_and_no_graphs(tmp_path):
+    """Pooled: 3 of 4 buildings are hit by 5 footprints."""
+    mask, truth = tmp_path / "masks", tmp_path / "truth"
+    corners = {"a": ([0, 10, 20], [0, 10, 22]), "b": ([0, 15], [0])}  # 4 px wide: moved by 2 px the IoU is 1/3
+    for folder, which in ((mask, 0), (truth, 1)):
+        folder.mkdir()
+        for id, columns in corners.items():
+            pixels = np.zeros((10, 30), np.uint8)
+            for left in columns[which]:
+                pixels[2:8, left : left + 4] = 255
+            write_image(folder / f"{id}_mask.png", pixels)
+    done = run(mask, truth, "--target", "building", "--json")
+    found = json.loads(done.stdout)
+    assert (found["hits"], found["footprints"], found["truth_footprints"]) == (3, 5, 4)
+    figures = {name: each["value"] for name, each in found["figures"].items()}
+    assert figures["building-precision"] == pytest.approx(3 / 5)
+    assert figures["building-recall"] == pytest.approx(3 / 4)
+    assert figures["building-f1"] == pytest.approx(6 / 9)
+    assert not figures.keys() & {"apls", "broken-per-km", "bridged-per-km"}
+    assert figures["iou"] == pytest.approx((3 * 24 + 12) / (5 * 24 + 12))
+    said = run(mask, truth, "--target", "building", "--min", "building-f1=0.7", code=1)
+    assert said.stdout.startswith("2 tiles, 4 buildings in the truth, 3 of them among the 5 footprints found\n")
+    assert "building-f1 is 0.6667, at least 0.7 is asked for" in said.stderr
+
+
+def areas(path, *squares, crs=None):
+    """Polygons of the corners left, top, right and bottom."""
+    rings = [[[[x, y], [u, y], [u, v], [x, v], [x, y]]] for x, y, u, v in squares]
+    shapes = [{"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": r}} for r in rings]
+    named = {"crs": {"type": "name", "properties": {"name": crs}}} if crs else {}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": shapes, **named}))
+    return path
+
+
+def test_buildings_as_polygons_are_compared_on_the_ground(tmp_path):
+    utm = areas(
+        tmp_path / "a.geojson", (664000, 4e6, 664010, 4e6 + 10), (664020, 4e6, 664030, 4e6 + 10), crs="EPSG:32611"
+    )
+    (left, top), (right, bottom) = zip(
+        *transform("EPSG:32611", "EPSG:4326", [664001, 664010], [4e6, 4e6 + 10]), strict=True
+    )
+    plain = areas(tmp_path / "b.geojson", (left, top, right, bottom))
+    row = score_pair(Pair("a", utm, plain), ScoreOptions(target="building"))
+    assert (row.hits, row.footprints, row.truth_footprints) == (1, 2, 1)
+    figures = json.loads(run(utm, plain, "--target", "building", "--json").stdout)["figures"]
+    assert set(figures) == {"building-precision", "building-recall", "building-f1"}
+
+
+def test_no_buildings_at_all_have_no_score(tmp_path):
+    nothing, one = areas(tmp_path / "a.geojson"), areas(tmp_path / "b.geojson", (0, 0, 1, 1))
+    figures = json.loads(run(nothing, nothing, "--target", "building", "--json").stdout)["figures"]
+    assert figures["building-f1"]["value"] is None
+    for pair in ((nothing, one), (one, nothing)):
+        figures = json.loads(run(*pair, "--target", "building", "--json").stdout)["figures"]
+        assert figures["building-f1"]["value"] == 0
 
 
 def test_a_mask_and_a_graph_are_no_pair(folders, tmp_path):

@@ -52,6 +52,22 @@ def test_other_roads_exit_with_1_and_say_why_under_the_table(run):
     assert "does not draw the roads of" in result.stderr
 
 
+def test_a_model_of_buildings_is_compared_by_that_word_and_not_with_roads(folder):
+    model, against, roads = (folder / f"{name}.onnx" for name in ("model", "against", "roads"))
+    for path, threshold in ((model, 0.5), (against, 0.9)):
+        write_pointwise(path, Spec(tile=SIDE, threshold=threshold, target="building"))
+    write_pointwise(roads, Spec(tile=SIDE))
+    report = folder / "report.html"
+    done = CliRunner().invoke(check, [*map(str, [model, folder, "--against", against, "--report", report])])
+    assert done.exit_code == 1
+    assert "NOT the same buildings: the masks agree to 0.5" in done.stdout
+    assert "does not draw the buildings of" in done.stderr
+    assert "Not the same buildings" in report.read_text()
+    done = CliRunner().invoke(check, [*map(str, [model, folder, "--against", roads])])
+    assert done.exit_code == 1
+    assert f"{model} draws buildings and {roads} roads; compare two of a kind" in done.stderr
+
+
 def test_the_table_has_a_row_for_every_number_of_views(run):
     rows = [line.split() for line in run(candidate=0.9).stdout.splitlines()]
     numbers = ["0.5000", "0.5000", "(1)", "0.5000", "1.0000", "0.5000", "0.5000", "1.0000", "0.5000", "0"]

@@ -157,6 +157,12 @@ def test_inspect_says_what_an_onnx_file_is(folder):
     assert (values["spec"]["threshold"], values["spec"]["tile"], values["int8"]) == (0.95, SIDE, None)
 
 
+def test_inspect_says_what_a_file_draws(folder):
+    path = folder / "houses.onnx"
+    write_pointwise(path, Spec(tile=SIDE, target="building", threshold=0.25))
+    assert "m a pixel; building where the probability exceeds 0.25" in call("inspect", path).stdout
+
+
 def test_inspect_says_how_an_int8_file_was_made(folder):
     from dlink.runtime.onnx_bytes import write_sealed
     from dlink.runtime.spec import INT8_KEY, ONNX_KEY

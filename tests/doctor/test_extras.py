@@ -18,6 +18,7 @@ OPTIONAL = PROJECT["project"]["optional-dependencies"]
 WITHOUT_GPU = [name for name, trial in TRIALS.items() if not trial.gpu]
 MORE = (  # in no trial
     "scenes new --count 1",
+    "spacenet ground -o new",
     "check roads.onnx tiles --against roads.onnx",
     "layers roads.onnx tiles",
     "tune roads.onnx tiles",

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -9,7 +10,7 @@ from torch import nn
 
 from dlink.export import proof
 from dlink.export.export import export
-from dlink.export.onnx_file import fold_norms
+from dlink.export.onnx_file import deepness, fold_norms
 from dlink.nets.checkpoint import Checkpoint
 from dlink.nets.torch_backend import network
 from dlink.nets.zoo import ARCHS, build, spec_of
@@ -104,6 +105,7 @@ def test_the_spec_and_what_deepness_reads_are_in_the_metadata(exported):
     values = {k: json.loads(v) for k, v in metadata.items() if not k.startswith("dlink.")}
     assert values["model_type"] == "Segmentor"
     assert values["class_names"] == {"0": "background", "1": "road"}
+    assert json.loads(deepness(replace(spec, target="building"))["class_names"])["1"] == "building"
     assert (values["resolution"], values["tile_size"], values["seg_thresh"]) == (50.0, SIDE, 0.4)
     assert values["standardization_mean"] == [0.5, 0.5, 0.5]
     assert values["standardization_std"] == [0.3125, 0.3125, 0.3125]

@@ -5,7 +5,7 @@ import pytest
 
 from dlink.export.options import ExportOptions
 from dlink.nets.zoo import spec_of
-from dlink.runtime import Spec
+from dlink.runtime import BadInput, Spec
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 COLOUR = np.array([10, 100, 250], np.uint8)  # red, green, blue
@@ -24,3 +24,10 @@ def test_without_a_mean_the_preparation_is_the_networks_own():
     spec = spec_of("pplinknet34-psp64")
     made = ExportOptions(tile=32).on(spec)
     assert (made.scale, made.shift) == (spec.scale, spec.shift)
+
+
+def test_what_the_masks_show_is_kept_in_the_spec():
+    assert ExportOptions(tile=32).on(Spec()).target == "road"
+    assert ExportOptions(tile=32, target="building").on(Spec()).target == "building"
+    with pytest.raises(BadInput, match="target must be a word such as road or building, got 'a house'"):
+        ExportOptions(tile=32, target="a house")

@@ -195,7 +195,8 @@ def test_the_stretch_is_of_the_whole_scene_and_kept_in_the_result(tmp_path, imag
     with opened(path, Reading()) as source:
         parts = [source.read(slice(0, HEIGHT), slice(left, left + 10))[0] for left in range(0, WIDTH, 10)]
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), read_image(path))
-    assert f"a.tif: uint16 samples, stretched by percentiles 2,98: {shown}" in caplog.text
+    assert "a.tif: uint16 samples, stretched by percentiles 2,98 of the picture; --stretch gives" in caplog.text
+    assert f"another range (here {shown})" in caplog.text
     for how, said in ((Reading(), shown), (STRETCHED, "200:1475")):
         [job] = find_jobs([path], tmp_path / "m.tif", OutputOptions(), how)
         segment_raster(job, plain, OutputOptions())

@@ -83,8 +83,12 @@ def test_what_has_no_data_is_not_counted():
         (BYTES.astype(np.uint16), ((0, 255),), "uint16 samples, all between 0 and 255, which became 0..255"),
         (BYTES.astype(np.float32), ((0, 255),), "float32 samples, all between 0 and 255"),
         (BYTES.astype(np.float32) / 255, ((0, 1),), "float32 samples, all between 0 and 1, which became 0..255"),
-        (BYTES.astype(np.uint16) * 5 + 200, ((225, 1450),), "uint16 samples, stretched by percentiles 2,98: 225:1450;"),
-        (BYTES.astype(np.float32) / 2550, ((0, 0),), "float32 samples, stretched by percentiles 2,98: "),
+        (
+            BYTES.astype(np.uint16) * 5 + 200,
+            ((225, 1450),),
+            "uint16 samples, stretched by percentiles 2,98 of the picture; --str",
+        ),
+        (BYTES.astype(np.float32) / 2550, ((0, 0),), "float32 samples, stretched by percentiles 2,98 of"),
     ],
 )
 def test_without_a_stretch_the_values_decide_and_it_is_said(samples, ranges, words):

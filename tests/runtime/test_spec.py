@@ -36,8 +36,16 @@ def test_rgb_networks_get_rgb():
 
 
 def test_json_gives_the_spec_back():
-    spec = Spec(tile=512, channels="RGB", views=(0, 2), threshold=0.3, precision="fp16", width=0.25)
+    spec = Spec(tile=512, channels="RGB", views=(0, 2), threshold=0.3, precision="fp16", width=0.25, target="building")
     assert Spec.from_json(spec.to_json(), "x") == spec
+
+
+def test_files_from_before_there_were_targets_draw_roads():
+    text = Spec(tile=64).to_json()
+    assert "target" not in text
+    assert Spec.from_json(text, "x").target == "road"
+    building = Spec(tile=64, target="building")
+    assert Spec.from_json(building.to_json(), "x") == building
 
 
 @pytest.mark.parametrize(
@@ -74,6 +82,11 @@ def test_json_gives_the_spec_back():
         ({"scale": (1.0, 0.0, 1.0)}, "scale must not be 0 or next to it"),
         ({"scale": 10**400}, "scale is '1"),
         ({"width": 10**400}, "int too large to convert to float"),
+        ({"target": ""}, "target must be a word such as road or building, got ''"),
+        ({"target": "a road"}, "target must be a word such as road or building, got 'a road'"),
+        ({"target": "a\0b"}, "target must be a word"),
+        ({"target": "x" * 41}, "target must be a word"),
+        ({"target": None}, "target is 'None', expected str"),
         ({"checkpoint_sha256": "xyz"}, "checkpoint_sha256 must be 64 hexadecimal digits or empty, got 'xyz'"),
     ],
 )

@@ -28,6 +28,7 @@ HERE = {
     "scipy": "1.17.1",
     "scikit-image": "0.26.0",
     "shapely": "2.2.0",
+    "pyogrio": "0.13.0",
     "rasterio": "1.4.4",
     "tensorrt": "8.6.2",
     "pycuda": "2026.1",

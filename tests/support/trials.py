@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import rasterio
+import shapely
 from rasterio import Affine
 from rasterio.crs import CRS
 
@@ -38,7 +40,7 @@ TRIALS = {
     "cpu": Trial(("segment roads.onnx tiles -o masks",), "masks/0_mask.png"),
     "export": Trial((f"export roads.th new.onnx --tile {SIDE} --precision fp16 --tiles tiles",), "new.onnx"),
     "calib": Trial((f"calibrate roads.onnx tiles -o int8.onnx {FEW}",), "int8.onnx"),
-    "accuracy": Trial(("score tiles labels --csv scores.csv",), "scores.csv"),
+    "accuracy": Trial(("score streets.gpkg streets.geojson", "score tiles labels --csv scores.csv"), "scores.csv"),
     "geo": Trial(("segment roads.onnx scene.tif -o roads.tif",), "roads.tif"),
     "train": Trial((f"train tiles -o new.th {SMALL} --valid tiles",), "new.th"),
     "osm": Trial(("osm ground streets.geojson -o streets",), "streets/scene_mask.png"),
@@ -75,4 +77,6 @@ def write_files(folder: Path) -> Path:
     line = {"type": "LineString", "coordinates": [[15, 48.9995], [15.001, 48.9995]]}
     street = {"type": "Feature", "properties": {"highway": "residential"}, "geometry": line}
     (folder / "streets.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [street]}))
+    shape = np.array([shapely.to_wkb(shapely.LineString(line["coordinates"]))], object)
+    pyogrio.raw.write(folder / "streets.gpkg", shape, [], [], geometry_type="LineString", crs="EPSG:4326")
     return folder

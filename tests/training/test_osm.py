@@ -7,8 +7,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
+import shapely
 from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform
@@ -148,7 +150,22 @@ def pbf(path, ways):
     return path
 
 
-@pytest.mark.parametrize(("write", "name"), [(osm_file, "x.osm"), (pbf, "x.osm.pbf"), (geojson, "x.geojson")])
+def gdal(path, ways):
+    """As ogr2ogr keeps an extract: the layer `lines`, in UTM here, with the rarer tags in one attribute."""
+    shapes = [shapely.LineString(np.column_stack(transform(WGS84, UTM, *points.T))) for points, _ in ways]
+    made = np.array([shapely.to_wkb(s) for s in shapes], object)
+    highway = np.array([tags.get("highway") for _, tags in ways], object)
+    rare = [",".join(f'"{k}"=>"{v}"' for k, v in tags.items() if k != "highway") for _, tags in ways]
+    fields = {"highway": highway, "other_tags": np.array(rare, object)}
+    columns = list(fields.values()), list(fields)
+    pyogrio.raw.write(path, made, *columns, layer="lines", geometry_type="LineString", crs="EPSG:32633")
+    return path
+
+
+KINDS = [(osm_file, "x.osm"), (pbf, "x.osm.pbf"), (geojson, "x.geojson"), (gdal, "x.gpkg"), (gdal, "x.fgb")]
+
+
+@pytest.mark.parametrize(("write", "name"), KINDS)
 def test_every_kind_of_extract_gives_the_same_roads(write, name, tmp_path):
     found = read_streets(write(tmp_path / name, WAYS))
     assert [s.tags["highway"] for s in found] == ["residential", "service"]
@@ -176,10 +193,11 @@ def test_several_lines_of_one_feature_are_several_roads(tmp_path):
         ("x.osm", "<osm", "not an OpenStreetMap extract, or a damaged one; pyosmium says"),
         ("x.osm.pbf", "text", "not an OpenStreetMap extract, or a damaged one"),
         ("x.osm", '<?xml version="1.0"?><osm version="0.6"></osm>', "has no roads"),
-        ("x.geojson", "[]", "not GeoJSON of lines"),
-        ("x.geojson", '{"features": [1]}', "not GeoJSON of lines"),
-        ("x.geojson", "{", "not GeoJSON of lines"),
-        ("x.shp", "", "expected .osm, .osm.pbf or .geojson"),
+        ("x.geojson", "[]", "not GeoJSON of lines or polygons, or damaged"),
+        ("x.geojson", '{"features": [1]}', "not GeoJSON of lines or polygons, or damaged"),
+        ("x.geojson", "{", "not GeoJSON of lines or polygons, or damaged"),
+        ("x.shp", "", "can't be read as .shp; GDAL says"),
+        ("x.kml", "", "expected .osm, .osm.pbf, .geojson, .json, .gpkg"),
     ],
 )
 def test_what_is_no_extract_is_refused(name, data, message, tmp_path):
