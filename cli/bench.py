@@ -78,7 +78,7 @@ def bench(
     show = progress("bench")
     with open_here(path, opening) as segmenter:
         spec, engine = segmenter.spec, segmenter.backend.engine
-        images = pictures(wanted.tiles, spec.tile)
+        images = pictures(wanted.tiles, spec)
         rows = []
         for i, n in enumerate(counts):
             rows.append(latency(segmenter, images, n, how.seconds))

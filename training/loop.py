@@ -25,14 +25,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
 
 from dlink.imagery.images import TileFile
-from dlink.nets.checkpoint import (
-    check_fit,
-    first_line,
-    load,
-    plain_tensors,
-    read_checkpoint,
-    write_checkpoint,
-)
+from dlink.nets.checkpoint import check_fit, plain_tensors, read_checkpoint, write_checkpoint
+from dlink.nets.content import first_line, load
 from dlink.nets.keys import keys_of
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import build, spec_of

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dlink.nets.checkpoint import Ignored, load, read_checkpoint
+from dlink.nets.checkpoint import read_checkpoint
+from dlink.nets.content import Ignored, load
 from dlink.nets.zoo import build
 from dlink.runtime.errors import BadInput, BadModel
 
