@@ -8,6 +8,7 @@ import click
 from dlink.cli import options
 from dlink.cli.options import IN_FILE, IN_FOLDER, Option, Together, together
 from dlink.cli.step import Show, progress
+from dlink.nets.options import NetworkOptions
 from dlink.runtime.errors import BadInput
 
 if TYPE_CHECKING:
@@ -55,12 +56,14 @@ def run(tiles: Path, out: Path, recipe: "Recipe", start: "Start", valid: Path | 
     from dlink.training.loop import train
     from dlink.training.world import speaks
 
+    if start.init is None and start.network != NetworkOptions():
+        raise BadInput("--key and --class choose in the checkpoint of --init, which is missing")
     begun: dict[str, Any] = {"init": start.init, "encoder": start.encoder, "resume": start.resume}
     checked = find_tiles(valid) if valid else None
     shown = Shown()
     course = train(
         find_tiles(tiles), out, recipe, **begun, valid=checked, **how,
-        report=shown.step, drawing=shown.drawing, say=shown.note,
+        network=start.network, report=shown.step, drawing=shown.drawing, say=shown.note,
     )  # fmt: skip
     if not speaks():
         return

@@ -45,6 +45,6 @@ def check_bands(net: RoadNet, spec: Spec) -> None:
     names = [*COLOURS, "nir", *(f"other{i + 1}" for i in range(MOST_BANDS))][: net.channels]
     example = ",".join(["grey"] if net.channels == 1 else names)
     raise BadInput(
-        f"the network's first layer takes {counted(net.channels, 'channel')}, and the bands are {', '.join(spec.bands)}: "
-        f"name what training gave it, such as dlink-export --bands {example}"
+        f"the network's first layer takes {counted(net.channels, 'channel')}, and the bands are "
+        f"{', '.join(spec.bands)}: name what training gave it, such as dlink-export --bands {example}"
     )

@@ -35,7 +35,7 @@ class Ignored:
 
 
 class Dictionary:
-    """Stands for other classes of dictionaries, so that what they hold is searched. PyTorch fills no classes of ours."""
+    """Stands for other classes of dictionaries, so that what they hold is searched. PyTorch fills none of ours."""
 
     def __new__(cls, *args: object) -> "OrderedDict[Any, Any]":  # type: ignore[misc]
         return OrderedDict()

@@ -8,7 +8,7 @@ HEAD = 1024  # bytes that are looked at
 MEMBERS = 3  # of a zip, named in a message
 STARTS = {  # a file's first bytes, and what it is
     b"version https://git-lfs": "a Git LFS pointer, not the file itself; `git lfs pull` fetches it",
-    b"\x89HDF\r\n\x1a\n": "an HDF5 file, as Keras writes them; dlink reads networks of PyTorch: save `net.state_dict()`",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file, as Keras writes them; dlink reads PyTorch's networks: save `net.state_dict()`",
     b"\x1f\x8b": "compressed by gzip; unpack it first",
     b"7z\xbc\xaf\x27\x1c": "compressed by 7-Zip; unpack it first",
     b"Rar!": "compressed by RAR; unpack it first",

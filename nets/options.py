@@ -1,4 +1,4 @@
-"""Which network of a checkpoint is read. The module is light, so that a bad option is found before PyTorch is loaded."""
+"""Which network of a checkpoint is read. The module is light: commands import it before PyTorch is loaded."""
 
 from dataclasses import dataclass
 

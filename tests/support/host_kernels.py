@@ -60,7 +60,7 @@ def kinds_of(name):
 
 
 def launch(name, grid, *arguments, source=None):
-    """Run a kernel as cuLaunchKernel would; pointers are addresses, 0 for none, and a struct is given number by number."""
+    """Run a kernel as cuLaunchKernel would; pointers are addresses, 0 for none; a struct is given as its numbers."""
     library = compiled(source or SOURCE.read_text())
     kinds = kinds_of(name)
     if kinds[-1] is NUMBERS:
