@@ -51,7 +51,9 @@ class Reference:
     "reference",
     "cli.check:Reference",
     click.option("--against", type=IN_FILE, help="The reference: a checkpoint, or another ONNX file."),
-    options.network(click.option("--arch", help="The network of the reference.  [default: the model's]")),
+    options.network(
+        "against-", click.option("--against-arch", "arch", help="The reference's network.  [default: the model's]")
+    ),
 )
 @together(
     "asked",
@@ -213,7 +215,9 @@ def open_against(
     network = network or NetworkOptions()
     if path.suffix == ".onnx":
         if network != NetworkOptions():
-            raise BadInput(f"--against {path}: --arch, --key and --class choose in a checkpoint; leave them out")
+            raise BadInput(
+                f"--against {path}: --against-arch, --against-key and --against-class are for checkpoints; leave them out"
+            )
         reference = open_model(path, threads=threads)
         sha256 = reference.spec.checkpoint_sha256
     else:
@@ -232,9 +236,9 @@ def open_against(
 def as_exported(network: NetworkOptions, model: Path, spec: "Spec") -> NetworkOptions:
     """The options, with what the export took of the same checkpoint where nothing else is asked for."""
     key, road = spec.checkpoint_key or None, spec.checkpoint_class
-    for option, took, asked in (("--key", key, network.key), ("--class", road, network.road)):
+    for option, took, asked in (("key", key, network.key), ("class", road, network.road)):
         if None not in (took, asked) and took != asked:
-            click.echo(f"note: {option} {asked}: {model} was exported with {option} {took}", err=True)
+            click.echo(f"note: --against-{option} {asked}: {model} was exported with --{option} {took}", err=True)
     return replace(network, key=network.key or key, road=road if network.road is None else network.road)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("files", type=OUT_PATH, nargs=-1, required=True, metavar="CHECKPOINT... [ONNX]")
 @options.output("The file to write, if it is not the last argument.")
 @click.option("--weights", metavar="0.5,0.5", help="Weights of several checkpoints.  [default: equal]")
-@options.network(click.option("--arch", help="The network.  [default: read from the checkpoint's keys]"))
+@options.network("", click.option("--arch", help="The network.  [default: read from the checkpoint's keys]"))
 @together(
     "how",
     "export.options:ExportOptions",

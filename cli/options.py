@@ -189,24 +189,24 @@ max_tiles = click.option("--max-tiles", type=AT_LEAST_1, default=1, show_default
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 append = click.option("--append", type=OUT_PATH, help="Append a line for each result to this file (.jsonl).")
 
-network_key = click.option(
-    "--key",
-    metavar="NAME",
-    help="Key or prefix of the network in the checkpoint, such as ema.  [default: the first network of state_dict, "
-    "model_state_dict, model, net, network and others]",
-)
-road_class = click.option(
-    "--class",
-    "road",
-    type=int,
-    metavar="0|1",
-    help="The class that is road, of a network that ends in a softmax over two.  [default: 1]",
-)
 
-
-def network(*more: Option) -> Together:
-    """What of a checkpoint is read."""
-    return together("network", "nets.options:NetworkOptions", *more, network_key, road_class)
+def network(of: str = "", *more: Option) -> Together:
+    """What of a checkpoint is read. `of` begins the options' names where a command has a --key of its own."""
+    key = click.option(
+        f"--{of}key",
+        "key",
+        metavar="NAME",
+        help="Key or prefix of the network in the checkpoint, such as ema.  [default: the first network of "
+        "state_dict, model_state_dict, model, net, network and others]",
+    )
+    road = click.option(
+        f"--{of}class",
+        "road",
+        type=int,
+        metavar="0|1",
+        help="The class that is road, of a network that ends in a softmax over two.  [default: 1]",
+    )
+    return together("network", "nets.options:NetworkOptions", *more, key, road)
 
 
 key = click.option("--key", "keys", type=IN_FILE, multiple=True, help="Open only a plan that this key has signed.")

@@ -57,7 +57,6 @@ def within(modules: str, names: str) -> list[str]:
 IGNORED = [
     *within("numpy.core.multiarray numpy._core.multiarray", "scalar _reconstruct"),
     *within("numpy", "dtype ndarray"),
-    *within("numpy.random._pickle", "__randomstate_ctor __generator_ctor __bit_generator_ctor"),
     *within("pathlib pathlib._local", "Path PosixPath WindowsPath PurePosixPath PureWindowsPath"),
     *within("datetime", "datetime date time timedelta timezone"),
     *within("builtins", "int float str bool bytes list dict tuple frozenset range slice object type getattr"),

@@ -16,6 +16,7 @@ STARTS = {  # a file's first bytes, and what it is
     b"\xff\xd8\xff": "a JPEG picture, not a checkpoint; name the file that training saved",
     b"%PDF": "a PDF document, not a checkpoint; name the file that training saved",
 }
+PROGRAM = {"archive_format", "serialized_exported_program.json"}  # members of torch.export's zip, by its version
 WEB_PAGE = re.compile(rb"\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
 ONNX = re.compile(
     rb"\x08[\x01-\x20][\x12\x1a\x22\x3a\x42]"
@@ -48,7 +49,7 @@ def zip_kind(path: Path) -> str:
     save = "torch.save(net.state_dict(), 'net.pth')"
     if "constants.pkl" in ends:
         return f"a TorchScript archive, not a checkpoint; net = torch.jit.load(...), then {save}"
-    if any("exported_program" in name for name in names):
+    if ends & PROGRAM:
         return f"an exported program (.pt2), not a checkpoint; net = torch.export.load(...), then {save}"
     if "data.pkl" in ends:
         return ""

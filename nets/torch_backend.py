@@ -1,6 +1,7 @@
 """PyTorch as a Backend, the reference for checks of exported files."""
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import nn
 from dlink.nets.checkpoint import read_checkpoint
 from dlink.nets.options import NetworkOptions
 from dlink.runtime.backend import HostBackend, Net, Probs
-from dlink.runtime.errors import BadInput
+from dlink.runtime.errors import BadInput, DlinkError
 from dlink.runtime.segmenter import Segmenter
 from dlink.runtime.spec import Spec
 
@@ -22,9 +23,12 @@ log = logging.getLogger(__name__)
 def open(path: Path, spec: Spec, options: NetworkOptions | None = None) -> HostBackend:
     """A checkpoint as a Backend in float32, with the preparation and views of `spec`."""
     options = options or NetworkOptions()
-    read = read_checkpoint(path, options.arch or spec.arch, key=options.key, road=options.road)
+    try:
+        read = read_checkpoint(path, options.arch or spec.arch, key=options.key, road=options.road)
+    except DlinkError as e:
+        raise type(e)(of_reference(str(e))) from e
     for note in read.notes:
-        log.warning("%s", note)
+        log.warning("%s", of_reference(note))
     net = read.net
     if net.channels != len(spec.bands):
         raise BadInput(
@@ -34,6 +38,11 @@ def open(path: Path, spec: Spec, options: NetworkOptions | None = None) -> HostB
     return HostBackend(
         network(net), spec, engine=f"PyTorch {torch.__version__}, f32, {torch.get_num_threads()} threads"
     )
+
+
+def of_reference(words: str) -> str:
+    """A message of a checkpoint with the options' names of dlink-check, whose --key is another."""
+    return re.sub(r"--(arch|key|class)\b", r"--against-\1", words)
 
 
 def open_reference(

@@ -60,6 +60,12 @@ def test_names_types_and_sizes_are_those_of_our_files(tmp_path):
         assert (end[0].name, list(end[0].dims)) == (ours[0].name, dims)
 
 
+def test_other_bands_are_so_many_planes(tmp_path):
+    four = Spec(tile=64, bands=("red", "green", "blue", "nir"), scale=(1,) * 4, shift=(0,) * 4)
+    path = write_pointwise(tmp_path / "roads.onnx", four)
+    assert list(parsed(write_repository(tmp_path / "models", path, four, 8)).input[0].dims) == [4, 64, 64]
+
+
 def test_a_plan_and_an_onnx_file_do_not_share_a_model(tmp_path):
     for name in ("roads.onnx", "roads.plan"):
         (tmp_path / name).write_bytes(b"model")
