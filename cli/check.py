@@ -216,7 +216,8 @@ def open_against(
     if path.suffix == ".onnx":
         if network != NetworkOptions():
             raise BadInput(
-                f"--against {path}: --against-arch, --against-key and --against-class are for checkpoints; leave them out"
+                f"--against {path}: --against-arch, --against-key and --against-class are for checkpoints; "
+                f"leave them out"
             )
         reference = open_model(path, threads=threads)
         sha256 = reference.spec.checkpoint_sha256
