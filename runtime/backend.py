@@ -209,8 +209,8 @@ def check_tiles(tiles: Tiles, spec: Spec, most: int) -> None:
     if isinstance(tiles, np.ndarray) and tiles.ndim != 4:
         raise BadInput(f"{wanted}, got {tiles.dtype} {tiles.shape}")
     for tile in tiles:
-        if tile.ndim == 3 and tile.shape[2] != planes and spec.bands != COLOURS:
-            raise BadInput(wrong_planes(spec, tile.shape[2]))
+        if tile.ndim == 3 and spec.bands != COLOURS:
+            spec.check_planes(tile.shape[2])
         if tile.dtype != np.uint8 or tile.shape != (side, side, planes):
             raise BadInput(f"{wanted}, got {tile.dtype} {(len(tiles), *tile.shape)}")
     if not 1 <= len(tiles) <= most:
@@ -220,11 +220,6 @@ def check_tiles(tiles: Tiles, spec: Spec, most: int) -> None:
 def shape_of(spec: Spec) -> str:
     """An image's shape for a message, "(H, W, 3)"."""
     return f"(H, W, {len(spec.bands)})"
-
-
-def wrong_planes(spec: Spec, planes: int) -> str:
-    """The message for an image of another number of planes."""
-    return f"this model takes {spec.bands_in_words}, got an image of {planes}"
 
 
 def to_form(prob: Probs, form: OutputForm, threshold: float) -> Roads:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.runtime.adaptive import DOUBT, Adaptive
-from dlink.runtime.backend import Backend, OutputForm, Probs, Roads, Running, shape_of, to_form, wrong_planes
+from dlink.runtime.backend import Backend, OutputForm, Probs, Roads, Running, shape_of, to_form
 from dlink.runtime.errors import BadInput, NoProbability
 from dlink.runtime.life import Life
 from dlink.runtime.pipeline import Pipeline
@@ -353,8 +353,8 @@ def check_image(image: Any, spec: Spec) -> None:
     got = f"an image must be uint8 {shape_of(spec)}{' RGB' * (spec.bands == COLOURS)}, got {image.dtype} {image.shape}"
     if image.ndim == 2:
         raise BadInput(got + (": repeat grey with np.dstack([grey] * 3)" if spec.bands == COLOURS else ""))
-    if image.ndim == 3 and image.shape[2] != len(spec.bands) and spec.bands != COLOURS:
-        raise BadInput(wrong_planes(spec, image.shape[2]))
+    if image.ndim == 3 and spec.bands != COLOURS:
+        spec.check_planes(image.shape[2])
     if image.ndim != 3 or image.shape[2] != len(spec.bands):
         raise BadInput(f"{got}" + (": drop alpha with image[..., :3]" if image.shape[2:] == (4,) else ""))
     if image.dtype != np.uint8:

@@ -160,12 +160,18 @@ class Spec:
             >>> x.shape, float(x.min()), float(x.max())
             ((1, 3, 64, 64), -1.600000023841858, 1.600000023841858)
         """
+        self.check_planes(tiles.shape[-1])
         planes = np.moveaxis(tiles[..., self.order], -1, 1)
         x = np.empty(planes.shape, np.float32)
         scale, shift = (np.asarray(v, np.float32)[:, None, None] for v in (self.scale, self.shift))
         np.multiply(planes, scale, out=x)
         x += shift
         return x
+
+    def check_planes(self, planes: int) -> None:
+        """Raise BadInput for an image of another number of planes."""
+        if planes != len(self.bands):
+            raise BadInput(f"this model takes {self.bands_in_words}, got an image of {planes}")
 
     @property
     def bands_in_words(self) -> str:

@@ -132,3 +132,9 @@ def test_what_an_export_took_of_its_checkpoint_is_in_the_json_if_it_was_asked_fo
     for wrong in ({"checkpoint_class": 2}, {"checkpoint_key": "x" * 401}):
         with pytest.raises(BadInput, match="checkpoint_key must be a short text and checkpoint_class 0 or 1"):
             Spec(**wrong)
+
+
+@pytest.mark.parametrize("planes", [1, 4])
+def test_tiles_of_another_number_of_planes_are_not_prepared(planes):
+    with pytest.raises(BadInput, match=rf"this model takes 3 bands \(red, green, blue\), got an image of {planes}"):
+        Spec(tile=32).prepare(np.zeros((1, 32, 32, planes), np.uint8))
