@@ -33,7 +33,7 @@ def main(plan: Path, append: Path | None) -> None:
         opened = time.perf_counter()
         from dlink.bench.network import picture
 
-        image = picture(model.spec.tile)
+        image = picture(model.spec.tile, planes=len(model.spec.bands))
         ready = time.perf_counter()
         model.mask(image)
         done = time.perf_counter()

@@ -22,6 +22,7 @@ import pycuda.driver as cuda
 from dlink.bench.rows import append_row
 from dlink.runtime import CheckFailed, Spec
 from dlink.runtime.backend import HostBackend
+from dlink.runtime.spec import COLOURS
 from dlink.runtime.views import ALL, FLIPS, apply_view
 from dlink.trt_runtime.cuda_graphs import CudaGraph, capture
 from dlink.trt_runtime.kernels.launch import PTX, Kernels
@@ -29,6 +30,7 @@ from dlink.trt_runtime.primary_context import pycudas
 
 SETS = ((0,), FLIPS, ALL[1:], ALL)
 CHECKED = (32, 33, 160)  # sides, px
+FOUR = (*COLOURS, "nir")
 RUNS = 9
 LAUNCHES = 40  # the least between two events
 CACHES = 4  # the buffers' size, as a multiple of the cache
@@ -45,6 +47,7 @@ def main(side: int, check: bool, append: Path | None) -> None:
             for views in SETS:
                 for each in CHECKED:
                     compare(Bench(each, 2, views, dtype))
+                    compare(Bench(each, 2, views, dtype, bands=FOUR))
         click.echo("spread and gather give HostBackend's numbers")
         result: dict[str, Any] = {"kernels": "same bits"} if check else {"kernels": bandwidths(side)}
         append_row(append, result)
@@ -54,19 +57,20 @@ class Bench:
     """Both kernels with their buffers. `beside`: a bench whose kernels and stream are shared."""
 
     def __init__(
-        self, side: int, tiles: int, views: tuple[int, ...], dtype: type, beside: "Bench | None" = None
-    ) -> None:
-        self.spec, self.tiles, self.views = spec_of(side), tiles, views
+        self, side: int, tiles: int, views: tuple[int, ...], dtype: type, beside: "Bench | None" = None,
+        bands: tuple[str, ...] = COLOURS,
+    ) -> None:  # fmt: skip
+        self.spec, self.tiles, self.views = spec_of(side, bands), tiles, views
         self.dtype, area = np.dtype(dtype), side * side
         self.kernels: Kernels = (
             beside.kernels if beside else Kernels(PTX.read_bytes(), self.spec, self.dtype, self.dtype)
         )
         self.stream: Any = beside.stream if beside else cuda.Stream()
-        self.pixels = area * tiles * 3
+        self.pixels = area * tiles * len(bands)
         self.planes = area * tiles * len(views)
         sizes = (
             self.pixels,
-            self.planes * 3 * self.dtype.itemsize,
+            self.planes * len(bands) * self.dtype.itemsize,
             self.planes * self.dtype.itemsize,
             area * tiles * 4,
         )
@@ -85,13 +89,15 @@ class Bench:
     def moved(self) -> dict[str, int]:
         """The bytes that each kernel must read and write."""
         size = self.dtype.itemsize
-        mask = self.pixels // 3
-        return {"spread": self.pixels + self.planes * 3 * size, "gather": self.planes * size + mask}
+        bands = len(self.spec.bands)
+        mask = self.pixels // bands
+        return {"spread": self.pixels + self.planes * bands * size, "gather": self.planes * size + mask}
 
 
-def spec_of(side: int) -> Spec:
+def spec_of(side: int, bands: tuple[str, ...] = COLOURS) -> Spec:
     """A Spec of any side. The kernels take sides that networks do not."""
-    spec = Spec(tile=32)
+    scale, shift = ((numbers[0],) * len(bands) for numbers in (Spec.scale, Spec.shift))
+    spec = Spec(tile=32, bands=bands, scale=scale, shift=shift)
     object.__setattr__(spec, "tile", side)
     return spec
 
@@ -99,11 +105,11 @@ def spec_of(side: int) -> Spec:
 def compare(bench: Bench) -> None:
     """Raise CheckFailed if a kernel's result differs from NumPy's."""
     rng, side, views = np.random.default_rng(0), bench.spec.tile, bench.views
-    tiles = rng.integers(0, 256, (bench.tiles, side, side, 3), np.uint8)
+    tiles = rng.integers(0, 256, (bench.tiles, side, side, len(bench.spec.bands)), np.uint8)
     put(bench.source, tiles, bench.stream)
     bench.spread()
     x = bench.spec.prepare(tiles)
-    expected = np.stack([apply_view(x, view) for view in views], 1).reshape(-1, 3, side, side).astype(bench.dtype)
+    expected = np.stack([apply_view(x, view) for view in views], 1).reshape(-1, *x.shape[1:]).astype(bench.dtype)
     same(f"spread, {side} px, views {views}", get(bench.batch, expected, bench.stream), expected)
     answers = rng.random((bench.tiles, len(views), side, side)).astype(bench.dtype)
     put(bench.answers, answers, bench.stream)

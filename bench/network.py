@@ -51,18 +51,18 @@ def fill(backend: TensorRTBackend) -> None:
 
     Unwritten memory holds zeros or other values that no picture gives. A GPU computes those at another clock.
     """
-    pictures = np.stack([picture(backend.spec.tile)] * backend.max_tiles)
+    pictures = np.stack([picture(backend.spec.tile, planes=len(backend.spec.bands))] * backend.max_tiles)
     for _ in range(backend.slots):
         backend.start(pictures, (0,))()
 
 
-def picture(side: int, seed: int = 0) -> NDArray[np.uint8]:
-    """uint8 (side, side, 3) with large and small features, as pictures of the ground have."""
+def picture(side: int, seed: int = 0, planes: int = 3) -> NDArray[np.uint8]:
+    """uint8 (side, side, planes) with large and small features, as pictures of the ground have."""
     rng = np.random.default_rng(seed)
-    total = np.zeros((side, side, 3))
+    total = np.zeros((side, side, planes))
     for octave in range(OCTAVES):
         cell = max(1, side >> (octave + 2))
-        coarse = rng.standard_normal((-(-side // cell), -(-side // cell), 3)) / 2**octave
+        coarse = rng.standard_normal((-(-side // cell), -(-side // cell), planes)) / 2**octave
         total += coarse.repeat(cell, 0).repeat(cell, 1)[:side, :side]
     return np.clip(total * 40 + 110, 0, 255).astype(np.uint8)
 

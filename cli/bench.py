@@ -79,7 +79,7 @@ def bench(
     show = progress("bench")
     with open_here(path, opening) as segmenter:
         spec, engine = segmenter.spec, segmenter.backend.engine
-        images = pictures(wanted.tiles, spec.tile, wanted.reading.of_network(spec))
+        images = pictures(wanted.tiles, spec, wanted.reading)
         rows = []
         for i, n in enumerate(counts):
             rows.append(latency(segmenter, images, n, how.seconds))

@@ -146,4 +146,4 @@ def show_result(result: "BuildResult", plan: Path, show: Looks) -> None:
             look_at_plan(plan, Looks(explain=True))
         click.echo(f"next: dlink-check {plan} TILES --against CHECKPOINT", err=True)
     if show.triton:
-        lay_out(show.triton, plan, manifest.spec.tile, manifest.options.batch, manifest.ends)
+        lay_out(show.triton, plan, manifest.spec, manifest.options.batch, manifest.ends)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from dlink.cli import options
 from dlink.cli.options import IN_FILE, OUT_PATH, together
 from dlink.cli.plans import OpenOptions, manifest_of, open_here, record
 from dlink.cli.step import Moved, Step, progress
+from dlink.nets.options import NetworkOptions
 from dlink.runtime.errors import BadInput, CheckFailed
 from dlink.runtime.words import counted
 
@@ -30,6 +32,14 @@ ROAD_COLUMNS = "views  model  precision  recall  F1  APLS  broken/km  bridged/km
 GATE_COLUMNS = "gate  views  figure  95 % interval  limit"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What a model is compared with."""
+
+    against: Path | None = None
+    network: NetworkOptions = field(default_factory=NetworkOptions)  # of a checkpoint
+
+
 @click.command(
     cls=Step,
     short_help="Compare a model's roads with a reference's.",
@@ -37,7 +47,14 @@ GATE_COLUMNS = "gate  views  figure  95 % interval  limit"
 )
 @options.model
 @options.tiles
-@click.option("--against", type=IN_FILE, help="The reference: a checkpoint, or another ONNX file.")
+@together(
+    "reference",
+    "cli.check:Reference",
+    click.option("--against", type=IN_FILE, help="The reference: a checkpoint, or another ONNX file."),
+    options.network(
+        "against-", click.option("--against-arch", "arch", help="The reference's network.  [default: the model's]")
+    ),
+)
 @together(
     "asked",
     "accuracy.gates:AskedLimits",
@@ -58,7 +75,7 @@ GATE_COLUMNS = "gate  views  figure  95 % interval  limit"
 @options.opening
 @options.as_json
 def check(
-    model: Path, tiles: Path, against: Path | None, asked: "AskedLimits", how: "CheckOptions", opening: OpenOptions,
+    model: Path, tiles: Path, reference: "Reference", asked: "AskedLimits", how: "CheckOptions", opening: OpenOptions,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Compare MODEL's roads with its reference's on TILES, with eight views and with one.
@@ -77,7 +94,7 @@ def check(
     from dlink.accuracy.report.evidence import Evidence
     from dlink.imagery.images import find_tiles, for_network
 
-    given = asked.given
+    given, against = asked.given, reference.against
     chosen = find_tiles(tiles, how.reading)[: how.limit]
     if not against:
         raise BadInput("--against is missing: name the checkpoint or ONNX file to compare with")
@@ -93,17 +110,17 @@ def check(
         graphs = (limits.graphs or (how.report and target == "road")) and any(tile.label for tile in chosen)
         connectivity = connectivity_of(how.reading.metres or candidate.spec.gsd_m) if graphs else None
         evidence = Evidence() if how.report else None
-        with open_against(against, model, candidate.spec, opening.threads) as reference:
+        with open_against(against, model, candidate.spec, opening.threads, reference.network) as other:
             found = compare(
                 candidate,
-                reference,
+                other,
                 chosen,
                 how.counts,
                 progress("check"),
                 connectivity=connectivity,
                 evidence=evidence,
             )
-            pair = {model: candidate, against: reference}
+            pair = {model: candidate, against: other}
             times = latencies(candidate, chosen[0], how.counts) if how.report else []
         manifest = manifest_of(candidate)
     verdict = Verdict(found, limits, target)
@@ -191,11 +208,19 @@ def latencies(model: "Segmenter", tile: "TileFile", counts: Sequence[int]) -> "l
     return [{"views": r.views, "p50_ms": r.p50_ms, "p90_ms": r.p90_ms, "tiles_per_s": r.tiles_per_s} for r in found]
 
 
-def open_against(path: Path, model: Path, spec: "Spec", threads: int | None) -> "Segmenter":
+def open_against(
+    path: Path, model: Path, spec: "Spec", threads: int | None, network: NetworkOptions | None = None
+) -> "Segmenter":
     """Open the reference: an ONNX file, or a checkpoint with the model's spec. Print a note if the weights differ."""
     from dlink.runtime import open_model
 
+    network = network or NetworkOptions()
     if path.suffix == ".onnx":
+        if network != NetworkOptions():
+            raise BadInput(
+                f"--against {path}: --against-arch, --against-key and --against-class are for checkpoints; "
+                f"leave them out"
+            )
         reference = open_model(path, threads=threads)
         if reference.spec.target != spec.target:
             reference.close()
@@ -205,10 +230,22 @@ def open_against(path: Path, model: Path, spec: "Spec", threads: int | None) -> 
         from dlink.nets.torch_backend import open_reference
         from dlink.runtime.files import file_sha256
 
-        reference, sha256 = open_reference(path, spec, threads), file_sha256(path)
+        sha256 = file_sha256(path)
+        if sha256 == spec.checkpoint_sha256:
+            network = as_exported(network, model, spec)
+        reference = open_reference(path, spec, threads, network)
     if sha256 and spec.checkpoint_sha256 and sha256 != spec.checkpoint_sha256:
         click.echo(f"note: {path} is not the checkpoint that {model} was exported from", err=True)
     return reference
+
+
+def as_exported(network: NetworkOptions, model: Path, spec: "Spec") -> NetworkOptions:
+    """The options, with what the export took of the same checkpoint where nothing else is asked for."""
+    key, road = spec.checkpoint_key or None, spec.checkpoint_class
+    for option, took, asked in (("key", key, network.key), ("class", road, network.road)):
+        if None not in (took, asked) and took != asked:
+            click.echo(f"note: --against-{option} {asked}: {model} was exported with --{option} {took}", err=True)
+    return replace(network, key=network.key or key, road=road if network.road is None else network.road)
 
 
 def verdict_in_words(verdict: "Verdict") -> str:

@@ -10,6 +10,7 @@ from dlink.cli import options
 from dlink.cli.options import IN_FILE, IN_FOLDER, Option, Together, together
 from dlink.cli.step import Show, progress
 from dlink.imagery.reading import RGB, Reading
+from dlink.nets.options import NetworkOptions
 from dlink.runtime.errors import BadInput
 
 if TYPE_CHECKING:
@@ -71,13 +72,15 @@ def run(tiles: Path, out: Path, recipe: "Recipe", start: "Start", loading: Loadi
     from dlink.training.loop import train
     from dlink.training.world import speaks
 
+    if start.init is None and start.network != NetworkOptions():
+        raise BadInput("--key and --class choose in the checkpoint of --init, which is missing")
     begun: dict[str, Any] = {"init": start.init, "encoder": start.encoder, "resume": start.resume}
     valid = loading.valid
     checked = find_tiles(valid, loading.reading) if valid else None
     shown = Shown()
     course = train(
         find_tiles(tiles, loading.reading), out, recipe, **begun, valid=checked, workers=loading.workers, **how,
-        report=shown.step, drawing=shown.drawing, say=shown.note,
+        network=start.network, report=shown.step, drawing=shown.drawing, say=shown.note,
     )  # fmt: skip
     if not speaks():
         return

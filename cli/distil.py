@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     "start",
     "training.recipe:Start",
     click.option("--init", type=IN_FILE, required=True, help="The trained network: teacher and first weights."),
+    options.network(),
     courses.resume,
 )
 @courses.recipe("Side of the windows, px; best is the tile of the export.")

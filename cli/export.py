@@ -7,44 +7,34 @@ from typing import TYPE_CHECKING
 import click
 
 from dlink.cli import options
-from dlink.cli.options import OUT_PATH, Numbers, together
+from dlink.cli.options import OUT_PATH, Names, Numbers, together
 from dlink.cli.step import Step
-from dlink.imagery.reading import RGB
 from dlink.runtime.errors import BadInput
 from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
-    from dlink.export.options import ExportOptions, ReadOptions
+    from dlink.export.options import ExportOptions
+    from dlink.nets.options import NetworkOptions
 
 
 @click.command(cls=Step, short_help="Write a checkpoint as an ONNX file, and prove it.")
 @click.argument("files", type=OUT_PATH, nargs=-1, required=True, metavar="CHECKPOINT... [ONNX]")
 @options.output("The file to write, if it is not the last argument.")
 @click.option("--weights", metavar="0.5,0.5", help="Weights of several checkpoints.  [default: equal]")
-@together(
-    "reading",
-    "export.options:ReadOptions",
-    click.option("--arch", help="The network.  [default: read from the checkpoint's keys]"),
-    click.option(
-        "--key",
-        metavar="NAME",
-        help="Key or prefix of the network in the checkpoint, such as ema.  [default: the first network of "
-        "state_dict, model_state_dict, model, net, network and others]",
-    ),
-    click.option(
-        "--class",
-        "road",
-        type=int,
-        metavar="0|1",
-        help="The class that is road, of a network that ends in a softmax over two.  [default: 1]",
-    ),
-)
+@options.network("", click.option("--arch", help="The network.  [default: read from the checkpoint's keys]"))
 @together(
     "how",
     "export.options:ExportOptions",
     options.tile("Side of the input, px: a multiple of 32."),
     options.precision("fp32", "fp16", default="fp32", words="Precision of the file's tensors."),
     options.threshold("Road above this probability.  [default: 0.5; PP-LinkNet 0.25]"),
+    click.option(
+        "--bands",
+        type=Names(),
+        metavar="NAME,NAME,...",
+        help="What an image's planes are, in their order, such as red,green,blue,nir; a network of other than three "
+        "channels needs it.  [default: red,green,blue]",
+    ),
     click.option("--channels", type=click.Choice(["BGR", "RGB"]), help="Channel order in training.  [default: BGR]"),
     options.gsd("Metres a pixel of the training tiles.", 0.5),
     click.option(
@@ -54,51 +44,55 @@ if TYPE_CHECKING:
         "--mean",
         type=Numbers(),
         metavar="R,G,B",
-        help="Mean that training subtracted, of pixels in 0..1: red, green, blue, whatever --channels is.  "
+        help="Mean that training subtracted, of pixels in 0..1, for each band, whatever --channels is.  "
         "[default: the network's own preparation]",
     ),
     click.option(
         "--std",
         type=Numbers(),
         metavar="R,G,B",
-        help="Deviation that training divided by, of pixels in 0..1: red, green, blue, whatever --channels is.",
+        help="Deviation that training divided by, of pixels in 0..1, for each band, whatever --channels is.",
     ),
 )
 @options.pictures("Pictures to prove the file on.  [default: generated scenes]")
 def export(
-    files: tuple[Path, ...], out: Path | None, weights: str | None, reading: "ReadOptions", how: "ExportOptions",
+    files: tuple[Path, ...], out: Path | None, weights: str | None, network: "NetworkOptions", how: "ExportOptions",
     tiles: Path | None,
 ) -> None:  # fmt: skip
     """Write CHECKPOINT as the file ONNX, after proving that it draws PyTorch's roads.
 
     Several checkpoints become one file, an ensemble: the weighted mean of their probabilities.
     """
-    from dlink.cli.models import pictures
+    from dlink.cli.models import made_up, pictures
 
     checkpoints, onnx = sorted_out(files, out)
-    if reading.arch and len(checkpoints) > 1:
+    if network.arch and len(checkpoints) > 1:
         raise BadInput("--arch: is for one checkpoint; the keys of each checkpoint of an ensemble name its network")
     parts = weights_of(weights) if weights else [1 / len(checkpoints)] * len(checkpoints)
-    from dlink.export.export import export
+    from dlink.export.export import check_bands, export
     from dlink.export.options import preparation
     from dlink.export.proof import FEW
     from dlink.nets.checkpoint import read_checkpoint
     from dlink.nets.ensemble import ensemble
     from dlink.nets.zoo import spec_of
+    from dlink.runtime.spec import COLOURS
 
-    members = [read_checkpoint(path, reading.arch, key=reading.key, road=reading.road) for path in checkpoints]
+    members = [read_checkpoint(path, network.arch, key=network.key, road=network.road) for path in checkpoints]
     for note in [note for member in members for note in member.notes]:
         click.echo(f"note: {note}", err=True)
     if how.mean and len({(spec_of(m.arch).scale, spec_of(m.arch).shift) for m in members}) > 1:
         raise BadInput("--mean: these networks have different preparations of their own; export each by itself")
     read = ensemble(members, parts) if len(members) > 1 or weights else members[0]
-    spec = how.on(replace(spec_of(members[0].arch), arch=read.arch, width=read.width, checkpoint_sha256=read.sha256))
-    if reading.arch is None and (alike := alike_of(read.arch)):
+    spec = how.on(replace(spec_of(members[0].arch, bands=how.bands or COLOURS), **read.facts))
+    check_bands(read.net, spec)
+    if network.arch is None and (alike := alike_of(read.arch)):
         click.echo(f"note: read as {read.arch}; {', '.join(alike)} have the same keys: --arch selects one", err=True)
-    proof = export(read, onnx, spec, pictures(tiles, how.tile, RGB.of_network(spec)))
+    proof = export(read, onnx, spec, pictures(tiles, spec))
     size = f"{onnx.stat().st_size / 1e6:.1f} MB"
     click.echo(f"{onnx}: {read.arch} width {read.width:g}, {how.precision}, tile {how.tile}, {size}")
     click.echo(f"prepared as {preparation(spec)}; --channels, --mean and --std give another preparation")
+    if tiles is None and (others := made_up(spec)):
+        click.echo(f"note: proven on generated scenes, where {others} copied from green: --tiles prove more", err=True)
     click.echo(
         f"on {counted(proof.tiles, 'tile')}, {proof.road:.1%} {how.target}, probabilities differ from PyTorch's by at "
         f"most {proof.difference:.2g}, masks agree at IoU {proof.agreement:.4f}"

@@ -86,7 +86,7 @@ def look_at_onnx(path: Path, show: Looks, max_tiles: int, views: int | None) -> 
 
         click.echo("\n".join(asked_table(read_model(path))))
     if show.triton:
-        lay_out(show.triton, path, file.spec.tile, max_tiles * (views or views_of(file.spec)))
+        lay_out(show.triton, path, file.spec, max_tiles * (views or views_of(file.spec)))
 
 
 def facts_of(file: "OnnxFile") -> dict[str, Any]:
@@ -105,15 +105,24 @@ def onnx_in_words(path: Path, spec: "Spec", facts: Mapping[str, Any]) -> str:
     """The description of an ONNX file in two or three lines."""
     lines = [
         f"{path}: {spec.arch} width {spec.width:g}, {spec.precision}, {facts['file']['bytes'] / 1e6:.1f} MB",
-        f"tiles of {spec.tile} px, {spec.channels}, {spec.gsd_m:g} m a pixel; {spec.target} where the probability "
+        f"tiles of {spec.tile} px, {input_of(spec)}, {spec.gsd_m:g} m a pixel; {spec.target} where the probability "
         f"exceeds {spec.threshold:g}, the mean of {counted(len(spec.views), 'view')}",
     ]
     if spec.checkpoint_sha256:
-        lines.append(f"exported from a checkpoint of SHA-256 {spec.checkpoint_sha256}")
+        key = f"{spec.checkpoint_key} of " if spec.checkpoint_key else ""
+        road = "" if spec.checkpoint_class is None else f", class {spec.checkpoint_class} is road"
+        lines.append(f"exported from {key}a checkpoint of SHA-256 {spec.checkpoint_sha256}{road}")
     if facts["int8"]:
         share = facts["int8"]["int8_share"]
         lines.append(f"{share:.1%} of the multiply-adds in int8, ranges by {spec.int8_method}; {spec.int8_verdict}")
     return "\n".join(lines)
+
+
+def input_of(spec: "Spec") -> str:
+    """The order of the channels, and the bands if they are not red, green and blue."""
+    from dlink.runtime.spec import COLOURS
+
+    return spec.channels if spec.bands == COLOURS else f"{spec.bands_in_words}, {spec.channels}"
 
 
 def look_at_plan(plan: Path, show: Looks) -> None:
@@ -144,7 +153,7 @@ def look_at_plan(plan: Path, show: Looks) -> None:
             backend.close()
         click.echo("\n".join(layer_table(layers, times)))
     if show.triton:
-        lay_out(show.triton, plan, manifest.spec.tile, manifest.options.batch, manifest.ends)
+        lay_out(show.triton, plan, manifest.spec, manifest.options.batch, manifest.ends)
 
 
 def plan_in_words(plan: Path, manifest: "Manifest") -> str:
@@ -154,17 +163,17 @@ def plan_in_words(plan: Path, manifest: "Manifest") -> str:
     most = counted(manifest.options.batch, "view")
     draws = "" if manifest.spec.target == "road" else f"; draws {manifest.spec.target}s"
     return (
-        f"{plan}: {manifest.title}, up to {most} of {manifest.spec.tile} px at once, "
+        f"{plan}: {manifest.title}, up to {most} of {manifest.spec.tile} px at once, {input_of(manifest.spec)}, "
         f"{manifest.plan.bytes / 1e6:.1f} MB, built in {manifest.built.seconds:.0f} s\n"
         f"computes in {shares_in_words(dict(manifest.precision.shares))}, {how}; runs on compute capability {where}; "
         f"reads {manifest.ends.reads} and gives {manifest.ends.gives}{draws}"
     )
 
 
-def lay_out(folder: Path, model: Path, side: int, batch: int, ends: "Ends | None" = None) -> None:
+def lay_out(folder: Path, model: Path, spec: "Spec", batch: int, ends: "Ends | None" = None) -> None:
     from dlink.engine.triton import WIDE, write_repository
 
-    config = write_repository(folder, model, side, batch, ends or WIDE)
+    config = write_repository(folder, model, spec, batch, ends or WIDE)
     click.echo(f"{config}: for tritonserver --model-repository={folder}")
 
 

@@ -13,9 +13,11 @@ from dlink.imagery.reading import RGB, Reading
 
 if TYPE_CHECKING:
     from dlink.calib.sample import Sample
+    from dlink.runtime import Spec
 
 HELD_OUT = 1_000_000  # seed of the first scene for testing; training uses lower seeds
 CALIBRATION = 3_000_000  # seed of the first scene for calibration
+GREEN = 1  # plane of a scene
 PROOF_PIXELS = 2 << 20  # pixels that prove a file: two tiles of 1024 px, up to 16 smaller ones
 CALIBRATED, HELD_BACK = 24, 4  # tiles for the ranges of an INT8 file, and for its evaluation
 
@@ -54,11 +56,8 @@ def exported(model: Path | None, tile: int, precision: str) -> Path:
         read = read_checkpoint(checkpoint)
         for note in read.notes:
             click.echo(f"note: {note}", err=True)
-        spec = spec_of(
-            read.arch, width=read.width, tile=tile, precision=precision, gsd_m=0.5 if model else GSD_M,
-            checkpoint_sha256=read.sha256,
-        )  # fmt: skip
-        export(read, path, spec, pictures(None, tile))
+        spec = spec_of(tile=tile, precision=precision, gsd_m=0.5 if model else GSD_M, **read.facts)
+        export(read, path, spec, pictures(None, spec))
     return path
 
 
@@ -102,16 +101,39 @@ def tiles_of(folder: Path | None, side: int, how: Reading = RGB) -> "Sample":
     return Sample(tiles[:CALIBRATED], tiles[CALIBRATED:], (), digest(tiles[:CALIBRATED]))
 
 
-def pictures(folder: Path | None, side: int, how: Reading = RGB) -> list[NDArray[np.uint8]]:
-    """RGB tiles (side, side, 3): the upper left of each picture of a folder, or generated scenes with roads."""
+def pictures(folder: Path | None, spec: "Spec", how: Reading = RGB) -> list[NDArray[np.uint8]]:
+    """Tiles for a Spec: the upper left of each picture of a folder, or generated scenes with roads."""
     from dlink.imagery.images import find_tiles, read_image
+    from dlink.runtime.segmenter import check_image
     from dlink.runtime.windows import square
     from dlink.scenes import with_roads
     from dlink.scenes.scene import LARGEST, SMALLEST
 
+    side = spec.tile
     count = min(max(PROOF_PIXELS // side**2, 2), 16)
     if folder is None:
-        images = [made.image for made in with_roads(count, min(max(side, SMALLEST), LARGEST), HELD_OUT)]
+        scenes = with_roads(count, min(max(side, SMALLEST), LARGEST), HELD_OUT)
+        images = [with_bands(made.image, spec) for made in scenes]
     else:
-        images = [read_image(t.image, how) for t in find_tiles(folder)[:count]]
+        reading = how.of_network(spec)
+        images = [read_image(t.image, reading) for t in find_tiles(folder)[:count]]
+    for image in images:
+        check_image(image, spec)
     return [square(image[:side, :side], side) for image in images]
+
+
+def with_bands(image: NDArray[np.uint8], spec: "Spec") -> NDArray[np.uint8]:
+    """A scene (H, W, 3) with the Spec's bands: its colours where they are named, green's copy for every other band."""
+    from dlink.runtime.spec import COLOURS
+
+    if spec.bands == COLOURS:
+        return image
+    return image[..., [COLOURS.index(band) if band in COLOURS else GREEN for band in spec.bands]]
+
+
+def made_up(spec: "Spec") -> str:
+    """The bands that `with_bands` copies, such as "nir is"; empty if there are none."""
+    from dlink.runtime.spec import COLOURS
+
+    others = [band for band in spec.bands if band not in COLOURS]
+    return f"{', '.join(others)} {'is' if len(others) == 1 else 'are'}" if others else ""

@@ -42,7 +42,7 @@ class Picture(click.Path):
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]
-    """Three numbers, one for each of red, green and blue."""
+    """Numbers separated by commas, one for each band: red, green and blue for most networks."""
 
     name = "numbers"
 
@@ -50,10 +50,18 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, tuple):
             return value
         try:
-            red, green, blue = map(float, value.split(","))
+            return tuple(map(float, value.split(",")))
         except ValueError:
-            self.fail(f"{value!r} is not three numbers separated by commas, such as 0.485,0.456,0.406", param, ctx)
-        return red, green, blue
+            self.fail(f"{value!r} is not numbers separated by commas, such as 0.485,0.456,0.406", param, ctx)
+
+
+class Names(click.ParamType):  # type: ignore[type-arg]
+    """Names separated by commas."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(","))
 
 
 class Count(click.Choice):  # type: ignore[type-arg]
@@ -210,6 +218,26 @@ limit = click.option("--limit", type=AT_LEAST_1, help="Use only this many tiles,
 max_tiles = click.option("--max-tiles", type=AT_LEAST_1, default=1, show_default=True, help="The most tiles at once.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 append = click.option("--append", type=OUT_PATH, help="Append a line for each result to this file (.jsonl).")
+
+
+def network(of: str = "", *more: Option) -> Together:
+    """What of a checkpoint is read. `of` begins the options' names where a command has a --key of its own."""
+    key = click.option(
+        f"--{of}key",
+        "key",
+        metavar="NAME",
+        help="Key or prefix of the network in the checkpoint, such as ema.  [default: the first network of "
+        "state_dict, model_state_dict, model, net, network and others]",
+    )
+    road = click.option(
+        f"--{of}class",
+        "road",
+        type=int,
+        metavar="0|1",
+        help="The class that is road, of a network that ends in a softmax over two.  [default: 1]",
+    )
+    return together("network", "nets.options:NetworkOptions", *more, key, road)
+
 
 key = click.option("--key", "keys", type=IN_FILE, multiple=True, help="Open only a plan that this key has signed.")
 rebuild = click.option("--rebuild", is_flag=True, help="Rebuild a plan that does not fit this machine.")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     "start",
     "training.recipe:Start",
     courses.init,
+    options.network(),
     click.option("--encoder", type=IN_FILE, help="A classifier's weights by torchvision's names (D-UNet: VGG-13)."),
     courses.resume,
 )

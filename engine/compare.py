@@ -95,7 +95,7 @@ def in_openvino(graph: OnnxModel, data: bytes) -> BaseRunner:
     class Runner(BaseRunner):  # type: ignore[misc]
         def activate_impl(self) -> None:
             model = core().read_model(data)
-            self.shape = [1, 3, graph.spec.tile, graph.spec.tile]
+            self.shape = [1, len(graph.spec.bands), graph.spec.tile, graph.spec.tile]
             model.reshape(self.shape)
             self.compiled = compile(model, graph.spec, None)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
+from dlink.runtime.spec import Spec
 from dlink.trt_runtime.manifest import Ends
 
 INPUT, OUTPUT = "image", "road"
@@ -18,13 +19,13 @@ CONFIG = """\
 name: "{name}"
 backend: "{backend}"
 max_batch_size: {batch}
-input [ {{ name: "{input}", data_type: {reads}, dims: [ 3, {side}, {side} ] }} ]
+input [ {{ name: "{input}", data_type: {reads}, dims: [ {planes}, {side}, {side} ] }} ]
 output [ {{ name: "{output}", data_type: {gives}, dims: [ 1, {side}, {side} ] }} ]
 dynamic_batching {{ }}
 """
 
 
-def write_repository(folder: Path, model: Path, side: int, batch: int, ends: Ends = WIDE) -> Path:
+def write_repository(folder: Path, model: Path, spec: Spec, batch: int, ends: Ends = WIDE) -> Path:
     """Copy a plan or an ONNX file into `folder`/<its name>/1, write its configuration, and return that file's path."""
     backend, file = KINDS[model.suffix]
     home = folder / model.stem
@@ -34,7 +35,8 @@ def write_repository(folder: Path, model: Path, side: int, batch: int, ends: End
     with replacing(home / "1" / file) as part:
         shutil.copyfile(model, part)
     config = home / "config.pbtxt"
-    words = {"name": model.stem, "backend": backend, "batch": batch, "input": INPUT, "output": OUTPUT, "side": side}
+    words = {"name": model.stem, "backend": backend, "batch": batch, "input": INPUT, "output": OUTPUT}
     with replacing(config) as part:
-        part.write_text(CONFIG.format(**words, reads=TRITON_TYPES[ends.reads], gives=TRITON_TYPES[ends.gives]))
+        types = {"reads": TRITON_TYPES[ends.reads], "gives": TRITON_TYPES[ends.gives]}
+        part.write_text(CONFIG.format(**words, **types, side=spec.tile, planes=len(spec.bands)))
     return config

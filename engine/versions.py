@@ -211,7 +211,7 @@ def config_for(compiler: Compiler, options: Options, graph: OnnxModel, monitor: 
     from polygraphy.backend.trt import CreateConfig, Profile
 
     side = graph.spec.tile
-    least, most = ((n, 3, side, side) for n in (1, options.batch))
+    least, most = ((n, len(graph.spec.bands), side, side) for n in (1, options.batch))
     trt = compiler.trt
     arguments: dict[str, Any] = {
         "profiles": [Profile().add(graph.input, min=least, opt=most, max=most)],

@@ -44,7 +44,7 @@ class Peaks(fx.Interpreter):
 
 
 def peaks(traced: fx.GraphModule, inputs: Iterable[NDArray[np.float32]]) -> dict[str, float]:
-    """The largest |value| of every node of a traced network over some inputs (N, 3, S, S)."""
+    """The largest |value| of every node of a traced network over some inputs (N, C, S, S)."""
     seen = Peaks(traced)
     with torch.inference_mode():
         for x in inputs:

@@ -1,6 +1,6 @@
 """Writes a network as the ONNX file that all later steps read.
 
-Opset 17, the newest that TensorRT 8.5 parses. Input `image` float32 (N, 3, S, S), output `road` float32 (N, 1, S, S) in
+Opset 17, the newest that TensorRT 8.5 parses. Input `image` float32 (N, C, S, S), output `road` float32 (N, 1, S, S) in
 [0, 1], N free, S fixed. Batch norms are folded into their convolutions. In an FP16 file every tensor between the first
 and the last cast is float16. The sigmoid follows the last cast and stays float32, because float16 is too coarse near 0
 and 1. All weights are inside the file. Metadata: `dlink.spec`, and the keys that the QGIS plugin Deepness reads.
@@ -66,7 +66,7 @@ def write_onnx(folded: RoadNet, spec: Spec, path: Path) -> None:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         torch.onnx.export(
             deployed,
-            (torch.zeros(1, 3, traced, traced),),
+            (torch.zeros(1, len(spec.bands), traced, traced),),
             data,  # type: ignore[arg-type]  # a file object works too
             opset_version=OPSET,
             input_names=["image"],

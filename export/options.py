@@ -4,18 +4,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dlink.runtime.errors import BadInput
-from dlink.runtime.spec import Numbers, Spec
+from dlink.runtime.spec import COLOURS, Numbers, Spec, order_of
+from dlink.runtime.words import counted
 
 LARGEST_PIXEL = 255
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadOptions:
-    """Which network of a checkpoint is read; None lets its keys decide."""
-
-    arch: str | None = None
-    key: str | None = None  # of the dictionary, or the prefix, that has the network
-    road: int | None = None  # the class that is road, of two
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,25 +17,37 @@ class ExportOptions:
     tile: int = 1024
     precision: str = "fp32"
     threshold: float | None = None
+    bands: tuple[str, ...] | None = None  # what an image's planes are
     channels: str | None = None
     gsd_m: float = 0.5
     target: str = "road"
-    mean: Numbers | None = None  # of pixels in 0..1, in the order red, green, blue whatever the channels are
+    mean: Numbers | None = None  # of pixels in 0..1, in the order of the bands whatever the channels are
     std: Numbers | None = None
 
     def __post_init__(self) -> None:
         self.check_preparation()
-        self.on(Spec())  # raises BadInput for a bad value
+        self.on(self.first)  # raises BadInput for a bad value
+
+    @property
+    def first(self) -> Spec:
+        """A Spec of these bands, with the D-LinkNet authors' values."""
+        bands = self.bands or COLOURS
+        scale, shift = ((numbers[0],) * len(bands) for numbers in (Spec.scale, Spec.shift))
+        return Spec(bands=bands, scale=scale, shift=shift, channels=order_of(bands))
 
     def on(self, spec: Spec) -> Spec:
-        """A Spec with these values."""
+        """A Spec with these values; `spec` has these bands."""
         values: dict[str, Any] = {name: value for name, value in asdict(self).items() if value is not None}
         mean, std = values.pop("mean", None), values.pop("std", None)
         spec = replace(spec, **values)
         if mean is None or std is None:
             return spec
-        order = 1 if spec.channels == "RGB" else -1
-        pairs = list(zip(mean, std, strict=True))[::order]
+        for option, numbers in (("--mean", mean), ("--std", std)):
+            if len(numbers) != len(spec.bands):
+                raise BadInput(
+                    f"{option}: {counted(len(numbers), 'number')} for {spec.bands_in_words}; give one for each"
+                )
+        pairs = in_order(list(zip(mean, std, strict=True)), spec)
         scale: Any = tuple(1 / (LARGEST_PIXEL * s) for _, s in pairs)
         shift: Any = tuple(-m / s for m, s in pairs)
         return replace(spec, scale=scale, shift=shift)
@@ -60,12 +64,18 @@ class ExportOptions:
             raise BadInput("--std: must be greater than 0; give 1,1,1 for pixels that are only divided by 255")
 
 
+def in_order(values: list[Any], spec: Spec) -> list[Any]:
+    """Values in the order of the bands in the order of the network's channels, and the other way round."""
+    order = range(len(values))[spec.order] if isinstance(spec.order, slice) else spec.order
+    return [values[i] for i in order]
+
+
 def preparation(spec: Spec) -> str:
-    """What a network's input is made of, in words. Mean and deviation are in the order red, green, blue."""
-    if (spec.scale, spec.shift) == (Spec.scale, Spec.shift):
-        return f"{spec.channels}, pixel / 255 * 3.2 - 1.6 (the D-LinkNet authors')"
-    order = 1 if spec.channels == "RGB" else -1
-    pairs = list(zip(spec.scale, spec.shift, strict=True))[::order]
+    """What a network's input is made of, in words. Mean and deviation are in the order of the bands."""
+    order = ", ".join(in_order(list(spec.bands), spec)) if spec.bands != COLOURS else spec.channels
+    if set(spec.scale) | set(spec.shift) == {Spec.scale[0], Spec.shift[0]}:
+        return f"{order}, pixel / 255 * 3.2 - 1.6 (the D-LinkNet authors')"
+    pairs = in_order(list(zip(spec.scale, spec.shift, strict=True)), spec)
     mean = ",".join(f"{-shift / (LARGEST_PIXEL * scale):.4g}" for scale, shift in pairs)
     std = ",".join(f"{1 / (LARGEST_PIXEL * scale):.4g}" for scale, _ in pairs)
-    return f"{spec.channels}, mean {mean} and std {std} of red, green, blue in 0..1"
+    return f"{order}, mean {mean} and std {std} of {', '.join(spec.bands)} in 0..1"

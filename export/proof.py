@@ -41,7 +41,7 @@ class Proof:
 
 
 def prove(path: Path, net: RoadNet, folded: RoadNet, spec: Spec, tiles: Iterable[NDArray[np.uint8]]) -> Proof:
-    """Compare the file with the network on RGB tiles (S, S, 3). CheckFailed names the first bad layer."""
+    """Compare the file with the network on tiles (S, S, C). CheckFailed names the first bad layer."""
     run = session(path)
     proof, ours, theirs = Proof(), [], []
     reference = network(net)

@@ -2,33 +2,29 @@
 
 A checkpoint is a state_dict, bare or in nested dictionaries, its keys with or without a prefix (`search.py` finds it),
 in float32, float16, bfloat16 or float64, as `torch.save` writes it (both of its formats; `.th`, `.pth`, `.pt`, ...) or
-as safetensors. The keys and shapes tell which network it holds. Nothing in a checkpoint is ever run: a pickle that does
-more than make tensors is refused. NumPy's scalars and an argparse.Namespace beside the weights are skipped.
+as safetensors. The keys and shapes tell which network it holds, and how many channels an image has. Nothing in a
+checkpoint is ever run (content.py).
 
 Memory for a network is allocated only after the file is known to hold all of it: shapes are compared with a network on
 the meta device, and tensors that claim more bytes than the file has are refused.
 """
 
 import logging
-import pickle
-import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.serialization import safe_globals
 
+from dlink.nets.content import load
 from dlink.nets.keys import COUNTER, keys_of, named, outline, overlap, renamed
 from dlink.nets.network import RoadNet
 from dlink.nets.search import ALIKE, NESTS, find, is_count
 from dlink.nets.zoo import ARCHS, arch_of, build
 from dlink.runtime.errors import BadInput, BadModel
 from dlink.runtime.files import file_sha256
+from dlink.runtime.spec import MOST_BANDS
 
 log = logging.getLogger(__name__)
 
@@ -36,19 +32,6 @@ HYBRID = "pplinknet34-psp64-hdc"
 CLASSES = 2  # background and road, in networks with a softmax
 CONV = 4  # dimensions of a convolution's weight
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-# What training scripts store beside the weights: NumPy's scalars (by the names of versions 1 and 2) and the arguments.
-IGNORED = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "argparse.Namespace")
-NO_PICKLE = (pickle.UnpicklingError, LookupError, EOFError, UnicodeDecodeError)  # of bytes that are none
-
-
-class Ignored:
-    """Stands for a value beside the weights that no network needs. Its content is dropped, and no foreign code runs."""
-
-    def __init__(self, *args: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
 
 
 @dataclass(frozen=True)
@@ -60,6 +43,19 @@ class Checkpoint:
     width: float
     sha256: str  # of the file
     notes: tuple[str, ...] = ()  # what of the file was taken and what was left out, a line each
+    key: str = ""  # where the network is in the file, if --key chose it
+    road: int | None = None  # the class that is road, of two
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a Spec says of the checkpoint."""
+        return {
+            "arch": self.arch,
+            "width": self.width,
+            "checkpoint_sha256": self.sha256,
+            "checkpoint_key": self.key,
+            "checkpoint_class": self.road,
+        }
 
 
 def read_checkpoint(
@@ -70,33 +66,35 @@ def read_checkpoint(
     key: which of a file's networks is read, by the dictionary or the prefix that has it.
     road: the class that is road, of a network with two classes; the last if None.
     """
-    state, notes = network_state(path, key)
+    state, notes, taken = network_state(path, key)
     hybrid = any(key.startswith("psp.") for key in state)
     state = renamed(state)
-    found, width = recognise(state, path)
+    found, width, channels = recognise(state, path)
     arch = arch or (HYBRID if hybrid else found)
     width *= ARCHS[found].planes / arch_of(arch).planes
     what = f"{path}: as {arch}" + (f" of width {width:g}" if width != 1 else "")
     try:
-        blank = outline(arch, width)
+        blank = outline(arch, width, channels)
     except BadInput as e:  # the width
         raise BadModel(f"{what}: {str(e).partition(': ')[2]}; is it another network (--arch)?") from e
     if head := two_classes(blank, state):
-        state, note = one_logit(state, head, 1 if road is None else road, path)
+        road = 1 if road is None else road
+        state, note = one_logit(state, head, road, path)
         notes += (note,)
     check_fit(blank, state, what)
     if road is not None and not head:
         raise BadInput(f"{path}: --class {road}: the network's last layer has one class; leave --class out")
-    net = build(arch, width)
+    net = build(arch, width, channels)
     fill(net, state, what)
-    return Checkpoint(net.eval(), arch, width, file_sha256(path), notes)
+    return Checkpoint(net.eval(), arch, width, file_sha256(path), notes, taken if key else "", road)
 
 
-def network_state(path: Path, key: str | None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors of the network in a checkpoint by plain name, and notes for the user."""
+def network_state(path: Path, key: str | None) -> tuple[dict[str, Tensor], tuple[str, ...], str]:
+    """The tensors of the network in a checkpoint by plain name, notes for the user, and where it is in the file."""
     loaded = load(path)
     place, notes = find(loaded, path, key)
-    return plain_tensors(place.tensors if place else outermost(loaded), path), notes
+    state = plain_tensors(place.tensors if place else outermost(loaded), path)
+    return state, notes, place.name if place else ""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -167,49 +165,23 @@ def check_floats(state: dict[str, Tensor], what: str) -> None:
         )
 
 
-def load(path: Path) -> Any:
-    """The content of a file that holds only tensors and plain containers of them."""
-    path.open("rb").close()  # a file that cannot be opened raises the system's own OSError
-    check_packing(path)
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; the content is checked key by key
-            with safe_globals([(Ignored, name) for name in IGNORED]):  # for this call; the process's list stays
-                return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:  # a damaged file can raise any exception
-        if isinstance(e, pickle.UnpicklingError) and re.search("GLOBAL|Unsupported (global|class)", str(e)):
-            raise BadModel(
-                f"{path}: refused, its pickle holds more than tensors and could run code; "
-                f"save `net.state_dict()` alone, or as safetensors"
-            ) from e
-        reason = "it can't be read as what torch.save writes" if isinstance(e, NO_PICKLE) else first_line(e)
-        raise BadModel(f"{path}: not a checkpoint, or a damaged one; {reason}") from e
-
-
-def check_packing(path: Path) -> None:
-    """Raise BadModel for a compressed zip: torch.save does not compress, and unpacking could take any memory."""
-    try:
-        held = sum(record.file_size for record in ZipFile(path).infolist())
-    except (BadZipFile, OSError, ValueError):  # another format, or a damaged file
-        return
-    if held > path.stat().st_size:
-        raise BadModel(f"{path}: a compressed zip of {held} bytes; load it and save `net.state_dict()` by torch.save")
-
-
-def recognise(state: dict[str, Tensor], path: Path) -> tuple[str, float]:
-    """Name and width of the network that shares most keys with a checkpoint."""
+def recognise(state: dict[str, Tensor], path: Path) -> tuple[str, float, int]:
+    """Name, width and input channels of the network that shares most keys with a checkpoint."""
     shared = {name: overlap(keys_of(name), state.keys()) for name in ARCHS}
     best = max(shared, key=lambda name: shared[name])  # the first of equals
     first = state.get(ARCHS[best].first)
     if shared[best] < ALIKE or first is None or first.ndim != CONV:
         missing = f"`{ARCHS[best].first}` is missing" if first is None else f"the closest is {best}"
+        lacks = named(sorted(keys_of(best) - state.keys()))
         raise BadModel(
-            f"{path}: no network that dlink knows: {missing} among {len(state)} keys ({named(sorted(state))}); "
-            f"--arch names one of {', '.join(ARCHS)}"
+            f"{path}: no network that dlink knows: {missing} among {len(state)} keys ({named(sorted(state))}); the "
+            f"nearest, {best}, also has {lacks}; --arch names one of {', '.join(ARCHS)}"
         )
-    return best, first.shape[0] / ARCHS[best].planes
+    if not 1 <= first.shape[1] <= MOST_BANDS:
+        raise BadModel(
+            f"{path}: {ARCHS[best].first} takes {first.shape[1]} channels; dlink runs networks of 1 to {MOST_BANDS}"
+        )
+    return best, first.shape[0] / ARCHS[best].planes, first.shape[1]
 
 
 def check_fit(net: nn.Module, state: dict[str, Tensor], what: str) -> None:
@@ -244,7 +216,7 @@ def one_logit(state: dict[str, Tensor], head: list[str], road: int, path: Path) 
     difference = {k: (state[k][road].double() - state[k][1 - road].double()).float()[None] for k in head}
     note = (
         f"{path}: class {road} of two is taken for road, and its softmax is written as the sigmoid of the difference; "
-        f"dlink-export --class {1 - road} takes the other"
+        f"--class {1 - road} takes the other"
     )
     return state | difference, note
 
@@ -282,7 +254,3 @@ def write_checkpoint(net: nn.Module, path: Path, *, half: bool = False) -> None:
         if lost := [k for k, v in state.items() if v.ndim > 1 and not torch.isfinite(v).all()]:
             raise BadInput(f"{path}: values too large for float16 in {named(lost)}; write float32")
     torch.save(state, path)
-
-
-def first_line(e: BaseException) -> str:
-    return (str(e) or type(e).__name__).splitlines()[0][:200]

@@ -14,6 +14,7 @@ from dlink.nets.checkpoint import Checkpoint
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import spec_of
 from dlink.runtime.errors import BadInput
+from dlink.runtime.spec import COLOURS
 
 JOIN = "+"  # between the members' names in the spec
 
@@ -43,6 +44,7 @@ class Ensemble(RoadNet):
         self.members = nn.ModuleList(members)
         self.weights = tuple(weights)
         self.multiple = lcm(*(m.net.multiple for m in members))
+        self.channels = members[0].net.channels
 
     def road(self, x: Tensor) -> Tensor:
         total: Tensor
@@ -58,6 +60,11 @@ def ensemble(found: Sequence[Checkpoint], weights: Sequence[float]) -> Checkpoin
         raise BadInput(f"--weights: {len(weights)} numbers for {len(found)} checkpoints; give one for each")
     if not all(isfinite(w) and w > 0 for w in weights) or not isclose(sum(weights), 1, abs_tol=1e-3):
         raise BadInput(f"--weights {','.join(f'{w:g}' for w in weights)}: must be positive and sum to 1")
+    if len(channels := sorted({c.net.channels for c in found})) > 1:
+        raise BadInput(
+            f"the networks of an ensemble take the same image, and these take {' and '.join(map(str, channels))} "
+            f"channels; export each by itself"
+        )
     net = Ensemble([member(c, found[0]) for c in found], [w / sum(weights) for w in weights])
     digest = hashlib.sha256(" ".join([*(c.sha256 for c in found), *map(repr, weights)]).encode()).hexdigest()
     return Checkpoint(net.eval(), JOIN.join(c.arch for c in found), found[0].width, digest)
@@ -65,7 +72,8 @@ def ensemble(found: Sequence[Checkpoint], weights: Sequence[float]) -> Checkpoin
 
 def member(checkpoint: Checkpoint, first: Checkpoint) -> Member:
     """A member whose preparation is expressed by the first's: x2 = p s2 + b2, x1 = p s1 + b1, so x2 = x1 s2/s1 + ..."""
-    own, base = spec_of(checkpoint.arch), spec_of(first.arch)
+    bands = tuple(f"band {i + 1}" for i in range(first.net.channels))
+    own, base = (spec_of(c.arch, bands=COLOURS if len(bands) == len(COLOURS) else bands) for c in (checkpoint, first))
     scale = [s2 / s1 for s2, s1 in zip(own.scale, base.scale, strict=True)]
     shift = [b2 - b1 * s for b2, b1, s in zip(own.shift, base.shift, scale, strict=True)]
     return Member(checkpoint.net, scale, shift)

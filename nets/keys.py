@@ -8,6 +8,7 @@ import torch
 
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import ARCHS, build
+from dlink.runtime.spec import RED_GREEN_BLUE
 
 COUNTER = "num_batches_tracked"  # of norms; the authors' PyTorch did not write it
 SHOWN = 4  # keys named in a message before it says how many more
@@ -22,10 +23,10 @@ def keys_of(arch: str) -> frozenset[str]:
     return frozenset(k for k in net.state_dict() if not k.endswith(COUNTER))
 
 
-def outline(arch: str, width: float) -> RoadNet:
+def outline(arch: str, width: float, channels: int = RED_GREEN_BLUE) -> RoadNet:
     """A network on the meta device: it has shapes and takes no memory."""
     with torch.device("meta"):
-        return build(arch, width)
+        return build(arch, width, channels)
 
 
 def overlap(a: Set[str], b: Set[str]) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dlink.nets.layers import BasicBlock, Bottleneck, Decoder
 from dlink.nets.network import RoadNet
+from dlink.runtime.spec import RED_GREEN_BLUE
 
 HYBRID = {3: (1, 2, 5, 1, 2, 5), 4: (1, 2, 5)}  # dilations of the blocks of a stage: PP-LinkNet's "hdc"
 
@@ -31,10 +32,12 @@ class LinkNet(RoadNet):
         centre: Callable[[int], nn.Module] | None = None,
         kept: int = 0,
         hybrid: bool = False,
+        channels: int = RED_GREEN_BLUE,
     ) -> None:
         super().__init__()
+        self.channels = channels
         self.stages = len(blocks)
-        self.firstconv = nn.Conv2d(3, planes, 7, 2, 3, bias=False)
+        self.firstconv = nn.Conv2d(channels, planes, 7, 2, 3, bias=False)
         self.firstbn = nn.BatchNorm2d(planes)
         self.firstmaxpool = nn.MaxPool2d(3, 2, 1)
         filters = [planes * 2**i * block.expansion for i in range(self.stages)]

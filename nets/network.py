@@ -2,11 +2,14 @@
 
 from torch import Tensor, nn, sigmoid
 
+from dlink.runtime.spec import RED_GREEN_BLUE
+
 
 class RoadNet(nn.Module):
-    """float (N, 3, H, W), H and W multiples of `multiple` -> probability (N, 1, H, W)."""
+    """float (N, `channels`, H, W), H and W multiples of `multiple` -> probability (N, 1, H, W)."""
 
     multiple = 32  # px
+    channels = RED_GREEN_BLUE  # of the input
 
     def logits(self, x: Tensor) -> Tensor:
         """The output before the sigmoid. An ensemble has none."""

@@ -93,7 +93,7 @@ def chosen(places: list[Place], path: Path) -> tuple[Place, tuple[str, ...]]:
     names = ", ".join(p.name for p in others)
     fits = f"{names} fits too" if len(others) == 1 else f"{names} fit too"
     taken = first.words or f"read from {first.name or 'the outermost dictionary'}"
-    return first, (f"{path}: {taken}; {fits}: dlink-export --key {others[0].name} takes it",)
+    return first, (f"{path}: {taken}; {fits}: --key {others[0].name} takes it",)
 
 
 def notes_of(place: Place, path: Path) -> tuple[str, ...]:

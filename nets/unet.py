@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dlink.nets.network import RoadNet
+from dlink.runtime.spec import RED_GREEN_BLUE
 
 POOLS = 7
 
@@ -27,12 +28,13 @@ class UNet(RoadNet):
 
     multiple = 2**POOLS
 
-    def __init__(self, planes: int) -> None:
+    def __init__(self, planes: int, channels: int = RED_GREEN_BLUE) -> None:
         super().__init__()
+        self.channels = channels
         filters = [planes * 2**i for i in range(POOLS + 1)]
         self.max_pool = nn.MaxPool2d(2)
         for i, cout in enumerate(filters[:-1]):
-            setattr(self, f"down{i + 1}", stage(filters[i - 1] if i else 3, cout))
+            setattr(self, f"down{i + 1}", stage(filters[i - 1] if i else channels, cout))
         self.center = stage(filters[-2], filters[-1])
         for i in reversed(range(POOLS)):
             setattr(self, f"up{i + 1}", stage(filters[i + 1], filters[i]))
@@ -72,12 +74,13 @@ class DilatedSum(nn.Module):
 class DUNet(RoadNet):
     """VGG-13's first six convolutions, a dilated centre at 1/8, and a U-Net's decoder. `planes` (published: 64)."""
 
-    def __init__(self, planes: int) -> None:
+    def __init__(self, planes: int, channels: int = RED_GREEN_BLUE) -> None:
         super().__init__()
+        self.channels = channels
         filters = [planes, 2 * planes, 4 * planes]
         self.max_pool = nn.MaxPool2d(2)
         for i, cout in enumerate(filters):
-            setattr(self, f"conv{2 * i + 1}", nn.Conv2d(filters[i - 1] if i else 3, cout, 3, 1, 1))
+            setattr(self, f"conv{2 * i + 1}", nn.Conv2d(filters[i - 1] if i else channels, cout, 3, 1, 1))
             setattr(self, f"conv{2 * i + 2}", nn.Conv2d(cout, cout, 3, 1, 1))
         self.dilate_center = DilatedSum(filters[2], 2 * filters[2])
         for i in reversed(range(3)):

@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[openvino.Model, Spec]:
         model = core().read_model(
             file.data
         )  # the checked bytes; from a path OpenVINO would follow links to other files
-        model.reshape([1, 3, side, side])
+        model.reshape([1, len(file.spec.bands), side, side])
     except RuntimeError as e:
         raise BadModel(f"{path}: OpenVINO does not read it: {why(e)}; export it again") from e
     return model, file.spec

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from dlink.runtime.errors import BadInput, Closed, DlinkError, EngineFailed, NoProbability
 from dlink.runtime.files import refuse_checkpoint
 from dlink.runtime.life import CLOSED, ENGINES, check_process
-from dlink.runtime.spec import Spec
+from dlink.runtime.spec import COLOURS, Spec
 from dlink.runtime.values import whole
 from dlink.runtime.views import TURN, apply_view, check_views, undo_view
 
-Tiles: TypeAlias = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]  # each (S, S, 3) RGB
+Tiles: TypeAlias = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]  # each (S, S, C), RGB for most networks
 Probs: TypeAlias = NDArray[np.float32]
-Net: TypeAlias = Callable[[NDArray[np.float32]], Probs]  # x (N, 3, S, S) -> (N, S, S), valid until the next call
+Net: TypeAlias = Callable[[NDArray[np.float32]], Probs]  # x (N, C, S, S) -> (N, S, S), valid until the next call
 
 # The output form: float32 in [0, 1]; uint8 in 255 steps; uint8, 255 is road.
 OutputForm: TypeAlias = Literal["probability", "level", "mask"]
@@ -62,7 +62,7 @@ class Backend(Protocol):
     def probabilities(self, tiles: Tiles, views: Sequence[int] | None = None) -> Probs:
         """Road probability of every pixel, the mean over `views` (None: the spec's).
 
-        Takes 1 to `max_tiles` RGB tiles: uint8 (N, S, S, 3) -> float32 (N, S, S). The caller owns the result.
+        Takes 1 to `max_tiles` tiles: uint8 (N, S, S, C) -> float32 (N, S, S). The caller owns the result.
         """
         ...
 
@@ -89,7 +89,7 @@ class HostBackend:
     closed raises Closed before its next view.
 
     Args:
-        net: The network: float32 (N, 3, S, S) prepared pixels -> float32 (N, S, S) probabilities in [0, 1]. Its result
+        net: The network: float32 (N, C, S, S) prepared pixels -> float32 (N, S, S) probabilities in [0, 1]. Its result
             must stay valid until the next call. A RuntimeError of the network becomes EngineFailed.
         spec: Tile size, preparation, views and threshold.
         max_tiles: The most tiles in one call.
@@ -204,14 +204,22 @@ def is_probability(prob: Probs) -> bool:
 
 def check_tiles(tiles: Tiles, spec: Spec, most: int) -> None:
     """Raise BadInput unless these are 1 to `most` tiles of the spec's size."""
-    side = spec.tile
+    side, planes = spec.tile, len(spec.bands)
+    wanted = f"tiles must be uint8 (N, {side}, {side}, {planes})"
     if isinstance(tiles, np.ndarray) and tiles.ndim != 4:
-        raise BadInput(f"tiles must be uint8 (N, {side}, {side}, 3), got {tiles.dtype} {tiles.shape}")
+        raise BadInput(f"{wanted}, got {tiles.dtype} {tiles.shape}")
     for tile in tiles:
-        if tile.dtype != np.uint8 or tile.shape != (side, side, 3):
-            raise BadInput(f"tiles must be uint8 (N, {side}, {side}, 3), got {tile.dtype} {(len(tiles), *tile.shape)}")
+        if tile.ndim == 3 and spec.bands != COLOURS:
+            spec.check_planes(tile.shape[2])
+        if tile.dtype != np.uint8 or tile.shape != (side, side, planes):
+            raise BadInput(f"{wanted}, got {tile.dtype} {(len(tiles), *tile.shape)}")
     if not 1 <= len(tiles) <= most:
         raise BadInput(f"{len(tiles)} tiles at once; this model takes 1 to {most}")
+
+
+def shape_of(spec: Spec) -> str:
+    """An image's shape for a message, "(H, W, 3)"."""
+    return f"(H, W, {len(spec.bands)})"
 
 
 def to_form(prob: Probs, form: OutputForm, threshold: float) -> Roads:

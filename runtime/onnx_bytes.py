@@ -103,15 +103,15 @@ def check_contents(contents: Contents, spec: Spec, path: Path) -> None:
     if strange := sorted(contents.operators - OPERATORS):
         names = ", ".join(strange)[:80]
         raise BadModel(f"{path}: has operators that no network of dlink has: {names}; export it with dlink-export")
-    side = spec.tile
+    side, planes = spec.tile, len(spec.bands)
     ends = [*contents.inputs, *contents.outputs]
     one_each = (len(contents.inputs), len(contents.outputs), contents.graphs) == (1, 1, 1)
-    fits = [(kind, shape[1:]) for kind, shape in ends] == [(FLOAT, (3, side, side)), (FLOAT, (1, side, side))]
+    fits = [(kind, shape[1:]) for kind, shape in ends] == [(FLOAT, (planes, side, side)), (FLOAT, (1, side, side))]
     if not (one_each and fits and {shape[0] for _, shape in ends} <= {0, 1}):
         shapes = " and ".join(in_words(kind, shape) for kind, shape in ends)[:200]
         raise BadModel(
             f"{path}: its inputs and outputs are {shapes or 'missing'}, its spec wants "
-            f"{in_words(FLOAT, (0, 3, side, side))} and {in_words(FLOAT, (0, 1, side, side))}; export it again"
+            f"{in_words(FLOAT, (0, planes, side, side))} and {in_words(FLOAT, (0, 1, side, side))}; export it again"
         )
 
 

@@ -72,7 +72,7 @@ class Pipeline:
         form: OutputForm,
         threshold: float,
     ) -> "Future[Any]":
-        """Queue an image (H, W, 3); the future's result is (H, W). The image must not change until then."""
+        """Queue an image (H, W, C); the future's result is (H, W). The image must not change until then."""
         windows = cover(image.shape[0], image.shape[1], self.tile, self.halo)
         roads = np.empty(image.shape[:2], np.float32 if form == "probability" else np.uint8)
         key = (backend, None if views is None else tuple(views), form, threshold)

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.runtime.adaptive import DOUBT, Adaptive
-from dlink.runtime.backend import Backend, OutputForm, Probs, Roads, Running, to_form
+from dlink.runtime.backend import Backend, OutputForm, Probs, Roads, Running, shape_of, to_form
 from dlink.runtime.errors import BadInput, NoProbability
 from dlink.runtime.life import Life
 from dlink.runtime.pipeline import Pipeline
-from dlink.runtime.spec import LARGEST_TILE, Spec
+from dlink.runtime.spec import COLOURS, LARGEST_TILE, Spec
 from dlink.runtime.values import real, whole
 from dlink.runtime.views import BY_COUNT
 from dlink.runtime.windows import Window, cover, fault_of, square
@@ -34,7 +34,8 @@ class Segmenter:
     """An open model. It runs a Backend on whole images; any thread may call, and it is a context manager.
 
     Images are uint8 (H, W, 3) RGB of any size from 1 x 1 px up. Other arrays raise BadInput, because only the caller
-    knows what they mean: repeat grey three times, drop alpha, scale 16 bits to 8.
+    knows what they mean: repeat grey three times, drop alpha, scale 16 bits to 8. A network of other bands takes
+    uint8 (H, W, C), with the planes in the order of `spec.bands`.
 
     `views` of the methods is the number of views (test-time augmentation): 8, 4 (flips only), 1, "adaptive" (one view,
     and all eight for tiles with more doubt than `doubt`), or None for the model's own. Calls on a closed model raise
@@ -151,7 +152,7 @@ class Segmenter:
         return self.roads(image, views, "mask")
 
     def roads(self, image: Image, views: Views, form: OutputForm) -> Roads:
-        check_image(image)
+        check_image(image, self.spec)
         out = np.empty(image.shape[:2], np.float32 if form == "probability" else np.uint8)
         for window, core in self.pieces(lambda w: image[w.outer], image.shape[0], image.shape[1], views, form):
             out[window.core] = core
@@ -179,7 +180,7 @@ class Segmenter:
             >>> [mask.shape for mask in masks]
             [(100, 150), (50, 150)]
         """
-        check_image(image)
+        check_image(image, self.spec)
         backend, numbers = self.backend_for(views)
         with self.life.use():
             pipeline = cast(Pipeline, self.life.work(self.pipeline))
@@ -345,14 +346,16 @@ def as_mask(prob: Probs, threshold: float) -> Mask:
     return to_form(prob, "mask", threshold)
 
 
-def check_image(image: Any) -> None:
-    """Raise BadInput unless the image is uint8 (H, W, 3); the message says how to convert it."""
+def check_image(image: Any, spec: Spec) -> None:
+    """Raise BadInput unless the image is uint8 (H, W, C) with the Spec's bands; the message says how to convert it."""
     if not isinstance(image, np.ndarray):
-        raise BadInput(f"an image must be a NumPy array uint8 (H, W, 3), got {type(image).__name__}")
-    got = f"an image must be uint8 (H, W, 3) RGB, got {image.dtype} {image.shape}"
+        raise BadInput(f"an image must be a NumPy array uint8 {shape_of(spec)}, got {type(image).__name__}")
+    got = f"an image must be uint8 {shape_of(spec)}{' RGB' * (spec.bands == COLOURS)}, got {image.dtype} {image.shape}"
     if image.ndim == 2:
-        raise BadInput(f"{got}: repeat grey with np.dstack([grey] * 3)")
-    if image.ndim != 3 or image.shape[2] != 3:
+        raise BadInput(got + (": repeat grey with np.dstack([grey] * 3)" if spec.bands == COLOURS else ""))
+    if image.ndim == 3 and spec.bands != COLOURS:
+        spec.check_planes(image.shape[2])
+    if image.ndim != 3 or image.shape[2] != len(spec.bands):
         raise BadInput(f"{got}" + (": drop alpha with image[..., :3]" if image.shape[2:] == (4,) else ""))
     if image.dtype != np.uint8:
         raise BadInput(f"{got}: scale it to 0..255 and 8 bits")

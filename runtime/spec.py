@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dlink.runtime.errors import BadInput, BadModel
 from dlink.runtime.values import load_json, value_of
 from dlink.runtime.views import ALL, check_views
+from dlink.runtime.words import counted
 
 ONNX_KEY = "dlink.spec"
 INT8_KEY = (
@@ -32,11 +33,16 @@ LARGEST_WIDTH = 16.0
 SMALLEST_SCALE = 1e-7  # with a smaller scale all pixels are equal in float16
 LARGEST_INPUT = 65504.0  # of a prepared pixel: the largest float16
 LARGEST_GSD_M = 1000.0
-LATER = ("bands", "stretch", "target")  # fields that the format did not have at first
+LATER = ("bands", "stretch", "target", "checkpoint_key", "checkpoint_class")  # the format did not have them at first
 TARGET = re.compile(r"\S{1,40}")
 SHA256 = re.compile("([0-9a-f]{64})?")
 
 Numbers: TypeAlias = tuple[float, ...]  # one for each band
+
+
+def order_of(bands: tuple[str, ...]) -> str:
+    """The `channels` of a network of these bands: BGR, as the authors have it, where the colours come first."""
+    return "BGR" if bands[:RED_GREEN_BLUE] == COLOURS else "RGB"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +76,8 @@ class Spec:
     precision: str = "fp32"  # of the graph's tensors: fp32, fp16 or int8
     target: str = "road"  # what the mask shows: road, building or another word
     checkpoint_sha256: str = ""  # hash of the checkpoint file
+    checkpoint_key: str = ""  # where the network was in that file; empty: where it is looked for first
+    checkpoint_class: int | None = None  # the class that is road, of a network of two
     int8_method: str = ""  # how an INT8 file's ranges were cut: dlink-calibrate's --method
     int8_tiles_sha256: str = ""  # hash of the calibration tiles
     int8_verdict: str = ""  # result of the comparison with the float network
@@ -97,6 +105,11 @@ class Spec:
             raise BadInput(f"target must be a word such as road or building, got {self.target[:40]!r}")
         if not 0 < self.gsd_m <= LARGEST_GSD_M:
             raise BadInput(f"gsd_m must be positive, up to {LARGEST_GSD_M:g}, got {self.gsd_m}")
+        if len(self.checkpoint_key) > LONGEST_NAME or self.checkpoint_class not in (None, 0, 1):
+            raise BadInput(
+                f"checkpoint_key must be a short text and checkpoint_class 0 or 1, got {self.checkpoint_key[:40]!r} "
+                f"and {self.checkpoint_class}"
+            )
         for name in ("checkpoint_sha256", "int8_tiles_sha256"):
             if not SHA256.fullmatch(getattr(self, name)):
                 raise BadInput(f"{name} must be 64 hexadecimal digits or empty, got {getattr(self, name)[:80]!r}")
@@ -151,12 +164,23 @@ class Spec:
             >>> x.shape, float(x.min()), float(x.max())
             ((1, 3, 64, 64), -1.600000023841858, 1.600000023841858)
         """
+        self.check_planes(tiles.shape[-1])
         planes = np.moveaxis(tiles[..., self.order], -1, 1)
         x = np.empty(planes.shape, np.float32)
         scale, shift = (np.asarray(v, np.float32)[:, None, None] for v in (self.scale, self.shift))
         np.multiply(planes, scale, out=x)
         x += shift
         return x
+
+    def check_planes(self, planes: int) -> None:
+        """Raise BadInput for an image of another number of planes."""
+        if planes != len(self.bands):
+            raise BadInput(f"this model takes {self.bands_in_words}, got an image of {planes}")
+
+    @property
+    def bands_in_words(self) -> str:
+        """Such as "4 bands (red, green, blue, nir)"."""
+        return f"{counted(len(self.bands), 'band')} ({', '.join(self.bands)})"
 
     @property
     def order(self) -> Any:

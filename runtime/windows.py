@@ -86,7 +86,7 @@ def fault_of(window: Window) -> NoProbability:
 
 
 def square(image: NDArray[T], tile: int) -> NDArray[T]:
-    """Pad an image (H, W, 3) to (tile, tile, 3) by mirroring its right and bottom edges."""
+    """Pad an image (H, W, C) to (tile, tile, C) by mirroring its right and bottom edges."""
     down, right = tile - image.shape[0], tile - image.shape[1]
     if not down and not right:
         return image

@@ -14,6 +14,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import ONNX Runtime
 
 SLOW = {  # modules that take over five seconds on one core: `make check` leaves them to `make test`
     "test_balance",
+    "test_bands",
     "test_bench",
     "test_build",
     "test_calib_network",
@@ -32,7 +33,9 @@ SLOW = {  # modules that take over five seconds on one core: `make check` leaves
     "test_ensemble",
     "test_examples",
     "test_export",
+    "test_export_bands",
     "test_extras",
+    "test_foreign",
     "test_gpu",
     "test_gpu_stages",
     "test_life",

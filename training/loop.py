@@ -25,20 +25,17 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
 
 from dlink.imagery.images import TileFile
-from dlink.nets.checkpoint import (
-    check_fit,
-    first_line,
-    load,
-    plain_tensors,
-    read_checkpoint,
-    write_checkpoint,
-)
+from dlink.nets.checkpoint import check_fit, plain_tensors, read_checkpoint, write_checkpoint
+from dlink.nets.content import first_line, load
 from dlink.nets.keys import keys_of
 from dlink.nets.network import RoadNet
+from dlink.nets.options import NetworkOptions
 from dlink.nets.zoo import build, spec_of
 from dlink.runtime.errors import BadInput, BadModel, CheckFailed
 from dlink.runtime.files import replacing
 from dlink.runtime.progress import Count
+from dlink.runtime.spec import RED_GREEN_BLUE
+from dlink.runtime.words import counted
 from dlink.training.crops import Crops, ErrorsAsItems, batches, collate, labelled
 from dlink.training.distil import taught
 from dlink.training.encoder import Filled, fill_encoder
@@ -94,6 +91,7 @@ def train(
     workers: int = 0,
     resume: bool = False,
     init: Path | None = None,
+    network: NetworkOptions = NetworkOptions(),  # noqa: B008  # frozen
     encoder: Path | None = None,
     valid: list[TileFile] | None = None,
     distil: bool = False,
@@ -105,6 +103,7 @@ def train(
     """Train on a folder's tiles, and write the checkpoint to `out` after each epoch that is to be kept.
 
     init: a checkpoint of the same network to start from, for a second stage on other tiles.
+    network: what of that checkpoint is read.
     encoder: a classifier's weights with torchvision's key names.
     valid: labelled tiles whose IoU is measured after each epoch.
     distil: the target of one view is the mean of eight views of `init`. Labels and the recipe's loss and colours are
@@ -124,7 +123,7 @@ def train(
         raise BadInput(f"{state_path}: a training of this name was begun; --resume goes on with it, or delete it")
     with joined() as world:
         torch.manual_seed(recipe.seed)
-        net, filled = begin(recipe, init, encoder)
+        net, filled = begin(recipe, init, encoder, network)
         if recipe.crop < 1 or recipe.crop % net.multiple:
             raise BadInput(f"--crop {recipe.crop}: {recipe.arch} needs a multiple of {net.multiple}")
         if filled:
@@ -272,14 +271,17 @@ def blame(run: TrainingRun, logits: Tensor, which: Tensor) -> str:
     return f"at tiles {', '.join(names)}: lower --rate; the last good epoch is kept"
 
 
-def begin(recipe: Recipe, init: Path | None, encoder: Path | None) -> tuple[RoadNet, Filled | None]:
+def begin(
+    recipe: Recipe, init: Path | None, encoder: Path | None, network: NetworkOptions
+) -> tuple[RoadNet, Filled | None]:
     """The network with fresh weights, a checkpoint's weights, or a classifier's weights in its encoder."""
     if init and encoder:
         raise BadInput("--encoder and --init: begin from one of them; a checkpoint has an encoder already")
     if init is None:
         net = build(recipe.arch, recipe.width)
         return net, fill_encoder(net, encoder) if encoder else None
-    read = read_checkpoint(init)
+    taken: dict[str, Any] = {"key": network.key, "road": network.road}
+    read = read_checkpoint(init, **taken)
     for note in read.notes:
         log.warning("%s", note)
     if keys_of(read.arch) != keys_of(recipe.arch) or read.width != recipe.width:
@@ -287,7 +289,12 @@ def begin(recipe: Recipe, init: Path | None, encoder: Path | None) -> tuple[Road
             f"{init}: {read.arch} of width {read.width:g}, expected {recipe.arch} of width {recipe.width:g}; "
             f"give --arch and --width as it has them"
         )
-    return (read if read.arch == recipe.arch else read_checkpoint(init, recipe.arch)).net, None
+    if read.net.channels != RED_GREEN_BLUE:
+        raise BadInput(
+            f"{init}: its network takes {counted(read.net.channels, 'channel')}; dlink trains networks of red, green, "
+            f"blue: begin from one of these, or train it with its own program and export it with --bands"
+        )
+    return (read if read.arch == recipe.arch else read_checkpoint(init, recipe.arch, **taken)).net, None
 
 
 def copied(net: RoadNet) -> Weights:

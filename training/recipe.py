@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dlink.nets.options import NetworkOptions
 from dlink.runtime.errors import BadInput
 from dlink.training.augment import COLOURS
 from dlink.training.losses import LOSSES
@@ -40,6 +41,7 @@ class Start:
     """Where a training begins; with fresh weights where nothing is given."""
 
     init: Path | None = None  # a checkpoint of the same network
+    network: NetworkOptions = field(default_factory=NetworkOptions)  # what of it is read; the recipe names the network
     encoder: Path | None = None  # a classifier's weights, with torchvision's names
     resume: bool = False  # from the .state file that a stopped training left
 

@@ -15,6 +15,7 @@ import pycuda.driver as cuda
 
 from dlink.runtime.backend import OutputForm
 from dlink.runtime.errors import BadInput
+from dlink.runtime.spec import COLOURS
 from dlink.trt_runtime import dlpack
 from dlink.trt_runtime.cuda_graphs import LEGACY, follow
 from dlink.trt_runtime.nvidia_driver import DriverError, call
@@ -43,7 +44,7 @@ class DeviceMemory:
 
 @dataclass
 class DeviceArray:
-    """uint8 or float32 (H, W), or uint8 (H, W, 3), on the GPU. Rows may be padded."""
+    """uint8 or float32 (H, W), or uint8 (H, W, C), on the GPU. Rows may be padded."""
 
     pointer: int
     shape: tuple[int, ...]
@@ -114,9 +115,10 @@ def number_of(stream: Any) -> int | None:
 
 
 def read_array(
-    array: Any, what: str, axes: int, stream: int, form: OutputForm = "mask", shape: tuple[int, ...] | None = None
-) -> DeviceArray:
-    """Another library's array on the GPU. It must have the type of `form`, and `shape`, or else three channels.
+    array: Any, what: str, stream: int, form: OutputForm = "mask", shape: tuple[int, ...] | None = None,
+    bands: tuple[str, ...] = (),
+) -> DeviceArray:  # fmt: skip
+    """Another library's array on the GPU. It must have the type of `form`, and `shape`, or else a plane for each band.
 
     stream: the order in which the array is read if it names no stream itself.
     """
@@ -135,15 +137,20 @@ def read_array(
             f"mask() takes arrays in the host's memory"
         )
     typestr = typestr_of(form)
-    fits = wrapped.shape == shape if shape else wrapped.shape[2:] == (3,)
+    axes, fits = (len(shape), wrapped.shape == shape) if shape else (3, wrapped.shape[2:] == (len(bands),))
     if wrapped.typestr != typestr or len(wrapped.shape) != axes or not fits or 0 in wrapped.shape:
-        wanted = f"{np.dtype(typestr)} {shape or '(H, W, 3) RGB'}"
+        wanted = f"{np.dtype(typestr)} {shape or form_of(bands)}"
         raise BadInput(f"{what} must be {wanted}, got {np.dtype(wrapped.typestr)} {wrapped.shape}")
     dense = (wrapped.pixel, *[wrapped.itemsize] * (axes - 2))
     wrapped.pitch = strides[0] if strides else wrapped.shape[1] * wrapped.pixel
     if strides and (tuple(strides[1:]) != dense or wrapped.pitch < wrapped.shape[1] * wrapped.pixel):
         raise BadInput(f"{what} must have its pixels side by side, got strides {tuple(strides)}; make it contiguous")
     return wrapped
+
+
+def form_of(bands: tuple[str, ...]) -> str:
+    """An image's shape in words."""
+    return "(H, W, 3) RGB" if bands == COLOURS else f"(H, W, {len(bands)}) of {', '.join(bands)}"
 
 
 def read_dlpack(array: Any, what: str, stream: int) -> tuple[DeviceArray, tuple[int, ...] | None]:

@@ -95,9 +95,9 @@ class Slot:
 
     def allocate(self) -> None:
         model = self.model
-        side, batch = model.spec.tile, model.max_tiles
+        side, planes, batch = model.spec.tile, len(model.spec.bands), model.max_tiles
         self.stream = cuda.Stream(NON_BLOCKING)  # a capture would make the default stream unusable, on every thread
-        self.tiles: NDArray[np.uint8] = self.pinned((batch, side, side, 3))
+        self.tiles: NDArray[np.uint8] = self.pinned((batch, side, side, planes))
         self.roads: NDArray[np.uint8] = self.pinned((batch * side * side * 4,))
         self.faults: NDArray[np.uint32] = self.pinned((batch * 4,)).view(np.uint32)  # not 0: the tile is bad
         if model.memory.shared:  # CPU and GPU share one memory: nothing to copy

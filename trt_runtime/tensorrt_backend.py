@@ -114,12 +114,12 @@ class TensorRTBackend:
         if not self.loaded.many_contexts:
             self.slots = 1
             log.info("%s: one slot and no CUDA graphs: %s has one context a plan", self.path, self.manifest.title)
-        batch, area = self.max_tiles, self.spec.tile**2
+        batch, area, planes = self.max_tiles, self.spec.tile**2, len(self.spec.bands)
         self.memory = PlanMemory(
             plan=len(plan),
             activations=self.loaded.activations,
-            tiles=0 if self.shared_memory else batch * area * 3,
-            batch=batch * area * 3 * self.loaded.types[0].itemsize,
+            tiles=0 if self.shared_memory else batch * area * planes,
+            batch=batch * area * planes * self.loaded.types[0].itemsize,
             answers=batch * area * self.loaded.types[1].itemsize,
             roads=area * 4 + (0 if self.shared_memory else batch * (area * 4 + 4)),
             slots=self.slots,
@@ -256,7 +256,7 @@ class TensorRTBackend:
         """See Segmenter.segment_device."""
         callers = number_of(stream)
         order = callers or LEGACY  # our streams do not wait for the default stream by themselves
-        source = read_array(image, "an image", 3, order)
+        source = read_array(image, "an image", order, bands=self.spec.bands)
         height, width = source.shape[:2]
         side, per_batch = self.spec.tile, self.tiles_per_batch(views)
         if min(height, width) < side:
@@ -264,7 +264,7 @@ class TensorRTBackend:
         windows, target = cover(height, width, side, halo), None
         earlier = [callers, source.stream]
         if out is not None:
-            target = read_array(out, "out", 2, order, form, (height, width))
+            target = read_array(out, "out", order, form, (height, width))
             if target.read_only:
                 raise BadInput("out must not be read-only")
             earlier.append(target.stream)
@@ -293,8 +293,8 @@ class TensorRTBackend:
         self, slot: Slot, shape: Shape, batch: list[Window], source: DeviceArray, target: DeviceArray
     ) -> None:
         """Put one batch of windows on the slot's stream: copy the tiles in, launch, copy the cores out."""
-        side = self.spec.tile
-        tiles = DeviceArray(slot.tiles_at, (len(batch) * side, side, 3), "|u1", side * 3)
+        side, planes = self.spec.tile, len(self.spec.bands)
+        tiles = DeviceArray(slot.tiles_at, (len(batch) * side, side, planes), "|u1", side * planes)
         roads = DeviceArray(slot.roads_at, (len(batch) * side, side), target.typestr, side * target.itemsize)
         for i, window in enumerate(batch):
             copy(source, window.outer, tiles, (i * side, 0), slot.stream)

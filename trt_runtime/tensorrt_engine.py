@@ -154,8 +154,9 @@ class Context:
     def run(self, batch: int, stream: int) -> None:
         """Put the network on a stream for so many views. The shape of a captured context must not be set again."""
         if batch != self.batch:
-            side = self.engine.manifest.spec.tile
-            done = self.execution.set_input_shape(self.engine.input, (batch, 3, side, side))
+            spec = self.engine.manifest.spec
+            shape = (batch, len(spec.bands), spec.tile, spec.tile)
+            done = self.execution.set_input_shape(self.engine.input, shape)
             self.check(done, f"does not take {batch} views at once")
             self.batch = batch
         self.check(self.execution.execute_async_v3(stream), "could not run the network")
@@ -176,11 +177,11 @@ def validity(trt: Any, runtime: Any, plan: bytes) -> tuple[str, str]:
 def ends(trt: Any, engine: Any, path: Path, manifest: Manifest) -> tuple[str, str, np.dtype[Any], np.dtype[Any]]:
     """The names and types of input and output. BadPlan if they are not those of our networks."""
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-    side = manifest.spec.tile
+    side, planes = manifest.spec.tile, len(manifest.spec.bands)
     shapes = {name: tuple(engine.get_tensor_shape(name))[1:] for name in names}
     by_mode = {engine.get_tensor_mode(name): name for name in names}
     source, result = by_mode.get(trt.TensorIOMode.INPUT, ""), by_mode.get(trt.TensorIOMode.OUTPUT, "")
-    if shapes != {source: (3, side, side), result: (1, side, side)}:
+    if shapes != {source: (planes, side, side), result: (1, side, side)}:
         found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise BadPlan(
             f"{path}: its inputs and outputs are {found}, not an image of {side} px and its road; "

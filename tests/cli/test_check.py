@@ -199,6 +199,63 @@ def test_a_checkpoint_that_the_model_is_not_from_is_noted_and_fails(folder, chec
     assert f"note: {checkpoint} is not the checkpoint that {model} was exported from" in result.stderr
 
 
+@pytest.fixture
+def two(folder, checkpoint):
+    """A checkpoint of two networks, `model` and `ema`, each with a softmax over two classes."""
+    import torch
+
+    from dlink.nets.zoo import build
+
+    state = {k.removeprefix("module."): v for k, v in torch.load(checkpoint, weights_only=True).items()}
+    torch.manual_seed(1)
+    other = build("dlinknet34", 0.125).state_dict()
+    last = ("finalconv3.weight", "finalconv3.bias")
+    softmax = [s | {k: torch.cat([torch.zeros_like(s[k]), s[k]]) for k in last} for s in (state, other)]
+    torch.save({"model": softmax[0], "ema": softmax[1]}, folder / "two.pth")
+    return folder / "two.pth"
+
+
+def exported(two, model, *options):
+    from dlink.cli.export import export
+
+    result = CliRunner().invoke(export, [*map(str, [two, model, "--tile", SIDE, *options])])
+    assert result.exit_code == 0, result.output
+
+
+def checked(model, folder, two, *options):
+    return CliRunner().invoke(check, [*map(str, [model, folder, "--against", two, "--views", "1", *options])])
+
+
+def largest(result):
+    """The largest difference of a probability."""
+    return json.loads(result.stdout)["agreement"]["settings"][0]["max_difference"]
+
+
+@pytest.mark.parametrize("took", [["--key", "ema"], ["--class", "0"], ["--key", "ema", "--class", "0"], []], ids=str)
+def test_the_reference_is_what_the_export_took_of_its_checkpoint(folder, two, took):
+    model = folder / "model.onnx"
+    exported(two, model, *took)
+    result = checked(model, folder, two, "--json")
+    assert largest(result) < 1e-5
+    assert "was exported with" not in result.stderr
+
+
+def test_another_network_of_the_checkpoint_is_compared_if_it_is_asked_for_and_that_is_said(folder, two):
+    model = folder / "model.onnx"
+    exported(two, model, "--key", "ema")
+    result = checked(model, folder, two, "--against-key", "model", "--json", "--min-agreement", "0")
+    assert f"note: --against-key model: {model} was exported with --key ema" in result.stderr
+    assert largest(result) > 1e-3
+    other = checked(model, folder, two, "--against-key", "best")
+    assert "two.pth: --against-key best: the checkpoint has no such key; there are model, ema" in other.stderr
+
+
+def test_options_of_a_checkpoint_are_refused_for_an_onnx_file(folder, two):
+    model = write_pointwise(folder / "model.onnx", Spec(tile=SIDE))
+    result = checked(model, folder, model, "--against-key", "ema")
+    assert "--against-arch, --against-key and --against-class are for checkpoints; leave them out" in result.stderr
+
+
 def limits(result):
     return json.loads(result.stdout)["limits"]
 

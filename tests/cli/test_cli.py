@@ -140,7 +140,7 @@ def test_export_takes_the_network_that_the_key_names_and_says_so_once(tmp_path):
         CliRunner().invoke(export, [str(tmp_path / "two.pth"), str(tmp_path / f"{i}.onnx"), "--tile", "64", *key])
         for i, key in enumerate(([], ["--key", "ema"]))
     )
-    assert first.stderr.count("ema fits too: dlink-export --key ema takes it") == 1
+    assert first.stderr.count("ema fits too: --key ema takes it") == 1
     assert named.exit_code == 0, named.output
     assert "fits too" not in named.output
     CliRunner().invoke(export, [str(EMBEDDED), str(tmp_path / "plain.onnx"), "--tile", "64"])
@@ -196,11 +196,11 @@ def test_a_preparation_for_an_ensemble_of_different_preparations_is_refused(tmp_
     assert "Error: --mean: these networks have different preparations of their own; export each" in result.stderr
 
 
-@pytest.mark.parametrize("text", ["0.5", "0.5,0.5", "a,b,c", "1,1,1,1"])
-def test_a_mean_that_is_not_three_numbers_is_refused(tmp_path, text):
+@pytest.mark.parametrize("text", ["", "0.5,", "a,b,c"])
+def test_a_mean_that_is_not_numbers_is_refused(tmp_path, text):
     result = CliRunner().invoke(export, [str(EMBEDDED), "-o", str(tmp_path / "x.onnx"), "--mean", text])
     assert result.exit_code == 2
-    assert f"--mean: '{text}' is not three numbers separated by commas, such as 0.485" in result.stderr
+    assert f"--mean: '{text}' is not numbers separated by commas, such as 0.485" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def parsed(path):
 def test_a_repository_is_as_triton_defines_it(suffix, backend, file, tmp_path):
     model = (tmp_path / "roads").with_suffix(suffix)
     model.write_bytes(b"model")
-    config = write_repository(tmp_path / "models", model, 1024, 16)
+    config = write_repository(tmp_path / "models", model, Spec(tile=1024), 16)
     assert config == tmp_path / "models" / "roads" / "config.pbtxt"
     assert (tmp_path / "models" / "roads" / "1" / file).read_bytes() == b"model"
     found = parsed(config)
@@ -41,7 +41,9 @@ def test_a_repository_is_as_triton_defines_it(suffix, backend, file, tmp_path):
 def test_a_plan_that_reads_half_is_fed_with_half(tmp_path):
     model = tmp_path / "roads.plan"
     model.write_bytes(b"plan")
-    found = parsed(write_repository(tmp_path / "models", model, 64, 8, Ends(reads="float16", gives="float32")))
+    found = parsed(
+        write_repository(tmp_path / "models", model, Spec(tile=64), 8, Ends(reads="float16", gives="float32"))
+    )
     types = [end.data_type for end in (*found.input, *found.output)]
     assert types == [config_of.TYPE_FP16, config_of.TYPE_FP32]
     plan = write(tmp_path, ends=Ends(reads="float16", gives="float16"))
@@ -52,18 +54,24 @@ def test_a_plan_that_reads_half_is_fed_with_half(tmp_path):
 
 def test_names_types_and_sizes_are_those_of_our_files(tmp_path):
     path = write_pointwise(tmp_path / "roads.onnx", Spec(tile=64))
-    found = parsed(write_repository(tmp_path / "models", path, 64, 8))
+    found = parsed(write_repository(tmp_path / "models", path, Spec(tile=64), 8))
     for end, ours in ((found.input, onnx.load(path).graph.input), (found.output, onnx.load(path).graph.output)):
         dims = [d.dim_value for d in ours[0].type.tensor_type.shape.dim][1:]
         assert (end[0].name, list(end[0].dims)) == (ours[0].name, dims)
 
 
+def test_other_bands_are_so_many_planes(tmp_path):
+    four = Spec(tile=64, bands=("red", "green", "blue", "nir"), scale=(1,) * 4, shift=(0,) * 4)
+    path = write_pointwise(tmp_path / "roads.onnx", four)
+    assert list(parsed(write_repository(tmp_path / "models", path, four, 8)).input[0].dims) == [4, 64, 64]
+
+
 def test_a_plan_and_an_onnx_file_do_not_share_a_model(tmp_path):
     for name in ("roads.onnx", "roads.plan"):
         (tmp_path / name).write_bytes(b"model")
-    write_repository(tmp_path / "models", tmp_path / "roads.onnx", 64, 8)
+    write_repository(tmp_path / "models", tmp_path / "roads.onnx", Spec(tile=64), 8)
     with pytest.raises(BadInput, match=r"model.onnx: is already there and of another kind"):
-        write_repository(tmp_path / "models", tmp_path / "roads.plan", 64, 8)
+        write_repository(tmp_path / "models", tmp_path / "roads.plan", Spec(tile=64), 8)
 
 
 def test_dlink_inspect_lays_out_an_onnx_file_or_a_plan(tmp_path):

@@ -9,6 +9,7 @@ PARAMETERS = {  # of the published networks
     "dlinknet34": 31_096_129,
     "dlinknet50": 217_645_089,
     "dlinknet101": 236_637_217,
+    "dlinknet34-dilate5": 33_455_937,  # one more 3x3 of 512 channels, and its bias
     "dlinknet34-less-pool": 11_245_633,
     "linknet34": 21_642_401,
     "unet": 39_500_929,

@@ -4,15 +4,21 @@ import os
 import pickle
 import sys
 from argparse import Namespace
-from pathlib import PurePosixPath
-from types import ModuleType
+from collections import Counter, OrderedDict, defaultdict, deque
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import ModuleType, SimpleNamespace
+from uuid import UUID
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from dlink.nets.checkpoint import Ignored, load, read_checkpoint
+from dlink.nets.checkpoint import read_checkpoint
+from dlink.nets.content import Ignored, load
 from dlink.nets.zoo import build
 from dlink.runtime.errors import BadInput, BadModel
 
@@ -141,7 +147,7 @@ def test_of_two_networks_the_first_in_order_is_taken_and_the_other_is_named(save
     assert same(read.net, net)
     (note,) = read.notes
     assert "model" in note
-    assert note.endswith(f"; {outer}ema fits too: dlink-export --key {outer}ema takes it")
+    assert note.endswith(f"; {outer}ema fits too: --key {outer}ema takes it")
 
 
 @pytest.mark.parametrize("form", TWO)
@@ -222,7 +228,7 @@ def test_a_softmax_over_two_classes_is_one_logit(tmp_path, arch, road):
     with torch.inference_mode():
         torch.testing.assert_close(read.net(x), own(x), atol=1e-5, rtol=0)
     assert f"class {road} of two is taken for road" in read.notes[-1]
-    assert read.notes[-1].endswith(f"dlink-export --class {1 - road} takes the other")
+    assert read.notes[-1].endswith(f"; --class {1 - road} takes the other")
 
 
 def test_the_last_class_is_road_by_default(saved, net):
@@ -245,23 +251,89 @@ def test_more_classes_are_refused_by_name(saved):
         read_checkpoint(saved(three))
 
 
+class AttributeDict(dict):
+    """As Lightning's, by its name there."""
+
+
+AttributeDict.__module__ = "lightning.fabric.utilities.data"
+
+
+class HistoryBuffer:
+    """As MMEngine's, which holds arrays, and functions of its own by getattr."""
+
+    def __init__(self):
+        self.history, self.mean = np.zeros(3), HistoryBuffer.average
+
+    def average(self):
+        pass
+
+
+HistoryBuffer.__module__ = HistoryBuffer.average.__module__ = "mmengine.logging.history_buffer"
+
+
+@pytest.fixture
+def frameworks(monkeypatch):
+    """Modules of frameworks that are not installed, for the pickler."""
+    for kind in (AttributeDict, HistoryBuffer):
+        names = kind.__module__.split(".")
+        for n in range(1, len(names) + 1):
+            monkeypatch.setitem(sys.modules, ".".join(names[:n]), ModuleType(names[n - 1]))
+        setattr(sys.modules[kind.__module__], kind.__name__, kind)
+    yield
+    monkeypatch.undo()
+
+
 BESIDE = {
     "float64": np.float64(0.63),
     "float32": np.float32(0.63),
     "int64": np.int64(7),
     "bool": np.bool_(True),
+    "array": np.arange(6.0).reshape(2, 3),
+    "array-of-strings": np.array(["a", "b"]),
+    "array-of-objects": np.array([1, "a", None], dtype=object),
+    "random-state": np.random.default_rng(0).bit_generator.state,
     "args": Namespace(lr=1e-3, betas=(0.9, 0.99), nested=Namespace(best=np.float64(1))),
+    "path": Path("runs/1"),
+    "pure-path": PurePosixPath("data"),
+    "windows-path": PureWindowsPath("C:/data"),
+    "when": datetime(2026, 1, 2, tzinfo=timezone.utc),
+    "took": timedelta(seconds=3),
+    "day": date(2026, 1, 2),
+    "ordered": OrderedDict(a=1),
+    "counter": Counter("aab"),
+    "default": defaultdict(list, {"loss": [1.0, 2.0]}),
+    "deque": deque([1, 2], maxlen=4),
+    "set": {1, 2},
+    "frozen": frozenset((1, 2)),
+    "types": {"f": float, "of": int},
+    "simple": SimpleNamespace(a=1),
+    "size": torch.Size([1, 2]),
+    "device": torch.device("cpu"),
+    "dtype": torch.float16,
+    "version": torch.__version__,
+    "uuid": UUID(int=7),
+    "decimal": Decimal("0.1"),
+    "lightning": AttributeDict(lr=1e-3),
+    "mmengine": HistoryBuffer(),
+    "many": {"best": np.array([0.6]), "path": Path("a"), "log": defaultdict(dict, {"a": {"b": Path("c")}})},
 }
+PLAIN = ("ordered", "counter", "default", "deque", "set", "types", "size", "device", "dtype", "many", "lightning")
 
 
 @pytest.mark.parametrize("name", BESIDE)
 @pytest.mark.parametrize("legacy", [False, True])
-def test_numpy_scalars_and_arguments_beside_the_weights_are_read_past(tmp_path, net, name, legacy):
+def test_what_training_scripts_store_beside_the_weights_is_read_past(tmp_path, net, name, legacy, frameworks):
     path = tmp_path / "net.pth"
     content = {"beside": BESIDE[name], "state_dict": net.state_dict()}
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
     assert same(read_checkpoint(path).net, net)
-    assert isinstance(load(path)["beside"], Ignored)
+    assert isinstance(load(path)["beside"], Ignored) or name in (*PLAIN, "random-state")
+
+
+@pytest.mark.parametrize("holder", [defaultdict(dict), OrderedDict(), AttributeDict()], ids=lambda h: type(h).__name__)
+def test_other_dictionaries_are_searched(saved, net, holder, frameworks):
+    holder["roads"] = dict(net.state_dict())
+    assert same(read_checkpoint(saved(lambda s: {"nets": holder})).net, net)
 
 
 class Named:
@@ -287,6 +359,10 @@ def test_scalars_of_numpy_1_are_read_past(tmp_path, net, monkeypatch):
     assert same(read_checkpoint(tmp_path / "net.pth").net, net)
 
 
+class Strange:
+    """A class of somebody's own."""
+
+
 class Call:
     """A pickle of it calls a function."""
 
@@ -296,6 +372,9 @@ class Call:
     def __reduce__(self):
         return self.call
 
+    def __call__(self):
+        raise AssertionError("must not run")
+
 
 @pytest.mark.parametrize(
     "beside",
@@ -304,11 +383,25 @@ class Call:
         Call(eval, "open('ran', 'w')"),
         Namespace(best=Call(os.system, "touch ran")),
         np.array([Call(os.system, "touch ran")], dtype=object),
-        np.zeros(3),
-        PurePosixPath("data"),
         Call(Namespace.__init__, Call(os.system, "touch ran")),
+        {"a": Path("b"), "c": Call(os.system, "touch ran")},
+        Call(getattr, Call(os.system, "touch ran"), "x"),
+        Call(partial, os.system, "touch ran"),
+        Call(Strange),
+        Strange(),
     ],
-    ids=["system", "eval", "in-arguments", "array-of-objects", "array", "path", "method"],
+    ids=[
+        "system",
+        "eval",
+        "in-arguments",
+        "array-of-objects",
+        "method",
+        "beside-a-path",
+        "getattr",
+        "partial",
+        "class",
+        "unknown",
+    ],
 )
 def test_nothing_else_is_let_in(tmp_path, net, monkeypatch, beside):
     monkeypatch.chdir(tmp_path)
@@ -318,14 +411,31 @@ def test_nothing_else_is_let_in(tmp_path, net, monkeypatch, beside):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("beside", [np.float64(1), PurePosixPath("data")], ids=["read", "refused"])
+def test_stand_ins_call_nothing(tmp_path, net, monkeypatch):
+    """getattr, partial and a path's class are names to the reader: what a pickle calls them with is dropped."""
+    monkeypatch.chdir(tmp_path)
+    touch = [Call(getattr, Path("ran"), "touch"), Call(Path, "ran"), Call(partial, getattr, Path("ran"), "touch")]
+    torch.save({"beside": touch, "state_dict": net.state_dict()}, "net.pth")
+    assert all(isinstance(value, Ignored) for value in load(tmp_path / "net.pth")["beside"])
+    torch.save({"beside": Call(Call(getattr, Path("ran"), "touch")), "state_dict": net.state_dict()}, "net.pth")
+    with pytest.raises(BadModel, match="could run code"):
+        read_checkpoint(tmp_path / "net.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_refusal_names_what_the_pickle_names(saved):
+    with pytest.raises(BadModel, match=r"as safetensors \(it names tests.nets.test_search.Strange\)$"):
+        read_checkpoint(saved(lambda s: {"config": Strange(), "state_dict": s}))
+
+
+@pytest.mark.parametrize("beside", [np.float64(1), Strange()], ids=["read", "refused"])
 def test_what_is_let_in_is_let_in_for_one_file_alone(tmp_path, net, beside):
     torch.save({"best": beside, "args": Namespace(lr=1), "state_dict": net.state_dict()}, tmp_path / "net.pth")
     before = set(torch.serialization.get_safe_globals())
     try:
         read_checkpoint(tmp_path / "net.pth")
     except BadModel:
-        assert isinstance(beside, PurePosixPath)
+        assert isinstance(beside, Strange)
     assert set(torch.serialization.get_safe_globals()) == before
     with pytest.raises(pickle.UnpicklingError):
         torch.load(tmp_path / "net.pth", weights_only=True)

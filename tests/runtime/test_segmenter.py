@@ -179,3 +179,39 @@ def test_a_model_that_is_not_opened_after_all_is_freed(tmp_path):
 def test_views_that_are_no_number_are_refused(model, views):
     with pytest.raises(BadInput, match="views must be 8, 4, 1 or adaptive, got"):
         model.mask(image(8, 8), views)
+
+
+BANDS = ("red", "green", "blue", "nir")
+FOUR = Spec(tile=64, bands=BANDS, scale=(3.2 / 255,) * 4, shift=(-1.6,) * 4)
+
+
+@pytest.fixture
+def four(tmp_path):
+    with open_model(write_pointwise(tmp_path / "four.onnx", FOUR)) as model:
+        yield model
+
+
+def test_an_image_of_four_bands_goes_in_as_the_spec_has_them(four):
+    picture = np.random.default_rng(0).integers(0, 256, (90, 150, 4), np.uint8)
+    np.testing.assert_allclose(four.probabilities(picture), red(picture), atol=1e-6)
+    np.testing.assert_array_equal(four.submit(picture).result(), four.mask(picture))
+    np.testing.assert_array_equal(four.mask(picture, "adaptive"), four.mask(picture))
+
+
+@pytest.mark.parametrize("planes", [1, 3, 5])
+def test_an_image_of_another_number_of_planes_is_refused_with_the_bands(four, planes):
+    picture = np.zeros((90, 150, planes), np.uint8)
+    words = rf"^this model takes 4 bands \(red, green, blue, nir\), got an image of {planes}$"
+    for use in (four.mask, four.submit, lambda image: list(four.pieces(lambda w: image[w.outer], *image.shape[:2]))):
+        with pytest.raises(BadInput, match=words):
+            use(picture)
+
+
+def test_what_is_no_image_is_refused_with_the_number_of_planes(four):
+    for wrong, words in (
+        ([1], r"a NumPy array uint8 \(H, W, 4\), got list"),
+        (np.zeros((9, 9), np.uint8), r"uint8 \(H, W, 4\), got uint8 \(9, 9\)$"),
+        (np.zeros((9, 9, 4)), r"uint8 \(H, W, 4\), got float64 \(9, 9, 4\): scale it to 0..255 and 8 bits"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            four.mask(wrong)

@@ -135,3 +135,19 @@ def test_whole_numbers_do_for_floats_and_lists_for_tuples():
 def test_a_file_without_a_spec_says_so():
     with pytest.raises(BadModel, match=f"m.onnx: says nothing of its preparation .no {ONNX_KEY}.; .*dlink-export"):
         Spec.of_onnx({"other": "1"}, "m.onnx")
+
+
+def test_what_an_export_took_of_its_checkpoint_is_in_the_json_if_it_was_asked_for():
+    took = Spec(checkpoint_key="state_dict.ema", checkpoint_class=0)
+    assert Spec.from_json(took.to_json(), "x") == took
+    assert "checkpoint_key" not in Spec().to_json()
+    assert "checkpoint_class" not in Spec().to_json()
+    for wrong in ({"checkpoint_class": 2}, {"checkpoint_key": "x" * 401}):
+        with pytest.raises(BadInput, match="checkpoint_key must be a short text and checkpoint_class 0 or 1"):
+            Spec(**wrong)
+
+
+@pytest.mark.parametrize("planes", [1, 4])
+def test_tiles_of_another_number_of_planes_are_not_prepared(planes):
+    with pytest.raises(BadInput, match=rf"this model takes 3 bands \(red, green, blue\), got an image of {planes}"):
+        Spec(tile=32).prepare(np.zeros((1, 32, 32, planes), np.uint8))

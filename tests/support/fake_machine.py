@@ -68,8 +68,16 @@ class Machine:
         self.trt, self.plan, self.onnx, self.data, self.manifest = trt, plan, onnx, data, manifest
 
 
-def tiles(count=1, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+def tiles(count=1, seed=0, planes=3):
+    return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, planes), dtype=np.uint8)
+
+
+def of_bands(*bands):
+    """SPEC for other bands, each prepared in its own way."""
+    scale, shift = (
+        tuple(start + i * step for i in range(len(bands))) for start, step in ((0.012, 0.001), (-1.6, -0.1))
+    )
+    return replace(SPEC, bands=bands, channels="BGR" if bands[:3] == SPEC.bands else "RGB", scale=scale, shift=shift)
 
 
 def expected(machine, given, views=None):

@@ -433,8 +433,8 @@ class Function:
 
     def prepare(self, arg_types):
         codes = {ctypes.c_void_p: "P", ctypes.c_int: "i", ctypes.c_uint: "I", ctypes.c_float: "f"}
-        kinds = host_kernels.SPREAD if self.name.startswith("spread") else host_kernels.GATHER
-        assert arg_types == "".join(codes[kind] for kind in kinds)
+        codes[host_kernels.NUMBERS] = "f" * host_kernels.NUMBERS._length_
+        assert arg_types == "".join(codes[kind] for kind in host_kernels.kinds_of(self.name))
         return self
 
     def prepared_async_call(self, grid, block, stream, *args):

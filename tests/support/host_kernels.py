@@ -18,6 +18,8 @@ FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", 
 ONE_AT_A_TIME = threading.Lock()  # the shim's threads and indices are its own, not a caller's
 INTEGER, FLOAT, POINTER = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
 SPREAD = (POINTER, POINTER, INTEGER, ctypes.c_uint, INTEGER, *[FLOAT] * 6)
+NUMBERS = FLOAT * 16
+SPREAD_BANDS = (POINTER, POINTER, INTEGER, ctypes.c_uint, INTEGER, INTEGER, NUMBERS)
 GATHER = (POINTER, POINTER, INTEGER, ctypes.c_uint, INTEGER, INTEGER, FLOAT, *[POINTER] * 4)
 
 
@@ -52,10 +54,18 @@ def compiled(source: str) -> ctypes.CDLL:
         return ctypes.CDLL(str(kept))
 
 
+def kinds_of(name):
+    """The types of a kernel's arguments."""
+    return SPREAD_BANDS if name.startswith("spread_bands") else SPREAD if name.startswith("spread") else GATHER
+
+
 def launch(name, grid, *arguments, source=None):
-    """Run a kernel as cuLaunchKernel would; pointers are addresses, 0 for none."""
+    """Run a kernel as cuLaunchKernel would; pointers are addresses, 0 for none; a struct is given as its numbers."""
     library = compiled(source or SOURCE.read_text())
-    values = [kind(a) for kind, a in zip(SPREAD if name.startswith("spread") else GATHER, arguments, strict=True)]
+    kinds = kinds_of(name)
+    if kinds[-1] is NUMBERS:
+        arguments = (*arguments[: len(kinds) - 1], tuple(arguments[len(kinds) - 1 :]))
+    values = [kind(*a) if kind is NUMBERS else kind(a) for kind, a in zip(kinds, arguments, strict=True)]
     addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
     with ONE_AT_A_TIME:
         library[f"launch_{name}"]((ctypes.c_uint * 3)(*grid), addresses)

@@ -104,5 +104,7 @@ template <typename... A> static void unpack(void (*kernel)(A...), void **a) {
 
 LAUNCH(spread_float32)
 LAUNCH(spread_float16)
+LAUNCH(spread_bands_float32)
+LAUNCH(spread_bands_float16)
 LAUNCH(gather_float32)
 LAUNCH(gather_float16)

@@ -40,9 +40,10 @@ def write_blur(path: Path, spec: Spec, radius: int) -> Path:
 
 
 def write_conv(path: Path, spec: Spec, kernel: NDArray[np.float64]) -> Path:
-    """One convolution of the third channel and a sigmoid, as an ONNX file of ours."""
-    weight = np.zeros((1, 3, *kernel.shape), np.float32)
-    weight[0, 2] = kernel
+    """One convolution of the third channel (of the last, if there are fewer) and a sigmoid, as an ONNX file of ours."""
+    count = len(spec.bands)
+    weight = np.zeros((1, count, *kernel.shape), np.float32)
+    weight[0, min(2, count - 1)] = kernel
     pad = kernel.shape[0] // 2
     nodes = [
         helper.make_node("Conv", ["image", "w"], ["y"], "conv", pads=[pad] * 4),
@@ -55,7 +56,7 @@ def write_model(path: Path, spec: Spec, nodes: list[onnx.NodeProto], weights: di
     """Nodes from `image` to `road`, as an ONNX file of ours. Weights of float64 become float32."""
     image, road = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", channels, spec.tile, spec.tile])
-        for name, channels in (("image", 3), ("road", 1))
+        for name, channels in (("image", len(spec.bands)), ("road", 1))
     )
     values = {name: w.astype(np.float32) if w.dtype == np.float64 else w for name, w in weights.items()}
     tensors = [numpy_helper.from_array(w, name) for name, w in values.items()]

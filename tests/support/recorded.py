@@ -100,7 +100,9 @@ def run_kernels():
     from tests.support import host_kernels
 
     compiled = host_kernels.compiled(host_kernels.SOURCE.read_text())
-    for name in ("spread_float32", "spread_float16", "gather_float32", "gather_float16"):
+    for name in [
+        f"{kernel}_{kind}" for kernel in ("spread", "spread_bands", "gather") for kind in ("float32", "float16")
+    ]:
         driver.kernel(name.encode(), compiled[f"launch_{name}"])
 
 

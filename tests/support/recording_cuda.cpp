@@ -491,8 +491,11 @@ int cuModuleUnload(Handle module) {
 static std::vector<size_t> sizes_of(const std::string &text, size_t entry) {
     std::vector<size_t> sizes;
     const std::string head = text.substr(entry, text.find(')', entry) - entry);
-    for (size_t at = head.find(".param ."); at != std::string::npos; at = head.find(".param .", at + 1))
-        sizes.push_back((size_t)atoi(head.c_str() + at + strlen(".param .u")) / 8);
+    for (size_t at = head.find(".param ."); at != std::string::npos; at = head.find(".param .", at + 1)) {
+        const char *type = head.c_str() + at + strlen(".param .");
+        const bool whole = !strncmp(type, "align 4 .b8 ", 12);  // a struct of floats: its size is in brackets
+        sizes.push_back(whole ? (size_t)atoi(strchr(type, '[') + 1) : (size_t)atoi(type + 1) / 8);
+    }
     return sizes;
 }
 
@@ -509,12 +512,13 @@ int cuFuncSetBlockShape(Handle function, int x, int y, int z) {
     return Call("cuFuncSetBlockShape").end("function=%zu x=%d y=%d z=%d", function, x, y, z);
 }
 
-// Each argument lies at the next multiple of its size.
+// Each argument lies at the next multiple of its size, a struct of floats at that of a float.
 static void run(const Function &function, std::vector<unsigned> grid, std::string buffer) {
     std::vector<void *> arguments;
     size_t at = 0;
     for (const size_t size : function.sizes) {
-        at = (at + size - 1) / size * size;
+        const size_t step = size > sizeof(double) ? sizeof(float) : size;
+        at = (at + step - 1) / step * step;
         arguments.push_back(&buffer[at]);
         at += size;
     }

@@ -12,7 +12,7 @@ import pytest
 from dlink.runtime import BadInput, Closed, DlinkError, EngineFailed, GpuFailed, open_model
 from dlink.trt_runtime import dlpack
 from tests.support import fake_pycuda
-from tests.support.fake_machine import SIDE
+from tests.support.fake_machine import SIDE, of_bands
 from tests.support.fake_pycuda import HELD, LOG, STATE, Queue
 from tests.trt_runtime.test_tensorrt_backend import BLACK, NAN_OF_BLACK, WHITE, infinite
 
@@ -91,6 +91,16 @@ def test_an_image_on_the_gpu_gives_what_it_gives_on_the_host(model, shape, pitch
         np.testing.assert_allclose(found, model.probabilities(image, 4), atol=1e-7)
         np.testing.assert_array_equal(read(model.segment_device(given, 1, "level")), model.levels(image, 1))
         assert (given.values == image).all()
+
+
+def test_an_image_of_other_bands_on_the_gpu_gives_what_it_gives_on_the_host(machine):
+    image = np.random.default_rng(0).integers(0, 256, (150, 201, 4), np.uint8)
+    with open_model(machine(spec=of_bands("red", "green", "blue", "nir")).plan) as model:
+        for _ in range(3):
+            np.testing.assert_array_equal(read(model.segment_device(OnGpu(image))), model.mask(image))
+        wanted = r"an image must be uint8 \(H, W, 4\) of red, green, blue, nir, got uint8 \(64, 64, 3\)"
+        with pytest.raises(BadInput, match=wanted):
+            model.segment_device(OnGpu(picture()))
 
 
 def test_nothing_goes_through_the_host(model):

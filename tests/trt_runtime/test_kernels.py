@@ -25,6 +25,10 @@ def bits(views):
     return sum(1 << view for view in views)
 
 
+def padded(numbers):
+    return (*numbers, *[0.0] * (8 - len(numbers)))
+
+
 def grid(side, tiles):
     return -(-side // EDGE), -(-side // EDGE), tiles
 
@@ -48,9 +52,13 @@ class Guarded:
 
 def spread(tiles, views, dtype=np.float32, spec=SPEC, source=None):
     count, side = tiles.shape[:2]
-    given, batch = Guarded(tiles.shape, np.uint8, tiles), Guarded((count * len(views), 3, side, side), dtype)
+    planes = tiles.shape[-1]
+    given, batch = Guarded(tiles.shape, np.uint8, tiles), Guarded((count * len(views), planes, side, side), dtype)
     numbers = (side, bits(views), spec.channels == "BGR", *spec.scale, *spec.shift)
     name = f"spread_{np.dtype(dtype).name}"
+    if planes != 3:
+        name = f"spread_bands_{np.dtype(dtype).name}"
+        numbers = (*numbers[:3], planes, *padded(spec.scale), *padded(spec.shift))
     launch(name, grid(side, count), given.address, batch.address, *numbers, source=source)
     assert given.address
     assert batch.address
@@ -77,8 +85,8 @@ def gather(
     return [out.array for out in outs.values()]
 
 
-def pixels(count, side, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), np.uint8)
+def pixels(count, side, seed=0, planes=3):
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, planes), np.uint8)
 
 
 def probabilities(count, side, dtype=np.float32):
@@ -91,7 +99,8 @@ def mean_of(batch, views):
     order = [v for v in views if not v & TURN] + [v for v in views if v & TURN]
     said = iter([answers[view].astype(np.float32) for view in order])
     side = batch.shape[-1]
-    spec = type("Tile", (), {"tile": side, "views": ALL, "prepare": lambda tiles: np.zeros((1, 3, side, side))})
+    zeros = lambda tiles: np.zeros((1, 3, side, side))  # noqa: E731
+    spec = type("Tile", (), {"tile": side, "views": ALL, "bands": Spec.bands, "prepare": zeros})
     count = len(batch) // len(views)
     host = HostBackend(lambda x: next(said), spec, max_tiles=count)
     return host.probabilities(np.zeros((count, side, side, 3), np.uint8), order)
@@ -105,6 +114,26 @@ def test_spread_writes_what_the_network_reads_on_a_cpu(views, count, side):
     expected = np.stack([apply_view(x, view) for view in views], 1).reshape(-1, 3, side, side)
     np.testing.assert_array_equal(spread(tiles, views), expected)
     np.testing.assert_array_equal(spread(tiles, views, np.float16), expected.astype(np.float16))
+
+
+def of_bands(planes, channels):
+    """A Spec whose planes are all prepared differently."""
+    bands = ("red", "green", "blue", "nir", "b5", "b6", "b7", "b8")[:planes]
+    scale, shift = ([start + i * step for i in range(planes)] for start, step in ((0.011, 0.001), (-1.5, -0.1)))
+    return Spec(bands=bands, channels=channels, scale=tuple(scale), shift=tuple(shift))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("views", SOME, ids=str)
+@pytest.mark.parametrize(
+    ("planes", "channels"), [(1, "RGB"), (2, "RGB"), (4, "RGB"), (4, "BGR"), (8, "RGB"), (8, "BGR")]
+)
+@pytest.mark.parametrize(("count", "side"), [(1, 1), (2, 33)])
+def test_spread_takes_one_to_eight_bands(planes, channels, views, count, side, dtype):
+    tiles, spec = pixels(count, side, planes=planes), of_bands(planes, channels)
+    x = spec.prepare(tiles)
+    expected = np.stack([apply_view(x, view) for view in views], 1).reshape(-1, planes, side, side)
+    np.testing.assert_array_equal(spread(tiles, views, dtype, spec), expected.astype(dtype))
 
 
 def test_channels_stay_where_the_network_is_of_red_green_and_blue():
@@ -245,5 +274,5 @@ def test_ptxas_takes_the_kernels_without_spilling(version, sm, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     registers = [int(n) for n in re.findall(r"Used (\d+) registers", done.stderr)]
-    assert len(registers) == 4
+    assert len(registers) == 6
     assert max(registers) <= 64  # four blocks of 256 threads on a multiprocessor

@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.support.host_kernels import GATHER, SPREAD
+from tests.support.host_kernels import GATHER, NUMBERS, SPREAD, SPREAD_BANDS, kinds_of
 from tests.support.recording import ROOT, run_here
 
 PTX = ROOT / "trt_runtime" / "kernels" / "kernels.ptx"
@@ -36,25 +36,34 @@ def laid_out(kinds, values):
 def declared(kernel):
     """The types of a kernel's arguments in its PTX."""
     [head] = re.findall(rf"\.entry {kernel}\((.*?)\)", PTX.read_text(), re.DOTALL)
-    return re.findall(r"\.param \.(\w+)", head)
+    return re.findall(r"\.param \.(?:align 4 \.)?(\w+)", head)
 
 
-@pytest.mark.parametrize("kernel", ["spread_float32", "spread_float16", "gather_float32", "gather_float16"])
+@pytest.mark.parametrize(
+    "kernel", [f"{k}_{t}" for k in ("spread", "spread_bands", "gather") for t in ("float32", "float16")]
+)
 def test_the_arguments_that_are_packed_are_those_that_the_ptx_declares(kernel):
     names = {ctypes.c_void_p: "u64", ctypes.c_int: "u32", ctypes.c_uint: "u32", ctypes.c_float: "f32"}
-    assert declared(kernel) == [names[kind] for kind in (SPREAD if kernel.startswith("spread") else GATHER)]
+    names[NUMBERS] = "b8"
+    assert declared(kernel) == [names[kind] for kind in kinds_of(kernel)]
+
+
+SPEC_OF_THREE = 'Spec(tile=96, channels="BGR", scale=(0.5, 0.25, 0.125), shift=(-1, -2, -3))'
+SPEC_OF_FOUR = SPEC_OF_THREE.replace("0.125)", "0.125, 2)").replace(
+    "-3)", '-3, -4), bands=("red", "green", "blue", "nir")'
+)
 
 
 @pytest.fixture
 def launched(recorder, tmp_path):
     """A function that runs one line with the runtime's kernels and returns its launch."""
 
-    def launch(line, ends="float32"):
+    def launch(line, ends="float32", spec=SPEC_OF_THREE):
         [call] = recorder(f"""
             from dlink.runtime import Spec
             from dlink.trt_runtime.kernels.launch import Kernels
 
-            spec = Spec(tile=96, channels="BGR", scale=(0.5, 0.25, 0.125), shift=(-1, -2, -3))
+            spec = {spec}
             ends = np.dtype({ends!r})
             gpu = primary()
             gpu.push()
@@ -78,6 +87,14 @@ def test_each_argument_of_spread_is_what_was_given_in_its_place(launched, ends):
     given = FAR, FAR + 8, 96, 0b10001001, 1, 0.5, 0.25, 0.125, -1, -2, -3
     assert call["arguments"] == laid_out(SPREAD, given)
     assert call["name"] == f"spread_{ends}"
+
+
+@pytest.mark.parametrize("ends", ["float32", "float16"])
+def test_each_argument_of_spread_for_other_bands_is_what_was_given_in_its_place(launched, ends):
+    call = launched(f"kernels.spread(stream, 2, {FAR}, {FAR + 8}, (0, 3, 7))", ends, SPEC_OF_FOUR)
+    numbers = (0.5, 0.25, 0.125, 2, 0, 0, 0, 0, -1, -2, -3, -4, 0, 0, 0, 0)
+    assert call["arguments"] == laid_out(SPREAD_BANDS, (FAR, FAR + 8, 96, 0b10001001, 1, 4, numbers))
+    assert call["name"] == f"spread_bands_{ends}"
 
 
 @pytest.mark.parametrize("ends", ["float32", "float16"])

@@ -34,7 +34,7 @@ from dlink.runtime.views import ALL
 from dlink.trt_runtime.manifest import Options, manifest_of
 from tests.support import fake_pycuda
 from tests.support.command import call
-from tests.support.fake_machine import SIDE, SPEC, expected, tiles
+from tests.support.fake_machine import SIDE, SPEC, expected, of_bands, tiles
 from tests.support.fake_pycuda import HELD, LOG, STATE
 from tests.support.fake_tensorrt import API
 from tests.support.models import write_conv, write_pointwise
@@ -57,6 +57,27 @@ def test_a_plan_gives_what_its_onnx_file_gives(gpu, views, ends):
     assert plan.max_tiles == 8
     assert plan.tiles_per_batch(views) == 8 // len(views)
     assert plan.engine == "TensorRT 10.3.0, fp16 99 %, fp32, Orin"
+    plan.close()
+    assert fake_pycuda.nothing_is_held()
+
+
+BANDS = [("pan",), ("red", "green", "blue", "nir"), ("nir", "red", "green"), tuple("abcdefgh")]
+
+
+@pytest.mark.parametrize("ends", ["float32", "float16"])
+@pytest.mark.parametrize("bands", BANDS, ids=lambda bands: ",".join(bands))
+def test_a_plan_of_other_bands_gives_what_its_onnx_file_gives(machine, bands, ends):
+    there = machine(spec=of_bands(*bands))
+    there.trt.ends = ends
+    given = tiles(3, planes=len(bands))
+    plan = open_backend(there.plan)
+    for views in ((0,), (1, 6), ALL):
+        for _ in range(3):  # plainly, captured, launched as a graph
+            found = plan.probabilities(given, views)
+            near = 1e-6 if ends == "float32" else 2e-3
+            np.testing.assert_allclose(found, expected(there, given, views), atol=near)
+    with pytest.raises(BadInput, match="this model takes|tiles must be uint8"):
+        plan.probabilities(tiles(planes=len(bands) + 1))
     plan.close()
     assert fake_pycuda.nothing_is_held()
 

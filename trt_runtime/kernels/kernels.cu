@@ -13,7 +13,8 @@
 #define TURN 1
 #define FLIP_V 2
 #define FLIP_H 4
-#define CHANNELS 3
+#define COLOURS 3
+#define MOST_BANDS 8
 #define SLACK 2e-3f  // as in backend.py: how far rounding may lead outside [0, 1]
 
 typedef unsigned char byte;
@@ -39,33 +40,40 @@ __device__ size_t flipped(int row, int column, int side, int view) {
     return (size_t)(view & FLIP_V ? side - 1 - row : row) * side + (view & FLIP_H ? side - 1 - column : column);
 }
 
-// uint8 (N, side, side, 3) RGB -> (N * views, 3, side, side), x = pixel * scale + shift, channels reversed for `bgr`.
-template <typename In>
-__device__ void spread(const byte *tiles, In *batch, int side, unsigned views, int bgr, float scale0, float scale1,
-                       float scale2, float shift0, float shift1, float shift2) {
-    __shared__ byte seen[CHANNELS][EDGE][EDGE + 4];  // 9 words a row: columns are free of bank conflicts
+// What prepares each plane, in the network's order.
+template <int MOST>
+struct Numbers {
+    float scale[MOST], shift[MOST];
+};
+
+// uint8 (N, side, side, planes) -> (N * views, planes, side, side), x = pixel * scale + shift. For `bgr` the first three
+// planes, red, green and blue, are reversed. There are at most MOST planes.
+template <int MOST, typename In>
+__device__ void spread(const byte *tiles, In *batch, int side, unsigned views, int planes, int bgr,
+                       Numbers<MOST> with) {
+    __shared__ byte seen[MOST][EDGE][EDGE + 4];  // 9 words a row: columns are free of bank conflicts
     const int left = blockIdx.x * EDGE, top = blockIdx.y * EDGE, tx = threadIdx.x;
-    const float scale[] = {scale0, scale1, scale2}, shift[] = {shift0, shift1, shift2};
     const size_t area = (size_t)side * side;
-    const byte *tile = tiles + blockIdx.z * area * CHANNELS;
-    In *plane = batch + blockIdx.z * __popc(views) * area * CHANNELS;
+    const byte *tile = tiles + blockIdx.z * area * planes;
+    In *plane = batch + blockIdx.z * __popc(views) * area * planes;
 
     for (int i = threadIdx.y; i < EDGE; i += ROWS)
         if (top + i < side && left + tx < side)
-            for (int c = 0; c < CHANNELS; c++)
-                seen[bgr ? CHANNELS - 1 - c : c][i][tx] = tile[((size_t)(top + i) * side + left + tx) * CHANNELS + c];
+            for (int c = 0; c < planes; c++)
+                seen[bgr && c < COLOURS ? COLOURS - 1 - c : c][i][tx] =
+                    tile[((size_t)(top + i) * side + left + tx) * planes + c];
     __syncthreads();
 
 #pragma unroll 1
     for (int view = 0; view < 8; view++) {
         if (!(views >> view & 1)) continue;
         const bool turn = view & TURN;
-        for (int c = 0; c < CHANNELS; c++, plane += area)
+        for (int c = 0; c < planes; c++, plane += area)
             for (int i = threadIdx.y; i < EDGE; i += ROWS) {
                 // Row r of the turned picture is column side - 1 - r of the picture.
                 const int y = top + (turn ? tx : i), x = left + (turn ? i : tx);
                 if (y >= side || x >= side) continue;
-                const float value = (float)seen[c][y - top][x - left] * scale[c] + shift[c];
+                const float value = (float)seen[c][y - top][x - left] * with.scale[c] + with.shift[c];
                 store(value, plane + (turn ? flipped(side - 1 - x, y, side, view) : flipped(y, x, side, view)));
             }
     }
@@ -132,7 +140,15 @@ __device__ void gather(const Out *batch, float *total, int side, unsigned views,
 #define SPREAD(NAME, IN)                                                                                    \
     KERNEL NAME(const byte *tiles, IN *batch, int side, unsigned views, int bgr, float scale0, float scale1, \
                 float scale2, float shift0, float shift1, float shift2) {                                   \
-        spread(tiles, batch, side, views, bgr, scale0, scale1, scale2, shift0, shift1, shift2);             \
+        const Numbers<COLOURS> with = {{scale0, scale1, scale2}, {shift0, shift1, shift2}};                 \
+        spread(tiles, batch, side, views, COLOURS, bgr, with);                                              \
+    }
+
+// For other numbers of planes: how many are known only at the launch, so its loops cannot be unrolled.
+#define SPREAD_BANDS(NAME, IN)                                                                  \
+    KERNEL NAME(const byte *tiles, IN *batch, int side, unsigned views, int bgr, int planes,    \
+                Numbers<MOST_BANDS> with) {                                                     \
+        spread(tiles, batch, side, views, planes, bgr, with);                                   \
     }
 
 #define GATHER(NAME, OUT)                                                                                 \
@@ -143,5 +159,7 @@ __device__ void gather(const Out *batch, float *total, int side, unsigned views,
 
 SPREAD(spread_float32, float)
 SPREAD(spread_float16, half)
+SPREAD_BANDS(spread_bands_float32, float)
+SPREAD_BANDS(spread_bands_float16, half)
 GATHER(gather_float32, float)
 GATHER(gather_float16, half)
