@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         help="What an image's planes are, in their order, such as red,green,blue,nir; a network of other than three "
         "channels needs it.  [default: red,green,blue]",
     ),
+    options.stretch_of("How training made 8 bits of other samples; kept in the file, for every reader."),
     click.option("--channels", type=click.Choice(["BGR", "RGB"]), help="Channel order in training.  [default: BGR]"),
     options.gsd("Metres a pixel of the training tiles.", 0.5),
     click.option(

@@ -106,7 +106,8 @@ def onnx_in_words(path: Path, spec: "Spec", facts: Mapping[str, Any]) -> str:
     lines = [
         f"{path}: {spec.arch} width {spec.width:g}, {spec.precision}, {facts['file']['bytes'] / 1e6:.1f} MB",
         f"tiles of {spec.tile} px, {input_of(spec)}, {spec.gsd_m:g} m a pixel; {spec.target} where the probability "
-        f"exceeds {spec.threshold:g}, the mean of {counted(len(spec.views), 'view')}",
+        f"exceeds {spec.threshold:g}, the mean of {counted(len(spec.views), 'view')}"
+        + (f"; samples of other than 8 bits stretched by {spec.stretch}" if spec.stretch else ""),
     ]
     if spec.checkpoint_sha256:
         key = f"{spec.checkpoint_key} of " if spec.checkpoint_key else ""

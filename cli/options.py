@@ -190,10 +190,14 @@ def min_agreement(words: str, default: float | None = None) -> Option:
 
 
 bands = click.option("--bands", metavar="N,N,N", help="Bands of a raster, as the network takes them: red, green, blue.")
-stretch = click.option(
-    "--stretch",
-    metavar="2,98|200:1475",
-    help="How other samples than 8 bits become 8 bits: percentiles or values.  [default: the model's, else 2,98]",
+
+
+def stretch_of(words: str) -> Option:
+    return click.option("--stretch", metavar="2,98|200:1475", help=words)
+
+
+stretch = stretch_of(
+    "How other samples than 8 bits become 8: percentiles or values.  [default: the model's, else 2,98]"
 )
 read_at = click.option(
     "--gsd",

@@ -78,7 +78,7 @@ NEEDS = (
     Need(name="scikit-image", package="skimage", distributions=("scikit-image",), least="0.22", use="scores, INT8"),
     Need(name="shapely", package="shapely", distributions=("shapely",), least="2.0", use="scores, INT8, OpenStreetMap"),
     Need(name="pyogrio", package="pyogrio", distributions=("pyogrio",), least="0.9", use="GeoPackage, FlatGeobuf"),
-    Need(name="rasterio", package="rasterio", distributions=("rasterio",), least="1.3", use="GeoTIFF"),
+    Need(name="rasterio", package="rasterio", distributions=("rasterio",), least="1.3", use="rasters"),
     Need(name="osmium", package="osmium", distributions=("osmium",), least="4.0", use="masks from OpenStreetMap"),
     Need(
         name="osmnx",
@@ -143,7 +143,7 @@ EXTRAS = {  # in the order of docs/install.md
         modules=("accuracy.score", "accuracy.road_graphs.connectivity", "accuracy.report.page", "accuracy.tune"),
     ),
     "geo": Extra(
-        can="read GeoTIFF", needs=("rasterio",), beside=("cpu",), commands=("segment",), modules=("imagery.raster",)
+        can="read rasters", needs=("rasterio",), beside=("cpu",), commands=("segment",), modules=("imagery.raster",)
     ),
     "train": Extra(
         can="train a network",

@@ -18,6 +18,7 @@ class ExportOptions:
     precision: str = "fp32"
     threshold: float | None = None
     bands: tuple[str, ...] | None = None  # what an image's planes are
+    stretch: str | None = None  # of samples that are not 8 bits (runtime/stretch.py)
     channels: str | None = None
     gsd_m: float = 0.5
     target: str = "road"

@@ -3,56 +3,17 @@
 One `Reading` serves every command. It joins what the user asks for with what the network's Spec says.
 """
 
-import math
 import re
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 from dlink.runtime.errors import BadInput
 from dlink.runtime.spec import COLOURS, Spec
+from dlink.runtime.stretch import Stretch
 
-PERCENTILES = (2.0, 98.0)  # of samples that are not 8 bits, where nobody says another stretch
 NATIVE = "native"
 MOST_METRES = 1000.0
 COLOUR, GREYEST = 1 << 24, 255  # in a label of colours 0xRRGGBB counts as COLOUR + 0xRRGGBB
 RGB_VALUE = re.compile(r"#([0-9a-fA-F]{6})")
-
-Range: TypeAlias = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """How samples become 0..255: by percentiles of the whole picture, or by values; both ends are cut off.
-
-    By percentiles each band gets a range of its own. By values there is one range for all bands, or one for each.
-    """
-
-    percentiles: Range | None = None
-    ranges: tuple[Range, ...] = ()
-
-    @classmethod
-    def of(cls, text: str, name: str = "--stretch") -> "Stretch":
-        """Read `2,98` (percentiles), `200:1475` (values) or `200:1475,180:1300,150:1100` (values for each band)."""
-        try:
-            if ":" not in text:
-                low, high = map(float, text.split(","))
-                if not 0 <= low < high <= 100:
-                    raise ValueError
-                return cls(percentiles=(low, high))
-            ranges = tuple((float(low), float(high)) for low, high in (part.split(":") for part in text.split(",")))
-        except ValueError:
-            raise BadInput(
-                f"{name} {text[:60]}: expected percentiles such as 2,98 or values such as 200:1475, the lower one first"
-            ) from None
-        for low, high in ranges:
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise BadInput(f"{name} {text[:60]}: {low:g}:{high:g} is no range, the lower value comes first")
-        return cls(ranges=ranges)
-
-    def __str__(self) -> str:
-        if self.percentiles:
-            return "{:g},{:g}".format(*self.percentiles)
-        return ",".join(f"{low:.9g}:{high:.9g}" for low, high in self.ranges)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +31,7 @@ class Reading:
     """
 
     bands: str | None = None  # numbers of a raster's bands, in the order of `planes`, such as 5,3,2
-    stretch: str | None = None  # see Stretch.of; None: samples of 8 bits as they are, others by PERCENTILES
+    stretch: str | None = None  # see Stretch.of; None: samples of 8 bits as they are, others by 2,98
     gsd: str | None = None  # ground resolution to read at, metres a pixel, or native; None: the network's
     road_value: str | None = None  # values of a label that are road, such as 2 or 1,2 or #ff0000
     planes: tuple[str, ...] = COLOURS  # the names of an image's planes: the Spec's bands

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.imagery.reading import PERCENTILES, Range, Stretch
 from dlink.runtime.errors import BadInput
+from dlink.runtime.stretch import Range, Stretch
 
+PERCENTILES = (2.0, 98.0)  # of samples that are not 8 bits, where nobody says another stretch
 BINS = 1 << 16
 CUT = 1 << 20  # samples that are counted at once, for a count's temporary numbers are of 8 bytes
 BYTE = 255

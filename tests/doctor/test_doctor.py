@@ -30,7 +30,7 @@ def test_with_everything_everything_can_be_done():
         ("onnxruntime", "make INT8 files", "ONNX Runtime missing"),
         ("shapely", "score roads", "shapely missing"),
         ("safetensors", "train a network", "safetensors missing"),
-        ("rasterio", "read GeoTIFF", "rasterio missing"),
+        ("rasterio", "read rasters", "rasterio missing"),
         ("osmium", "draw OpenStreetMap", "osmium missing"),
         ("polygraphy", "build TensorRT plans", "Polygraphy missing"),
         ("cryptography", "sign plans", "cryptography missing"),

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from dlink.imagery.reading import Stretch
 from dlink.imagery.stretching import Histogram, Levels, levels_of
-from dlink.runtime import BadInput
+from dlink.runtime import BadInput, Spec
+from dlink.runtime.stretch import Stretch
 
 BYTES = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
 
@@ -101,6 +101,12 @@ def test_without_a_stretch_the_values_decide_and_it_is_said(samples, ranges, wor
 def test_a_stretch_that_is_none_is_refused(text):
     with pytest.raises(BadInput, match="--stretch .*(expected percentiles such as 2,98|is no range)"):
         Stretch.of(text)
+
+
+def test_a_spec_holds_a_stretch_that_is_one():
+    assert Spec(stretch="200:1475").stretch == "200:1475"
+    with pytest.raises(BadInput, match="stretch much: expected percentiles such as 2,98"):
+        Spec(stretch="much")
 
 
 def test_a_range_for_each_band_or_for_all():
