@@ -30,6 +30,7 @@ VECTORS = (*GEOJSON, *DRIVERS)
 LON_LAT = re.compile("(?i).*(crs84|epsg:[^:]*:?4326)")
 WGS84 = "CRS84"
 MOST = (180, 90)  # degrees
+FLOATS = (float, np.floating)
 LINE, AREA = "LineString", "Polygon"
 WORDS = {LINE: "lines", AREA: "polygons"}
 
@@ -183,9 +184,13 @@ def shape(kind: str, parts: list[Any], tags: Mapping[str, str]) -> Iterator[Shap
 def points_of(line: Any) -> Points:
     """The points of a line or a ring, without heights."""
     try:
-        points = np.array([point[:2] for point in line], np.float64).reshape(-1, 2)
+        points = np.array([point[:2] for point in line], np.float64)
     except (ValueError, TypeError, IndexError) as e:
         raise BadInput(f"a line must be pairs of numbers, got {line!r:.60}") from e
+    if not len(points):
+        return points.reshape(0, 2)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise BadInput(f"a line must be pairs of numbers, got {line!r:.60}")
     if not np.isfinite(points).all():
         raise BadInput("a line has coordinates that are not finite numbers; leave such points out")
     return points
@@ -193,9 +198,9 @@ def points_of(line: Any) -> Points:
 
 def tags_of(properties: Mapping[str, Any]) -> dict[str, str]:
     """Attributes as text. Those without a value are left out: None, and NaN, which GDAL gives for it."""
-    known = {k: v for k, v in properties.items() if v is not None and not (isinstance(v, float) and v != v)}
+    known = {k: v for k, v in properties.items() if v is not None and not (isinstance(v, FLOATS) and v != v)}
     # GDAL gives a column of whole numbers as floats if one of them is missing.
-    return {k: str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for k, v in known.items()}
+    return {k: str(int(v)) if isinstance(v, FLOATS) and v.is_integer() else str(v) for k, v in known.items()}
 
 
 def of_gdal(path: Path, kind: str, having: str) -> Vectors:

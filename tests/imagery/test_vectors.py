@@ -112,7 +112,9 @@ def test_attributes_are_text_and_missing_ones_are_left_out(tmp_path):
     path = geojson(tmp_path / "x.geojson", feature(ROAD, **tags))
     assert only_line(path).tags == {"lanes": "2", "oneway": "True", "width": "3.5"}
     line = shapely.LineString(ROAD)
-    path = write(tmp_path / "x.gpkg", line, line, lanes=[2.0, np.nan], name=np.array(["a", None], object))
+    path = write(
+        tmp_path / "x.gpkg", line, line, lanes=np.array([2, np.nan], np.float32), name=np.array(["a", None], object)
+    )
     assert [s.tags for s in read_vectors(path).lines] == [{"lanes": "2", "name": "a"}, {}]
 
 
@@ -170,6 +172,10 @@ def test_a_file_without_lines_has_none(tmp_path):
         ('{"type": "LineString", "coordinates": [[0, 0], ["a", 1]]}', "a line must be pairs of numbers"),
         ('{"type": "LineString", "coordinates": [[0, 0], 5]}', "a line must be pairs of numbers"),
         ('{"type": "LineString", "coordinates": [[0, 0], [5]]}', "a line must be pairs of numbers"),
+        ('{"type": "LineString", "coordinates": [[0], [5]]}', "a line must be pairs of numbers"),
+        ('{"type": "LineString", "coordinates": ["12", "34"]}', "a line must be pairs of numbers"),
+        ('{"type": "LineString", "coordinates": [[[0, 0], [1, 1]]]}', "a line must be pairs of numbers"),
+        ('{"type": "Polygon", "coordinates": [[0, 0], [1, 1], [0, 0]]}', "a line must be pairs of numbers"),
         ('{"type": "LineString", "coordi', "not GeoJSON of lines or polygons, or damaged: JSONDecodeError"),
         ('{"type": "Topology", "objects": {}}', "not GeoJSON of lines or polygons, or damaged: .*Topology"),
         ("[1, 2]", "not GeoJSON of lines or polygons, or damaged"),
