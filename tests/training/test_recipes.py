@@ -17,6 +17,7 @@ from dlink.cli.main import dlink
 from dlink.imagery.images import find_tiles, read_image
 from dlink.nets.checkpoint import read_checkpoint, write_checkpoint
 from dlink.nets.embedded import EMBEDDED
+from dlink.nets.options import NetworkOptions
 from dlink.nets.zoo import ARCHS, build
 from dlink.runtime import BadInput, BadModel, CheckFailed, Spec, views
 from dlink.training.augment import COLOURS, augment
@@ -24,7 +25,7 @@ from dlink.training.crops import Crops
 from dlink.training.distil import taught
 from dlink.training.encoder import fill_encoder
 from dlink.training.history import curves
-from dlink.training.loop import train
+from dlink.training.loop import begin, train
 from dlink.training.recipe import Course, Recipe
 from dlink.training.validate import segmenter, validate
 from dlink.training.world import World
@@ -358,3 +359,14 @@ def test_dlink_train_refuses_in_one_line(options, message, folder, tmp_path, mon
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert json.dumps(sorted(p.name for p in tmp_path.iterdir())) == '["net.th"]'
+
+
+def test_training_begins_from_the_network_of_the_checkpoint_that_is_asked_for(tmp_path):
+    torch.manual_seed(0)
+    nets = {name: build("dlinknet34", 0.125) for name in ("model", "ema")}
+    torch.save({name: net.state_dict() for name, net in nets.items()}, tmp_path / "two.pth")
+    for name, net in nets.items():
+        begun, _ = begin(Recipe(width=0.125), tmp_path / "two.pth", None, NetworkOptions(key=name))
+        assert torch.equal(begun.firstconv.weight, net.firstconv.weight)
+    result = CliRunner().invoke(dlink, ["train", str(tmp_path), "-o", str(tmp_path / "a.th"), "--key", "ema"])
+    assert "Error: --key and --class choose in the checkpoint of --init, which is missing" in result.stderr
