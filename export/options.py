@@ -15,7 +15,15 @@ class ReadOptions:
 
     arch: str | None = None
     key: str | None = None  # of the dictionary, or the prefix, that has the network
-    road: int | None = None  # the class that is road, of two
+    road: int | None = None  # the class that is road
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdoptOptions:
+    """What the user says of a network from elsewhere; None leaves it to what the file shows."""
+
+    activation: str | None = None  # what must still be applied to its output: none, sigmoid or softmax
+    output_name: str | None = None  # the output, or an inner tensor, that has the roads
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,12 @@ PART = 4 << 20  # bytes of one part of the digest; parts are hashed in parallel 
 DEEPEST = 48  # messages within messages; ours are four deep
 OPERATORS = {"Add", "Cast", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "MatMul", "MaxPool", "Mul", "Relu"}
 OPERATORS |= {"Identity", "Sigmoid", "DequantizeLinear", "QuantizeLinear"}
+# Of networks from elsewhere: they compute values from values, so nothing loops there either.
+OPERATORS |= {"Abs", "AveragePool", "Clip", "Div", "Elu", "Erf", "Exp", "Expand", "Gather", "Gemm", "GlobalAveragePool"}
+OPERATORS |= {"GlobalMaxPool", "HardSigmoid", "HardSwish", "InstanceNormalization", "LayerNormalization", "LeakyRelu"}
+OPERATORS |= {"Log", "Max", "Min", "Neg", "PRelu", "Pad", "Pow", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum"}
+OPERATORS |= {"Reshape", "Resize", "Selu", "Slice", "Softmax", "Softplus", "SpaceToDepth", "Split", "Sqrt", "Squeeze"}
+OPERATORS |= {"Sub", "Tanh", "Tile", "Transpose", "Unsqueeze"}
 FLOAT, EXTERNAL = 1, 1  # TensorProto.FLOAT and TensorProto.EXTERNAL
 
 # The fields of each message that are messages and can hold a tensor.
