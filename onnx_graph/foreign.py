@@ -10,7 +10,6 @@ from math import prod
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 from onnx.external_data_helper import load_external_data_for_model
 from onnx.inliner import inline_local_functions
@@ -36,9 +35,10 @@ class Input:
 
 def read_foreign(path: Path) -> onnx.ModelProto:
     """The model with all its weights. Raise BadInput or BadModel for a file that can't be taken."""
+    data = path.read_bytes()
     try:
-        model = onnx.load(path, load_external_data=False)
-    except (DecodeError, ValueError) as e:
+        model = onnx.load_from_string(data)
+    except Exception as e:  # protobuf's own, of a library that need not be there by that name
         raise BadModel(f"{path}: not an ONNX model, or a damaged one; copy it again") from e
     if not model.graph.node or not model.graph.output:
         raise BadModel(f"{path}: not an ONNX model, or a damaged one: it has no graph; copy it again")
@@ -162,4 +162,5 @@ def fixed(model: onnx.ModelProto, taken: Input, dims: Sequence[int]) -> None:
             value.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, dims))
     del model.graph.value_info[:]
     for output in model.graph.output:
-        output.type.tensor_type.ClearField("shape")
+        if output.HasField("type"):  # an inner tensor that was made the output has none
+            output.type.tensor_type.ClearField("shape")

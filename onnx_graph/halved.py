@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from dlink.onnx_graph.model import OnnxModel
-from dlink.onnx_graph.scales import rescaled, steps
+from dlink.onnx_graph.scales import steps
 from dlink.onnx_graph.session import session
 from dlink.onnx_graph.stretches import COMFORT, ENDS, stretches
 
@@ -60,8 +60,7 @@ def balanced(graph: OnnxModel, found: dict[str, float]) -> tuple[OnnxModel, dict
     stored = {i.name: i for i in model.graph.initializer}
     for node in graph.convolutions:
         into, out = (factor.get(stretch[name], 1.0) for name in (node.input[0], node.output[0]))
-        kernel = rescaled(graph.weights[node.input[1]].astype(np.float64), node, np.full(1, into), np.full(1, out))
-        write(stored[node.input[1]], kernel)
+        write(stored[node.input[1]], graph.weights[node.input[1]].astype(np.float64) * (out / into))
         if len(node.input) > 2:
             write(stored[node.input[2]], graph.weights[node.input[2]].astype(np.float64) * out)
     scaled = {name: peak * factor.get(stretch.get(name, ENDS), 1.0) for name, peak in found.items()}

@@ -60,6 +60,8 @@ def body_of(model: onnx.ModelProto, name: str, taken: Input, wanted: str | None,
         node = next((n for n in model.graph.node if output in n.output), None)
         words = HINTS["ArgMax"] if kind == TensorProto.INT64 else "is not float32"
         raise BadInput(f"{name}: its output {output} (node {node.name if node else '?'}) {words}")
+    own_constants(model.graph)
+    by_factor(model, shapes, name)
     return Body(model, output, Maps.of(shapes[output], name, side), note)
 
 
@@ -94,7 +96,6 @@ def normalised(body: Body, how: RoadOutput, name: str, side: int) -> onnx.ModelP
     for node in model.graph.node:
         explicit_pads(node, shapes)
     own_constants(model.graph)
-    by_factor(model, shapes, name)
     without_norms(model)
     free_batch(model, shapes)
     name_layers(model.graph, name)

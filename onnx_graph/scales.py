@@ -47,10 +47,8 @@ def rescaled(
     groups, transposed = groups_of(node), node.op_type == "ConvTranspose"
     # As (groups, first, second, ...): an ordinary kernel has the results' channels first, a transposed one the inputs'.
     wide = kernel.reshape(groups, kernel.shape[0] // groups, *kernel.shape[1:])
-    for factors, first in ((into, transposed), (out, not transposed)):
-        if factors is None:
-            continue
-        shape = (groups, -1, 1) if first else (groups, 1, -1)
-        spread = factors.reshape(shape)[(...,) + (None,) * (wide.ndim - 3)]
-        wide = wide / spread if factors is into else wide * spread
+    for factors, first in ((None if into is None else 1 / into, transposed), (out, not transposed)):
+        if factors is not None:
+            shape = (groups, -1, 1) if first else (groups, 1, -1)
+            wide = wide * factors.reshape(shape)[(...,) + (None,) * (wide.ndim - 3)]
     return wide.reshape(kernel.shape)
