@@ -6,6 +6,7 @@ at a time.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -78,7 +79,7 @@ def read_image(model: onnx.ModelProto, taken: Input, channels: int, side: int) -
     del model.graph.input[:]
     model.graph.input.append(helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT, (1, channels, side, side)))
     model.graph.input.extend(kept)
-    turn = {"perm": [0, 2, 3, 1]} if taken.last else {}
+    turn: dict[str, Any] = {"perm": [0, 2, 3, 1]} if taken.last else {}
     op = "Transpose" if taken.last else "Identity"
     model.graph.node.insert(0, helper.make_node(op, [IMAGE], [f"{old}_read"], f"{IMAGE}/{op}", **turn))
 
@@ -234,9 +235,9 @@ def by_factor(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], name: 
 
 def factor(given: int, made: int) -> np.float32:
     """made / given, rounded so that floor(given * factor) is `made`, as engines compute it in float32."""
-    found = np.float32(made / given)
+    found: np.float32 = np.float32(made / given)
     while int(np.floor(np.float32(given) * found)) < made:
-        found = np.nextafter(found, np.float32(np.inf))
+        found = np.float32(np.nextafter(found, np.float32(np.inf)))
     return found
 
 
@@ -280,7 +281,8 @@ def name_layers(graph: onnx.GraphProto, file: str) -> None:
         name = node.name or f"{node.op_type}_{i}"
         node.name = name if name not in names else f"{name}_{i}"
         names.add(node.name)
-    stored, taken = {i.name: i for i in graph.initializer}, set()
+    stored = {i.name: i for i in graph.initializer}
+    taken: set[str] = set()
     for node in [n for n in graph.node if n.op_type in CONVOLUTIONS]:
         if len(stored[node.input[1]].dims) != 4:
             raise BadInput(f"{file}: node {node.name} is a {node.op_type} that is not of height and width")

@@ -7,6 +7,7 @@ proof, and as nodes of the file's graph.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -73,18 +74,19 @@ class RoadOutput:
 def bilinear(side: int, given: int) -> NDArray[np.float64]:
     """(side, given): resizes one axis, with pixels' centres at one half and no values beyond the edges."""
     at = ((np.arange(side) + 0.5) * given / side - 0.5).clip(0, given - 1)
-    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(given)))
+    matrix: NDArray[np.float64] = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(given)))
+    return matrix
 
 
 def activated(maps: NDArray[np.float64], road: int, activation: str) -> NDArray[np.float64]:
     """(N, classes, S, S) -> (N, S, S). After none or sigmoid there is one class left."""
-    if activation == "none":
-        return maps[:, 0]
+    found: NDArray[np.float64] = maps[:, 0]
     if activation == "sigmoid":
-        return 1 / (1 + np.exp(-maps[:, 0].clip(-700, 700)))
-    powers = np.exp(maps - maps.max(axis=1, keepdims=True))
-    share: NDArray[np.float64] = powers[:, road] / powers.sum(axis=1)
-    return share
+        found = 1 / (1 + np.exp(-found.clip(-700, 700)))
+    elif activation == "softmax":
+        powers = np.exp(maps - maps.max(axis=1, keepdims=True))
+        found = powers[:, road] / powers.sum(axis=1)
+    return found
 
 
 def final_activation(model: onnx.ModelProto) -> str:
@@ -103,7 +105,7 @@ class Tail:
         self.graph, self.tensor = model.graph, str(model.graph.output[0].name)
 
     def add(
-        self, op: str, *constants: tuple[str, NDArray[np.generic]], inputs: Sequence[str] = (), **given: object
+        self, op: str, *constants: tuple[str, NDArray[np.generic]], inputs: Sequence[str] = (), **given: Any
     ) -> str:
         """A node that reads the last tensor and constants. Its result is the last tensor from then on."""
         output = f"{ROAD}/{op}_{len(self.graph.node)}"
