@@ -75,7 +75,7 @@ class Quantised(nn.Module):
         values = {self.graph.input: x}
         rounded: dict[str, Tensor] = {}
         for node in self.graph.model.graph.node:
-            inputs = [values[name] if name in values else self.weight(name) for name in node.input if name]
+            inputs = [values[name] if name in values else self.weight(name) if name else None for name in node.input]
             if node.name in self.int8:
                 where = 0 if node.op_type in CONVOLUTIONS else list(node.input).index(str(skip_of(self.graph, node)))
                 name = node.input[where]
@@ -115,11 +115,11 @@ def weight_as_int8(weight: Tensor, axis: int) -> Tensor:
     return torch.fake_quantize_per_channel_affine(weight, scales, zeros, axis, -STEPS, STEPS)
 
 
-def run(node: onnx.NodeProto, x: Sequence[Tensor]) -> Tensor:
-    """Run one node. The operators are those of our networks."""
+def run(node: onnx.NodeProto, x: Sequence[Any]) -> Tensor:
+    """Run one node on its inputs, None where one is left out."""
     given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     op = node.op_type
-    if op in ("Conv", "ConvTranspose", "MaxPool"):
+    if op in ("Conv", "ConvTranspose", "MaxPool", "AveragePool"):
         pads, half = given.get("pads", [0, 0, 0, 0]), len(given.get("pads", [0, 0, 0, 0])) // 2
         ahead, behind = list(pads[:half]), list(pads[half:])
         stride, dilation = given.get("strides", [1, 1]), given.get("dilations", [1, 1])
@@ -129,6 +129,9 @@ def run(node: onnx.NodeProto, x: Sequence[Tensor]) -> Tensor:
             return functional.conv_transpose2d(
                 x[0], x[1], bias, stride=stride, padding=ahead, output_padding=more, groups=groups, dilation=dilation
             )
+        if op == "AveragePool":
+            ceil, edges = bool(given.get("ceil_mode")), bool(given.get("count_include_pad"))
+            return functional.avg_pool2d(x[0], given["kernel_shape"], stride, ahead, ceil, edges)
         if op == "MaxPool":
             return functional.max_pool2d(
                 x[0], given["kernel_shape"], stride, ahead, dilation, bool(given.get("ceil_mode"))
@@ -150,6 +153,7 @@ def run(node: onnx.NodeProto, x: Sequence[Tensor]) -> Tensor:
         "Transpose": lambda value: value.permute(given["perm"]),
         "GlobalAveragePool": lambda value: value.mean((2, 3), keepdim=True),
         "LeakyRelu": lambda value: functional.leaky_relu(value, given.get("alpha", 0.01)),
+        "PRelu": lambda value, slope: torch.where(value > 0, value, value * slope),
         "Clip": lambda value, *ends: torch.clip(value, *ends),
         "Slice": lambda value, *where: sliced(value, *where),
         "Resize": lambda value, *factors: enlarged(value, factors[-1], given),

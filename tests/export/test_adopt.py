@@ -15,7 +15,20 @@ from dlink.export.options import AdoptOptions, ExportOptions
 from dlink.runtime import BadInput, BadModel, CheckFailed, open_model
 from dlink.runtime.onnx_bytes import OPERATORS, read_onnx
 from dlink.scenes import with_roads
-from tests.support.elsewhere import MEAN, SIDE, STD, After, Attention, Fcn, Link, Unet, to_archive, to_onnx, trained
+from tests.support.elsewhere import (
+    MEAN,
+    SIDE,
+    STD,
+    After,
+    Attention,
+    Fcn,
+    Link,
+    Mixed,
+    Unet,
+    to_archive,
+    to_onnx,
+    trained,
+)
 
 TILES = [made.image[:SIDE, :SIDE] for made in with_roads(3, 128)]
 
@@ -55,6 +68,7 @@ def wanted(net, activation, road=0, channels="RGB"):
 NETWORKS = {
     "a Unet": (lambda: trained(Unet()), "sigmoid", 0),
     "a Linknet": (lambda: trained(Link()), "sigmoid", 0),
+    "a mixture": (lambda: trained(Mixed()), "sigmoid", 0),
     "attention": (lambda: trained(Attention()), "sigmoid", 0),
     "four classes, softmax": (lambda: trained(Fcn()), "softmax", 2),
     "four classes, sigmoid": (lambda: trained(Fcn()), "sigmoid", 3),
@@ -86,6 +100,39 @@ def test_opsets_from_11_to_21_are_taken(opset, kind, tmp_path):
     source = to_onnx(net, tmp_path / "net.onnx", opset)
     taken(source, tmp_path / "roads.onnx", road or None, activation, "out")
     np.testing.assert_allclose(drawn(tmp_path / "roads.onnx"), wanted(net, activation, road), atol=2e-5)
+
+
+def test_a_softmax_of_opset_11_is_over_the_classes(tmp_path):
+    net = trained(Unet(3))
+    source = to_onnx(After(net, "softmax"), tmp_path / "net.onnx", 11)
+    taken(source, tmp_path / "roads.onnx", 2)
+    np.testing.assert_allclose(drawn(tmp_path / "roads.onnx"), wanted(net, "softmax", 2), atol=2e-5)
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+def test_padding_by_a_word_becomes_numbers(mode, tmp_path):
+    """As TensorFlow's converter writes it."""
+    rng = np.random.default_rng(0)
+    shapes = {"a": (8, 3, 4, 4), "b": (8, 4, 3, 3), "c": (4, 1, 2, 2)}
+    if mode == "VALID":
+        shapes = {"a": (8, 3, 2, 2), "b": (8, 4, 2, 2), "c": (4, 1, 2, 2)}
+    given = {"auto_pad": mode, "strides": [2, 2]}
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["u"], "one", **given),
+        helper.make_node("MaxPool", ["u"], ["v"], "pool", kernel_shape=[2, 2], **given),
+        helper.make_node("ConvTranspose", ["v", "b"], ["w"], "two", **given),
+        helper.make_node("ConvTranspose", ["w", "c"], ["out"], "three", **given),
+    ]
+    weights = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), name) for name, s in shapes.items()]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", c, "H", "W"]) for n, c in (("x", 3), ("out", 1))]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], weights)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "net.onnx"
+    )
+    found = taken(tmp_path / "net.onnx", tmp_path / "roads.onnx", activation="sigmoid")
+    assert found.proof.difference <= 1e-5
+    made = onnx.load(tmp_path / "roads.onnx").graph.node
+    assert not [a for n in made for a in n.attribute if a.name == "auto_pad"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

@@ -29,6 +29,7 @@ KINDS = {
     "a Linknet": (lambda: trained(Link()), "sigmoid"),
     "groups, softmax": (lambda: trained(Fcn()), "softmax"),
     "attention": (NETWORKS["attention"][0], "sigmoid"),
+    "a mixture": (NETWORKS["a mixture"][0], "sigmoid"),
     "a sigmoid at a quarter": (lambda: trained(Fcn(1, full=False)), "sigmoid"),
     "probabilities": (lambda: After(trained(Unet()), "sigmoid"), None),
 }

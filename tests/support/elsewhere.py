@@ -90,6 +90,25 @@ class Attention(nn.Module):
         return y
 
 
+class Mixed(nn.Module):
+    """What other encoders have: a norm before a convolution, weights used twice, a sigmoid inside, the image itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3, 1, 1), nn.BatchNorm2d(8)
+        self.twice, self.prelu = nn.Conv2d(8, 8, 3, 1, 1), nn.PReLU(8)
+        self.gate = nn.Sequential(nn.Conv2d(8, 4, 1), nn.ReLU6(), nn.Conv2d(4, 8, 1), nn.Sigmoid())
+        self.head = nn.Conv2d(11, 1, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = functional.leaky_relu(self.norm(functional.avg_pool2d(self.first(x), 2)))
+        a = self.prelu(self.twice(self.twice(a)) + 0.1)
+        a = a * self.gate(functional.adaptive_avg_pool2d(a, 1))
+        a = functional.interpolate(a, scale_factor=2.0, mode="bilinear", align_corners=True)
+        y: Tensor = self.head(torch.cat([a, x], 1))
+        return y
+
+
 class After(nn.Module):
     """A network and something after it; `last` has the image's channels last."""
 
