@@ -199,7 +199,13 @@ def open_against(path: Path, model: Path, spec: "Spec", threads: int | None) -> 
     else:
         from dlink.nets.torch_backend import open_reference
         from dlink.runtime.files import file_sha256
+        from dlink.runtime.spec import ADOPTED
 
+        if spec.arch.startswith(ADOPTED):
+            raise BadInput(
+                f"--against {path}: {model} is of a network from elsewhere, which only its ONNX file runs; give the "
+                "FP32 file of dlink-export"
+            )
         reference, sha256 = open_reference(path, spec, threads), file_sha256(path)
     if sha256 and spec.checkpoint_sha256 and sha256 != spec.checkpoint_sha256:
         click.echo(f"note: {path} is not the checkpoint that {model} was exported from", err=True)

@@ -103,13 +103,16 @@ def facts_of(file: "OnnxFile") -> dict[str, Any]:
 
 def onnx_in_words(path: Path, spec: "Spec", facts: Mapping[str, Any]) -> str:
     """The description of an ONNX file in two or three lines."""
+    from dlink.runtime.spec import ADOPTED
+
     lines = [
         f"{path}: {spec.arch} width {spec.width:g}, {spec.precision}, {facts['file']['bytes'] / 1e6:.1f} MB",
         f"tiles of {spec.tile} px, {spec.channels}, {spec.gsd_m:g} m a pixel; road where the probability exceeds "
         f"{spec.threshold:g}, the mean of {counted(len(spec.views), 'view')}",
     ]
     if spec.checkpoint_sha256:
-        lines.append(f"exported from a checkpoint of SHA-256 {spec.checkpoint_sha256}")
+        source = "network from elsewhere" if spec.arch.startswith(ADOPTED) else "checkpoint"
+        lines.append(f"exported from a {source} of SHA-256 {spec.checkpoint_sha256}")
     if facts["int8"]:
         share = facts["int8"]["int8_share"]
         lines.append(f"{share:.1%} of the multiply-adds in int8, ranges by {spec.int8_method}; {spec.int8_verdict}")

@@ -24,7 +24,7 @@ from dlink.onnx_graph.session import session
 from dlink.runtime.errors import BadInput, CheckFailed
 from dlink.runtime.files import file_mark, file_sha256, replacing
 from dlink.runtime.onnx_bytes import write_sealed
-from dlink.runtime.spec import LONGEST_NAME, ONNX_KEY, Spec
+from dlink.runtime.spec import ADOPTED, LONGEST_NAME, ONNX_KEY, Spec
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Tiles = list[NDArray[np.uint8]]
@@ -88,7 +88,7 @@ def adopt(path: Path, out: Path, how: ExportOptions, given: AdoptOptions, road: 
 def arch_of(path: Path) -> str:
     """The name in the Spec: what the file is called, as a network that is none of dlink's list."""
     plain = "".join(c for c in path.stem if c.isprintable())[: LONGEST_NAME // 2]
-    return f"adopted-{plain}" if plain else "adopted"
+    return f"{ADOPTED}-{plain}" if plain else ADOPTED
 
 
 def origin_of(path: Path, spec: Spec) -> Origin:

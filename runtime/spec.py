@@ -23,6 +23,7 @@ INT8_KEY = (
 FORMAT = 1
 PRECISIONS = ("fp32", "fp16", "int8")
 RED_GREEN_BLUE = 3
+ADOPTED = "adopted"  # begins the names of networks that are none of dlink's list
 LONGEST_NAME = 400  # of a network, or of an ensemble's joined names
 LARGEST_TILE = 8192  # px; a D-LinkNet's first layer alone takes 4 GB for it
 LARGEST_WIDTH = 16.0

@@ -75,7 +75,9 @@ class Quantised(nn.Module):
         values = {self.graph.input: x}
         rounded: dict[str, Tensor] = {}
         for node in self.graph.model.graph.node:
-            inputs = [values[name] if name in values else self.weight(name) if name else None for name in node.input]
+            inputs: list[Any] = [
+                values[name] if name in values else self.weight(name) if name else None for name in node.input
+            ]
             if node.name in self.int8:
                 where = 0 if node.op_type in CONVOLUTIONS else list(node.input).index(str(skip_of(self.graph, node)))
                 name = node.input[where]

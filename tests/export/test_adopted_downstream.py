@@ -187,6 +187,10 @@ def test_an_original_in_the_place_of_a_model_is_told_what_to_do(tmp_path):
     tiles = folder_of(tmp_path / "tiles", 1, 2 * SIDE)
     adopt(source, tmp_path / "r.onnx", ExportOptions(tile=SIDE, mean=(0, 0, 0), std=(1, 1, 1)), AdoptOptions(
         activation="sigmoid"), None, TILES)  # fmt: skip
-    result = CliRunner().invoke(check, [str(tmp_path / "r.onnx"), str(tiles), "--against", str(source)])
+    given = [str(tmp_path / "r.onnx"), str(tiles), "--against"]
+    result = CliRunner().invoke(check, [*given, str(source)])
     assert result.exit_code == 1
     assert "net.onnx: says nothing of its preparation (no dlink.spec); write it with dlink-export" in result.stderr
+    (tmp_path / "net.pt2").write_bytes(b"any")
+    result = CliRunner().invoke(check, [*given, str(tmp_path / "net.pt2")])
+    assert "is of a network from elsewhere, which only its ONNX file runs; give the FP32 file" in result.stderr
