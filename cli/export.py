@@ -191,6 +191,8 @@ def sorted_out(files: tuple[Path, ...], out: Path | None) -> tuple[list[Path], P
         )
     if onnx.suffix != ".onnx":
         raise BadInput(f"{onnx}: the name must end in .onnx")
+    if not checkpoints and onnx.is_file():
+        raise BadInput(f"{onnx}: the file to write is missing after it: dlink-export {onnx} roads.onnx")
     if not checkpoints:
         raise BadInput(f"{onnx}: a checkpoint is missing in front of it")
     if missing := [path for path in checkpoints if not path.is_file()]:

@@ -17,7 +17,6 @@ from onnx import helper, numpy_helper
 from dlink.runtime.errors import BadInput
 
 REDUCED = (1, 2, 4, 8)  # how many times smaller than the tile an output may be
-ACTIVATIONS = ("none", "sigmoid", "softmax")
 FINAL = {"Sigmoid": "sigmoid", "HardSigmoid": "sigmoid", "Softmax": "softmax"}
 # Operators that move values, or interpolate between them: after a sigmoid the result is still a probability.
 MOVES = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Gather", "Resize", "Identity"}

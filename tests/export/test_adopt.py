@@ -438,6 +438,7 @@ def test_an_archive_is_known_by_what_is_in_it(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        (["{net}"], "net.onnx: the file to write is missing after it: dlink-export"),
         (["{net}", "{net}"], "net.onnx: is the network itself, and would be replaced"),
         (["{net}", "{net}", "r.onnx"], "net.onnx: only checkpoints become an ensemble"),
         (["{net}", "r.onnx", "--arch", "unet"], "--arch: is for checkpoints; leave it out for net.onnx"),
