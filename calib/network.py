@@ -13,11 +13,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from dlink.onnx_graph.model import CONVOLUTIONS, OnnxModel, read_model
+from dlink.onnx_graph.model import CONVOLUTIONS, PREFIX, WEIGHT, OnnxModel, read_model
 from dlink.runtime.errors import BadInput
 
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "QGemm")
-WEIGHT, PREFIX = ".weight", "net."  # a weight's name is PREFIX, its layer's name and WEIGHT
 
 Weights = NDArray[np.float32]
 

@@ -19,6 +19,7 @@ from dlink.runtime.spec import Spec
 from dlink.runtime.views import ALL, apply_view
 
 BINS = 2048  # of a histogram of |value| from 0 to the tensor's peak; as many as in TensorRT's own calibration
+MAP = 4  # dimensions of (N, C, H, W); other tensors, of attention, are not quantised
 COUNTED = 1 << 19  # pixels of a tensor that are counted for each tile; the peak is that of all pixels
 
 Channels = NDArray[np.float64]  # (C,)
@@ -81,7 +82,7 @@ def observed(graph: Network) -> list[str]:
     for node in graph.model.graph.node:
         if node.op_type == "Add":
             names += [*node.input, *node.output]
-    return [name for name in dict.fromkeys(names) if name not in graph.weights]
+    return [n for n in dict.fromkeys(names) if n not in graph.weights and len(graph.shapes[n]) == MAP]
 
 
 def see(graph: Network, inputs: Inputs, tick: Tick) -> dict[str, Seen]:

@@ -5,7 +5,7 @@ quantised with the sum and the ReLU after it, if the sum's skip branch is quanti
 not (NVIDIA, Developer Guide, "Explicit quantization", Q/DQ placement).
 
 These stay FP16 from the start, because it was measured or reported (DESIGN.md, "INT8"):
-- the last convolution and the sigmoid: they draw the edge of the road;
+- the last convolution and what follows it: they draw the edge of the road;
 - convolutions that read the image, as long as ENOUGH of the network stays in int8: they have few operations on three
   channels, which can't fill int8 units, and they made a seventh of the whole error;
 - skips at a quarter of the tile's side and finer, where the residual stream is quantised again at every block and the
@@ -22,6 +22,7 @@ import onnx
 
 from dlink.calib.network import Network, layer_name
 from dlink.onnx_graph.model import CONVOLUTIONS
+from dlink.onnx_graph.scales import groups_of
 from dlink.runtime.errors import BadInput
 
 INT8, FP16 = "int8", "fp16"
@@ -77,14 +78,16 @@ def why_not(graph: Network, node: onnx.NodeProto, deconv: str) -> str:
     """The reason why a convolution stays FP16; empty if it may be int8."""
     if node.name in {n.name for n in last(graph)}:
         return "the last convolution"
+    if node.op_type == "ConvTranspose" and groups_of(node) > 1:
+        return "transposed, in groups"  # their channels share scales, and engines are not known to run them in int8
     if node.op_type == "ConvTranspose" and deconv != "int8":
         return "transposed" if deconv == "fp16" else "transposed, and can't be rewritten"
     return ""
 
 
 def last(graph: Network) -> list[onnx.NodeProto]:
-    """The convolutions before a sigmoid: one, or one for each member of an ensemble."""
-    return [n for n in graph.convolutions if any(r.op_type == "Sigmoid" for r in graph.read_by.get(n.output[0], []))]
+    """The convolutions that end the network: one, or one for each member of an ensemble."""
+    return [n for n in graph.convolutions if n.output[0] in graph.last_convolutions]
 
 
 def skip_of(graph: Network, add: onnx.NodeProto) -> str | None:

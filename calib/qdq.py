@@ -23,7 +23,9 @@ from dlink.calib.limits import STEPS
 from dlink.calib.network import Network
 from dlink.calib.placement import INT8, Unit, skip_of
 from dlink.calib.rescale import along
+from dlink.onnx_graph.halved import STAYS
 from dlink.onnx_graph.model import CONVOLUTIONS
+from dlink.onnx_graph.scales import groups_of
 
 LEAST = 2.0**-16  # of a layer's largest scale: the smallest scale, for channels with almost no weight
 
@@ -51,6 +53,8 @@ class Writer:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: list[onnx.TensorProto] = field(default_factory=list)
     pairs: dict[str, str] = field(default_factory=dict)  # a quantised tensor -> the tensor to read in its place
+    wide: dict[str, str] = field(default_factory=dict)  # a tensor of the base -> its cast to float32
+    narrow: dict[str, str] = field(default_factory=dict)  # a float32 tensor of `floats` -> its cast to the base
     floats: set[str] = field(default_factory=set)  # tensors at both ends that are float32 although the base is FP16
 
     def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
@@ -64,10 +68,21 @@ class Writer:
     def to_half(self, tensor: str) -> str:
         return self.add("Cast", [tensor], f"{tensor}_half", to=TensorProto.FLOAT16) if self.half else tensor
 
-    def to_float(self, tensor: str) -> str:
+    def widened(self, tensor: str) -> str:
+        """The tensor in float32."""
         if not self.half or tensor in self.floats:
             return tensor
-        return self.add("Cast", [tensor], f"{tensor}_float", to=TensorProto.FLOAT)
+        if tensor not in self.wide:
+            self.wide[tensor] = self.add("Cast", [tensor], f"{tensor}_float", to=TensorProto.FLOAT)
+        return self.wide[tensor]
+
+    def narrowed(self, tensor: str) -> str:
+        """The tensor in the base's precision."""
+        if tensor not in self.floats:
+            return tensor
+        if tensor not in self.narrow:
+            self.narrow[tensor] = self.to_half(tensor)
+        return self.narrow[tensor]
 
     def float_weight(self, name: str, values: NDArray[np.generic]) -> str:
         return self.constant(name, values.astype(np.float16 if self.half else np.float32))
@@ -77,7 +92,7 @@ class Writer:
         if tensor not in self.pairs:
             scale = self.constant(f"{tensor}_scale", np.float32(self.limits[tensor] / STEPS).reshape(()))
             zero = self.constant(f"{tensor}_zero", np.zeros((), np.int8))
-            q = self.add("QuantizeLinear", [self.to_float(tensor), scale, zero], f"{tensor}_int8")
+            q = self.add("QuantizeLinear", [self.widened(tensor), scale, zero], f"{tensor}_int8")
             self.pairs[tensor] = self.to_half(self.add("DequantizeLinear", [q, scale, zero], f"{tensor}_back"))
         return self.pairs[tensor]
 
@@ -91,7 +106,7 @@ class Writer:
             ints = quantised(weight, scales, axis)
             lost = weight - ints * along(scales.astype(np.float64), axis, weight.ndim)
             if bias is not None and node.input[0] in self.means:
-                bias += correction(lost, self.means[node.input[0]], node.op_type, stride_of(node))
+                bias += correction(lost, self.means[node.input[0]], node.op_type, stride_of(node), groups_of(node))
             name = node.input[1]
             q, scale = self.constant(f"{name}_int8", ints), self.constant(f"{name}_scale", scales)
             zero = self.constant(f"{name}_zero", np.zeros(len(scales), np.int8))
@@ -99,31 +114,38 @@ class Writer:
             made.input[0] = self.pair(node.input[0])
         else:
             made.input[1] = self.float_weight(node.input[1], weight)
-            if node.input[0] in self.floats:
-                made.input[0] = self.pairs.setdefault(node.input[0], self.to_half(node.input[0]))
+            made.input[0] = self.narrowed(node.input[0])
         if bias is not None:
             made.input[2] = self.float_weight(node.input[2], bias)
         self.nodes.append(made)
 
     def other(self, node: onnx.NodeProto) -> None:
-        """Copy a node; in float32 from the image to the first convolution, and from the sigmoids on."""
+        """Copy a node; in float32 where it reads nothing but the image, and in the end of the network."""
         made = copy.deepcopy(node)
-        if node.op_type == "Sigmoid":
-            made.input[0] = self.to_float(node.input[0])
-            self.floats.add(node.output[0])
-        if self.floats & set(node.input):
-            self.floats.add(node.output[0])
-        for name in node.input:
+        values = [name for name in node.input if name and name not in self.graph.weights]
+        wide = not self.half or node.output[0] in self.graph.ending or self.floats.issuperset(values)
+        for i, name in enumerate(node.input):
             if name in self.graph.weights:
-                wide = node.output[0] in self.floats
-                self.constant(
-                    name, self.graph.weights[name].astype(np.float32 if wide or not self.half else np.float16)
-                )
+                self.copied(name, wide or i in STAYS.get(node.op_type, ()))
+            elif name:
+                made.input[i] = self.widened(name) if wide else self.narrowed(name)
+        if wide:
+            self.floats.update(node.output)
         self.nodes.append(made)
 
+    def copied(self, name: str, wide: bool) -> None:
+        """Keep a constant, in float16 unless `wide`; whole numbers stay."""
+        values = self.graph.weights[name]
+        self.constant(name, values.astype(np.float16) if values.dtype == np.float32 and not wide else values)
 
-def correction(lost: NDArray[np.float64], mean: NDArray[np.float64], op: str, stride: int) -> NDArray[np.float64]:
+
+def correction(
+    lost: NDArray[np.float64], mean: NDArray[np.float64], op: str, stride: int, groups: int = 1
+) -> NDArray[np.float64]:
     """The mean error of each output channel from rounding the weights (Nagel et al., 2019, section 4.2)."""
+    if op == "Conv" and groups > 1:
+        parts = lost.sum(axis=(2, 3)).reshape(groups, -1, lost.shape[1])
+        return np.asarray(np.einsum("goi,gi->go", parts, mean.reshape(groups, -1)).reshape(-1))
     if op == "Conv":
         return np.asarray(lost.sum(axis=(2, 3)) @ mean)
     return np.asarray(lost.sum(axis=(2, 3)).T @ mean) / stride**2  # each pixel comes from a part of the kernel

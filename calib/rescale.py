@@ -10,20 +10,16 @@ within float16, which D-LinkNet's dilated centre otherwise exceeds.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlink.calib.network import Network, Weights
-from dlink.onnx_graph.model import CONVOLUTIONS
-from dlink.onnx_graph.stretches import COMFORT, ENDS, Kind, ScaleStep, stretches
+from dlink.onnx_graph.scales import Channels, rescaled, steps
+from dlink.onnx_graph.stretches import COMFORT, ENDS, stretches
 
 EVEN = 0.5  # 0 leaves the channels as they are, 1 gives them all the same peak; measured, see DESIGN.md
 MOST = 8.0  # the largest factor before COMFORT is applied
-HOMOGENEOUS = ("Relu", "MaxPool", "Add", "Identity")  # f(c x) = c f(x) for c > 0, channel by channel
-
-Channels = NDArray[np.float64]  # (C,)
 
 
 def factors(graph: Network, peaks: dict[str, Channels]) -> dict[str, Channels]:
@@ -51,26 +47,13 @@ def rescale(graph: Network, factor: dict[str, Channels]) -> Network:
     weights: dict[str, Weights] = {}
     for node in graph.convolutions:
         kernel = graph.weights[node.input[1]].astype(np.float64)
-        out, into = (0, 1) if node.op_type == "Conv" else (1, 0)
-        if (f := factor.get(node.input[0])) is not None:
-            kernel = kernel / along(f, into, kernel.ndim)
-        if (f := factor.get(node.output[0])) is not None:
-            kernel = kernel * along(f, out, kernel.ndim)
-            if len(node.input) > 2:
-                weights[node.input[2]] = (graph.weights[node.input[2]] * f).astype(np.float32)
-        weights[node.input[1]] = kernel.astype(np.float32)
+        into, out = factor.get(node.input[0]), factor.get(node.output[0])
+        weights[node.input[1]] = rescaled(kernel, node, into, out).astype(np.float32)
+        if out is not None and len(node.input) > 2:
+            weights[node.input[2]] = (graph.weights[node.input[2]] * out).astype(np.float32)
     return graph.with_weights(weights)
 
 
 def along(values: NDArray[np.float64], axis: int, ndim: int) -> NDArray[np.float64]:
     """A vector (C,) that broadcasts along one axis."""
     return values.reshape([-1 if i == axis else 1 for i in range(ndim)])
-
-
-def steps(graph: Network) -> Iterator[ScaleStep]:
-    """The network's nodes, each with its effect on scales."""
-    yield ScaleStep(graph.input, (), Kind.FIXED)
-    for node in graph.model.graph.node:
-        keeps = node.op_type in HOMOGENEOUS
-        kind = Kind.BEGINS if node.op_type in CONVOLUTIONS else Kind.KEEPS if keeps else Kind.FIXED
-        yield ScaleStep(node.output[0], [name for name in node.input if name not in graph.weights], kind)

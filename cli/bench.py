@@ -148,10 +148,12 @@ def beside_torch(
     from dlink.bench.latency import ratio
     from dlink.nets.checkpoint import read_checkpoint
     from dlink.nets.embedded import EMBEDDED
-    from dlink.nets.zoo import build
+    from dlink.nets.zoo import ARCHS, build
 
     spec = segmenter.spec
     if checkpoint is not None and checkpoint.suffix in (".onnx", ".plan"):
+        if spec.arch not in ARCHS:
+            raise BadInput(f"--baseline torch: needs a network of dlink's list, and {checkpoint} is {spec.arch}")
         net = build(spec.arch, spec.width).eval()
     else:
         net = read_checkpoint(checkpoint or EMBEDDED).net

@@ -229,7 +229,13 @@ def open_against(
     else:
         from dlink.nets.torch_backend import open_reference
         from dlink.runtime.files import file_sha256
+        from dlink.runtime.spec import ADOPTED
 
+        if spec.arch.startswith(ADOPTED):
+            raise BadInput(
+                f"--against {path}: {model} is of a network from elsewhere, which only its ONNX file runs; give the "
+                "FP32 file of dlink-export"
+            )
         sha256 = file_sha256(path)
         if sha256 == spec.checkpoint_sha256:
             network = as_exported(network, model, spec)

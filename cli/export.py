@@ -1,8 +1,10 @@
-"""`dlink-export`: checkpoint -> ONNX."""
+"""`dlink-export`: checkpoint, or a network from elsewhere -> ONNX."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import ZipFile, is_zipfile
 
 import click
 
@@ -13,15 +15,29 @@ from dlink.runtime.errors import BadInput
 from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
-    from dlink.export.options import ExportOptions
+    from dlink.export.options import AdoptOptions, ExportOptions
+    from dlink.export.proof import Proof
     from dlink.nets.options import NetworkOptions
 
+PROGRAM = "models/model.json"  # of an archive of torch.export
 
-@click.command(cls=Step, short_help="Write a checkpoint as an ONNX file, and prove it.")
+
+@click.command(cls=Step, short_help="Write a network as an ONNX file, and prove it.")
 @click.argument("files", type=OUT_PATH, nargs=-1, required=True, metavar="CHECKPOINT... [ONNX]")
 @options.output("The file to write, if it is not the last argument.")
 @click.option("--weights", metavar="0.5,0.5", help="Weights of several checkpoints.  [default: equal]")
 @options.network("", click.option("--arch", help="The network.  [default: read from the checkpoint's keys]"))
+@together(
+    "foreign",
+    "export.options:AdoptOptions",
+    click.option(
+        "--activation",
+        type=click.Choice(["none", "sigmoid", "softmax"]),
+        help="What makes probabilities of the output of a network from elsewhere.  [default: none, if its graph ends "
+        "in a sigmoid or softmax]",
+    ),
+    click.option("--output-name", metavar="NAME", help="Its output, or an inner tensor, that has the roads."),
+)
 @together(
     "how",
     "export.options:ExportOptions",
@@ -36,7 +52,11 @@ if TYPE_CHECKING:
         "channels needs it.  [default: red,green,blue]",
     ),
     options.stretch_of("How training made 8 bits of other samples; kept in the file, for every reader."),
-    click.option("--channels", type=click.Choice(["BGR", "RGB"]), help="Channel order in training.  [default: BGR]"),
+    click.option(
+        "--channels",
+        type=click.Choice(["BGR", "RGB"]),
+        help="Channel order in training.  [default: BGR; RGB from elsewhere]",
+    ),
     options.gsd("Metres a pixel of the training tiles.", 0.5),
     click.option(
         "--target", metavar="WORD", default="road", show_default=True, help="What the masks show, such as building."
@@ -57,22 +77,30 @@ if TYPE_CHECKING:
 )
 @options.pictures("Pictures to prove the file on.  [default: generated scenes]")
 def export(
-    files: tuple[Path, ...], out: Path | None, weights: str | None, network: "NetworkOptions", how: "ExportOptions",
-    tiles: Path | None,
+    files: tuple[Path, ...], out: Path | None, weights: str | None, network: "NetworkOptions",
+    foreign: "AdoptOptions", how: "ExportOptions", tiles: Path | None,
 ) -> None:  # fmt: skip
     """Write CHECKPOINT as the file ONNX, after proving that it draws PyTorch's roads.
 
     Several checkpoints become one file, an ensemble: the weighted mean of their probabilities.
+
+    CHECKPOINT may also be a network from elsewhere: an ONNX file of any segmentation network (.onnx), or an archive of
+    torch.export (.pt2). It becomes a file like the others, proven beside itself. --mean and --std are needed then, and
+    --activation unless the graph ends in a sigmoid or softmax.
     """
     from dlink.cli.models import made_up, pictures
 
     checkpoints, onnx = sorted_out(files, out)
+    if any(map(is_foreign, checkpoints)):
+        adopt_one(checkpoints, onnx, [network.arch, network.key, weights], foreign, how, network.road, tiles)
+        return
+    if given := [f"--{k.replace('_', '-')}" for k, v in vars(foreign).items() if v is not None]:
+        raise BadInput(f"{given[0]}: is for a network from elsewhere (.onnx, .pt2); leave it out for a checkpoint")
     if network.arch and len(checkpoints) > 1:
         raise BadInput("--arch: is for one checkpoint; the keys of each checkpoint of an ensemble name its network")
     parts = weights_of(weights) if weights else [1 / len(checkpoints)] * len(checkpoints)
     from dlink.export.export import check_bands, export
     from dlink.export.options import preparation
-    from dlink.export.proof import FEW
     from dlink.nets.checkpoint import read_checkpoint
     from dlink.nets.ensemble import ensemble
     from dlink.nets.zoo import spec_of
@@ -89,20 +117,66 @@ def export(
     if network.arch is None and (alike := alike_of(read.arch)):
         click.echo(f"note: read as {read.arch}; {', '.join(alike)} have the same keys: --arch selects one", err=True)
     proof = export(read, onnx, spec, pictures(tiles, spec))
-    size = f"{onnx.stat().st_size / 1e6:.1f} MB"
-    click.echo(f"{onnx}: {read.arch} width {read.width:g}, {how.precision}, tile {how.tile}, {size}")
-    click.echo(f"prepared as {preparation(spec)}; --channels, --mean and --std give another preparation")
+    click.echo(f"{onnx}: {read.arch} width {read.width:g}, {how.precision}, tile {how.tile}, {size_of(onnx)}")
+    click.echo(
+        f"prepared as {preparation(spec)}, {spec.gsd_m:g} m a pixel; --channels, --mean, --std and --gsd give another "
+        "preparation"
+    )
     if tiles is None and (others := made_up(spec)):
         click.echo(f"note: proven on generated scenes, where {others} copied from green: --tiles prove more", err=True)
+    report(proof, "PyTorch's", how.target)
+
+
+def adopt_one(
+    networks: list[Path], onnx: Path, unfit: list[str | None], foreign: "AdoptOptions", how: "ExportOptions",
+    road: int | None, tiles: Path | None,
+) -> None:  # fmt: skip
+    """Write a network from elsewhere. `unfit` has the values of --arch, --key and --weights, which are not for it."""
+    path = networks[0]
+    if len(networks) > 1:
+        raise BadInput(f"{path}: only checkpoints become an ensemble; export one network from elsewhere at a time")
+    if wrong := [name for name, value in zip(("arch", "key", "weights"), unfit, strict=True) if value is not None]:
+        raise BadInput(f"--{wrong[0]}: is for checkpoints; leave it out for {path.name}")
+    if onnx.resolve() == path.resolve():
+        raise BadInput(f"{onnx}: is the network itself, and would be replaced; choose another output")
+    from dlink.cli.models import pictures
+    from dlink.export.adopt import adopt
+    from dlink.export.options import preparation
+
+    made = adopt(path, onnx, how, foreign, road, pictures(tiles, how.on(how.first)))
+    for note in made.notes:
+        click.echo(f"note: {note}", err=True)
+    spec = made.spec
+    click.echo(f"{onnx}: {spec.arch}, {how.precision}, tile {how.tile}, {size_of(onnx)}")
+    click.echo(f"output {made.output}")
+    click.echo(f"prepared as {preparation(spec)}, {spec.gsd_m:g} m a pixel; --channels and --gsd say otherwise")
+    report(made.proof, f"those of {path.name}", spec.target)
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a file is no checkpoint but a whole network: by its name, or by what is in it."""
+    if path.suffix in (".onnx", ".pt2"):
+        return True
+    with ZipFile(path) if is_zipfile(path) else nullcontext() as archive:
+        return archive is not None and any(name.endswith(f"/{PROGRAM}") for name in archive.namelist())
+
+
+def size_of(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"
+
+
+def report(proof: "Proof", whose: str, target: str) -> None:
+    """Print what the proof showed."""
+    from dlink.export.proof import FEW
+
     click.echo(
-        f"on {counted(proof.tiles, 'tile')}, {proof.road:.1%} {how.target}, probabilities differ from PyTorch's by at "
-        f"most {proof.difference:.2g}, masks agree at IoU {proof.agreement:.4f}"
+        f"on {counted(proof.tiles, 'tile')}, {proof.road:.1%} {target}, probabilities differ from {whose} by at most "
+        f"{proof.difference:.2g}, masks agree at IoU {proof.agreement:.4f}"
     )
     if proof.near.words:
         click.echo(f"note: {proof.near.words}", err=True)
     if proof.road < FEW:
-        what = how.target
-        click.echo(f"note: almost no {what} was found on these tiles; --tiles with {what}s prove more", err=True)
+        click.echo(f"note: almost no {target} was found on these tiles; --tiles with {target}s prove more", err=True)
 
 
 def sorted_out(files: tuple[Path, ...], out: Path | None) -> tuple[list[Path], Path]:
@@ -115,6 +189,8 @@ def sorted_out(files: tuple[Path, ...], out: Path | None) -> tuple[list[Path], P
         )
     if onnx.suffix != ".onnx":
         raise BadInput(f"{onnx}: the name must end in .onnx")
+    if not checkpoints and onnx.is_file():
+        raise BadInput(f"{onnx}: the file to write is missing after it: dlink-export {onnx} roads.onnx")
     if not checkpoints:
         raise BadInput(f"{onnx}: a checkpoint is missing in front of it")
     if missing := [path for path in checkpoints if not path.is_file()]:

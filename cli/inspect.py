@@ -103,6 +103,8 @@ def facts_of(file: "OnnxFile") -> dict[str, Any]:
 
 def onnx_in_words(path: Path, spec: "Spec", facts: Mapping[str, Any]) -> str:
     """The description of an ONNX file in two or three lines."""
+    from dlink.runtime.spec import ADOPTED
+
     lines = [
         f"{path}: {spec.arch} width {spec.width:g}, {spec.precision}, {facts['file']['bytes'] / 1e6:.1f} MB",
         f"tiles of {spec.tile} px, {input_of(spec)}, {spec.gsd_m:g} m a pixel; {spec.target} where the probability "
@@ -110,9 +112,10 @@ def onnx_in_words(path: Path, spec: "Spec", facts: Mapping[str, Any]) -> str:
         + (f"; samples of other than 8 bits stretched by {spec.stretch}" if spec.stretch else ""),
     ]
     if spec.checkpoint_sha256:
+        source = "network from elsewhere" if spec.arch.startswith(ADOPTED) else "checkpoint"
         key = f"{spec.checkpoint_key} of " if spec.checkpoint_key else ""
-        road = "" if spec.checkpoint_class is None else f", class {spec.checkpoint_class} is road"
-        lines.append(f"exported from {key}a checkpoint of SHA-256 {spec.checkpoint_sha256}{road}")
+        road = "" if spec.checkpoint_class is None else f", class {spec.checkpoint_class} is {spec.target}"
+        lines.append(f"exported from {key}a {source} of SHA-256 {spec.checkpoint_sha256}{road}")
     if facts["int8"]:
         share = facts["int8"]["int8_share"]
         lines.append(f"{share:.1%} of the multiply-adds in int8, ranges by {spec.int8_method}; {spec.int8_verdict}")

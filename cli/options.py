@@ -237,8 +237,9 @@ def network(of: str = "", *more: Option) -> Together:
         f"--{of}class",
         "road",
         type=int,
-        metavar="0|1",
-        help="The class that is road, of a network that ends in a softmax over two.  [default: 1]",
+        metavar="K",
+        help="The class that is road, of a network that ends in a softmax over two, or of one from elsewhere.  "
+        "[default: 1 of two]",
     )
     return together("network", "nets.options:NetworkOptions", *more, key, road)
 

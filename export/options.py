@@ -11,6 +11,14 @@ LARGEST_PIXEL = 255
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdoptOptions:
+    """What the user says of a network from elsewhere; None leaves it to what the file shows."""
+
+    activation: str | None = None  # what must still be applied to its output: none, sigmoid or softmax
+    output_name: str | None = None  # the output, or an inner tensor, that has the roads
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportOptions:
     """The user's values for the file's Spec; None keeps the network's own."""
 

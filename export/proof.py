@@ -18,6 +18,7 @@ from dlink.nets.network import RoadNet
 from dlink.nets.torch_backend import network
 from dlink.onnx_graph.model import read_model
 from dlink.onnx_graph.session import session
+from dlink.runtime.backend import Probs
 from dlink.runtime.errors import CheckFailed
 from dlink.runtime.rounding import SMALL, Near, settle
 from dlink.runtime.spec import Spec
@@ -43,7 +44,8 @@ class Proof:
 def prove(path: Path, net: RoadNet, folded: RoadNet, spec: Spec, tiles: Iterable[NDArray[np.uint8]]) -> Proof:
     """Compare the file with the network on tiles (S, S, C). CheckFailed names the first bad layer."""
     run = session(path)
-    proof, ours, theirs = Proof(), [], []
+    ours: list[Probs] = []
+    theirs: list[Probs] = []
     reference = network(net)
     half = spec.precision == "fp16"
     for tile in tiles:
@@ -56,15 +58,23 @@ def prove(path: Path, net: RoadNet, folded: RoadNet, spec: Spec, tiles: Iterable
             raise CheckFailed(f"{what(spec)}: first at layer {layer}: {found}; export fp32")
         if not np.isfinite(ours[-1]).all():
             raise CheckFailed(f"{what(spec)}: not finite; {blame(path, folded, spec, x)}")
-        proof.tiles += 1
-    a, b = np.concatenate(ours), np.concatenate(theirs)
-    proof.difference = float(np.abs(a - b).max())
-    mine, other, proof.near = settle([(a, spec.threshold), (b, spec.threshold)])
-    proof.agreement = iou(mine, other)
-    proof.road = float(other.mean())
+    proof = compared(ours, theirs, spec)
     if wrong := broken(proof, spec.precision):
         raise CheckFailed(f"{what(spec)}: {wrong} is needed; {blame(path, folded, spec, x)}")
     return proof
+
+
+def compared(ours: list[Probs], theirs: list[Probs], spec: Spec) -> Proof:
+    """The differences between a file's probabilities and the network's own, (1, S, S) for each tile."""
+    a, b = np.concatenate(ours), np.concatenate(theirs)
+    mine, other, near = settle([(a, spec.threshold), (b, spec.threshold)])
+    return Proof(
+        tiles=len(ours),
+        difference=float(np.abs(a - b).max()),
+        agreement=iou(mine, other),
+        road=float(other.mean()),
+        near=near,
+    )
 
 
 def broken(proof: Proof, precision: str) -> str:

@@ -50,10 +50,12 @@ def bands_of(roles: Sequence[str], descriptions: Sequence[str | None], how: Read
         if len(opaque) == len(planes) or (planes == COLOURS and len(opaque) > len(planes)):
             return Bands(opaque[: len(planes)], unnamed(opaque[: len(planes)], planes))
     there = ", ".join(name or role for name, role in zip(either, roles, strict=True))
-    lacking = [plane for plane in planes if either.count(plane) != 1]
+    lacking = next(plane for plane in planes if either.count(plane) != 1)
+    many = either.count(lacking) or "none"
     raise BadInput(
-        f"the network takes {', '.join(planes)}; of its {counted(len(roles), 'band')} ({there}) not just one is "
-        f"{lacking[0]}; --bands says which bands they are, such as --bands {listed(range(1, len(planes) + 1))}"
+        f"the network takes {', '.join(planes)}; of its {counted(len(roles), 'band')} ({there}) {many} "
+        f"{'is' if many == 'none' else 'are'} {lacking}; --bands says which they are, such as --bands "
+        f"{','.join(map(str, range(1, len(planes) + 1)))}"
     )
 
 

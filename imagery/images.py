@@ -89,8 +89,7 @@ def reason_for_gdal(path: Path, how: Reading) -> str:
     """Why GDAL must read a picture in this way, in words; empty if OpenCV does."""
     if how.planes != COLOURS:
         return f"read as {', '.join(how.planes)}"
-    asked = [name for name, value in (("bands", how.bands), ("stretch", how.stretch)) if value]
-    return f"read by --{asked[0]}" if asked else raster_reason(path)
+    return "read by --bands" if how.bands else raster_reason(path)
 
 
 def raster_source(path: Path, how: Reading, reason: str) -> AbstractContextManager["Source"]:
@@ -102,6 +101,13 @@ def raster_source(path: Path, how: Reading, reason: str) -> AbstractContextManag
             raise
         raise BadInput(f"{path}: a picture {reason}, which GDAL must read: pip install 'dlink[geo]'") from e
     return opened(path, how)
+
+
+def shown(image: Image) -> Image:
+    """An image of any planes (H, W, C) as three that a screen shows: its first three, or its first one as grey."""
+    if image.shape[2] == len(COLOURS):
+        return image
+    return image[..., :3] if image.shape[2] > len(COLOURS) else image[..., [0, 0, 0]]
 
 
 def write_image(

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.imagery.images import Image, read_with_tags, write_image
+from dlink.imagery.images import Image, read_with_tags, shown, write_image
 from dlink.imagery.jobs import Job, OutputOptions
 from dlink.imagery.notes import say, unknown_resolution
 from dlink.runtime.backend import Roads
@@ -84,6 +84,7 @@ def segment_picture(
     write_image(job.out, levels(roads) if how.probability else roads, tags)
     if job.overlay:
         begin(doing, "painting", *shape)
+        image = np.ascontiguousarray(shown(image))
         for rows in stripes(shape[0]):
             image[rows.core] = paint(image[rows.core], mask_of(roads[rows.start : rows.stop], model, how), rows.inner)
         write_image(job.overlay, image)

@@ -23,6 +23,7 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window as Box
 
 from dlink.imagery.geotiff import BLOCK, writing
+from dlink.imagery.images import shown
 from dlink.imagery.jobs import Job, OutputOptions
 from dlink.imagery.pictures import Doing, begin, mask_of, paint, pieces
 from dlink.imagery.source import Image, Source, Valid, name_of, opened
@@ -84,7 +85,11 @@ def segment_raster(job: Job, model: Segmenter, how: OutputOptions, tick: Count =
                 roads = np.where(valid, roads, roads.dtype.type(0))
             out.put(window, roads[None], valid)
             if over:
-                over.put(window, np.moveaxis(paint(image, mask_of(roads, model, how)), -1, 0), valid)
+                over.put(
+                    window,
+                    np.moveaxis(paint(np.ascontiguousarray(shown(image)), mask_of(roads, model, how)), -1, 0),
+                    valid,
+                )
         begin(doing, "reading back", *source.native)
 
 

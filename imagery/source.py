@@ -223,7 +223,7 @@ class Source:
     def levels_take_time(self) -> bool:
         """Whether the range of the samples depends on all of them."""
         stretch = self.how.stretched
-        return bool(stretch.percentiles) if stretch else self.dtype != np.uint8
+        return self.dtype != np.uint8 and not (stretch and stretch.ranges)
 
     @cached_property
     def levels(self) -> Levels | None:

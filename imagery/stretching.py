@@ -117,11 +117,11 @@ def float_values() -> NDArray[np.float64]:
 
 
 def levels_of(dtype: np.dtype[Any], stretch: Stretch | None, bands: int, all: "Iterable[Part]") -> Levels | None:
-    """How samples become 8 bits; None for samples of 8 bits without a stretch.
+    """How samples become 8 bits; None for samples of 8 bits, which are taken as they are whatever the stretch.
 
     `all` gives the samples of the whole picture, piece by piece. It is read only if the range depends on them.
     """
-    if stretch is None and dtype == np.uint8:
+    if dtype == np.uint8:
         return None
     if stretch and stretch.ranges:
         if len(stretch.ranges) not in (1, bands):

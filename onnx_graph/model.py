@@ -17,7 +17,9 @@ from dlink.runtime.onnx_bytes import read_onnx
 from dlink.runtime.spec import Spec
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
+WEIGHT, PREFIX = ".weight", "net."  # a weight's name is PREFIX, its layer's name and WEIGHT
 LOOK_THROUGH = ("Cast", "Identity")
+ACTIVATIONS = ("Sigmoid", "Softmax")  # one of them, or an Identity in its place, begins the end of a graph
 PRECISION_OF: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
     TensorProto.FLOAT16: "fp16",
@@ -56,6 +58,40 @@ class OnnxModel:
     def convolutions(self) -> list[onnx.NodeProto]:
         """The ordinary and transposed convolutions, in the order in which they run."""
         return [n for n in self.model.graph.node if n.op_type in CONVOLUTIONS]
+
+    @cached_property
+    def ending(self) -> frozenset[str]:
+        """The tensors from the sigmoid or softmax on, which are float32 in every file.
+
+        Without one on every way back from the output, it is the output alone.
+        """
+        found: set[str] = set()
+        waiting = [self.output]
+        while waiting:
+            node = self.made_by.get(waiting.pop())
+            if node is None or node.op_type in CONVOLUTIONS:
+                return frozenset({self.output})
+            found.update(node.output)
+            if node.op_type not in ACTIVATIONS:
+                waiting += [name for name in node.input if name and name not in self.stored]
+        return frozenset(found)
+
+    @cached_property
+    def last_convolutions(self) -> frozenset[str]:
+        """The results of the convolutions from which a way leads to the output without another convolution."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        waiting = [self.output]
+        while waiting:
+            node = self.made_by.get(waiting.pop())
+            if node is None or node.output[0] in seen:
+                continue
+            seen.add(node.output[0])
+            if node.op_type in CONVOLUTIONS:
+                found.add(node.output[0])
+            else:
+                waiting += node.input
+        return frozenset(found)
 
     @cached_property
     def made_by(self) -> dict[str, onnx.NodeProto]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dlink.runtime.errors import BadInput
 
-CHECKPOINTS = (".th", ".pth", ".pt", ".ckpt", ".safetensors")  # under these names PyTorch's weights are kept
+CHECKPOINTS = (".th", ".pth", ".pt", ".pt2", ".ckpt", ".safetensors")  # under these names PyTorch's weights are kept
 
 
 @dataclass(frozen=True, kw_only=True)

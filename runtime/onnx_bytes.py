@@ -6,7 +6,8 @@ needs no library, so every command on every machine refuses the same files:
 - `dlink.digest` in the metadata is a SHA-256 of everything that runs or that dlink reads, which is all but other
   programs' metadata. It finds damage (a bad SD card), not malice: who changes a file can also write a new digest.
 - No tensor may keep its data in another file, because an engine would read whatever file is named.
-- The operators are those of our networks, and no node holds a subgraph, so nothing can loop.
+- The operators are those of our networks and of those from elsewhere that export takes, and no node holds a subgraph,
+  so nothing can loop.
 - There is one input, the image, and one output, the roads, of the Spec's size.
 """
 
@@ -27,6 +28,13 @@ PART = 4 << 20  # bytes of one part of the digest; parts are hashed in parallel 
 DEEPEST = 48  # messages within messages; ours are four deep
 OPERATORS = {"Add", "Cast", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "MatMul", "MaxPool", "Mul", "Relu"}
 OPERATORS |= {"Identity", "Sigmoid", "DequantizeLinear", "QuantizeLinear"}
+# Of networks from elsewhere: they compute values from values, so nothing loops there either.
+FOREIGN = {"Abs", "AveragePool", "Clip", "Div", "Elu", "Erf", "Exp", "Expand", "Gather", "Gemm", "GlobalAveragePool"}
+FOREIGN |= {"GlobalMaxPool", "HardSigmoid", "HardSwish", "InstanceNormalization", "LayerNormalization", "LeakyRelu"}
+FOREIGN |= {"Log", "Max", "Min", "Neg", "PRelu", "Pad", "Pow", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum"}
+FOREIGN |= {"Reshape", "Resize", "Selu", "Slice", "Softmax", "Softplus", "SpaceToDepth", "Split", "Sqrt", "Squeeze"}
+FOREIGN |= {"Sub", "Tanh", "Tile", "Transpose", "Unsqueeze"}
+OPERATORS |= FOREIGN
 FLOAT, EXTERNAL = 1, 1  # TensorProto.FLOAT and TensorProto.EXTERNAL
 
 # The fields of each message that are messages and can hold a tensor.

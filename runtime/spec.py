@@ -28,6 +28,7 @@ RED_GREEN_BLUE = 3
 COLOURS = ("red", "green", "blue")
 MOST_BANDS = 8
 LONGEST_BAND = 40  # characters of a band's name
+ADOPTED = "adopted"  # begins the names of networks that are none of dlink's list
 LONGEST_NAME = 400  # of a network, or of an ensemble's joined names
 LARGEST_TILE = 8192  # px; a D-LinkNet's first layer alone takes 4 GB for it
 LARGEST_WIDTH = 16.0

@@ -13,6 +13,8 @@ __all__ = ["gpu", "machine", "pytest_sessionfinish", "pytest_terminal_summary", 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import ONNX Runtime themselves
 
 SLOW = {  # modules that take over five seconds on one core: `make check` leaves them to `make test`
+    "test_adopt",
+    "test_adopted_downstream",
     "test_balance",
     "test_bands",
     "test_bench",

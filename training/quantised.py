@@ -5,10 +5,11 @@ same ranges. In each step weights are rounded as in the file. The target is the 
 tiles need no labels. The trained weights go back into the same Q/DQ graph.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnx
@@ -74,7 +75,9 @@ class Quantised(nn.Module):
         values = {self.graph.input: x}
         rounded: dict[str, Tensor] = {}
         for node in self.graph.model.graph.node:
-            inputs = [values[name] if name in values else self.weight(name) for name in node.input]
+            inputs: list[Any] = [
+                values[name] if name in values else self.weight(name) if name else None for name in node.input
+            ]
             if node.name in self.int8:
                 where = 0 if node.op_type in CONVOLUTIONS else list(node.input).index(str(skip_of(self.graph, node)))
                 name = node.input[where]
@@ -114,26 +117,31 @@ def weight_as_int8(weight: Tensor, axis: int) -> Tensor:
     return torch.fake_quantize_per_channel_affine(weight, scales, zeros, axis, -STEPS, STEPS)
 
 
-def run(node: onnx.NodeProto, x: Sequence[Tensor]) -> Tensor:
-    """Run one node. The operators are those of our networks."""
+def run(node: onnx.NodeProto, x: Sequence[Any]) -> Tensor:
+    """Run one node on its inputs, None where one is left out."""
     given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     op = node.op_type
-    if op in ("Conv", "ConvTranspose", "MaxPool"):
+    if op in ("Conv", "ConvTranspose", "MaxPool", "AveragePool"):
         pads, half = given.get("pads", [0, 0, 0, 0]), len(given.get("pads", [0, 0, 0, 0])) // 2
         ahead, behind = list(pads[:half]), list(pads[half:])
         stride, dilation = given.get("strides", [1, 1]), given.get("dilations", [1, 1])
-        bias = x[2] if len(x) > 2 else None
+        bias, groups = x[2] if len(x) > 2 else None, given.get("group", 1)
         if op == "ConvTranspose":
             more = given.get("output_padding", [0, 0])
             return functional.conv_transpose2d(
-                x[0], x[1], bias, stride=stride, padding=ahead, output_padding=more, dilation=dilation
+                x[0], x[1], bias, stride=stride, padding=ahead, output_padding=more, groups=groups, dilation=dilation
             )
+        if op == "AveragePool":
+            ceil, edges = bool(given.get("ceil_mode")), bool(given.get("count_include_pad"))
+            return functional.avg_pool2d(x[0], given["kernel_shape"], stride, ahead, ceil, edges)
         if op == "MaxPool":
-            return functional.max_pool2d(x[0], given["kernel_shape"], stride, ahead)
+            return functional.max_pool2d(
+                x[0], given["kernel_shape"], stride, ahead, dilation, bool(given.get("ceil_mode"))
+            )
         if ahead == behind:
-            return functional.conv2d(x[0], x[1], bias, stride=stride, padding=ahead, dilation=dilation)
+            return functional.conv2d(x[0], x[1], bias, stride=stride, padding=ahead, dilation=dilation, groups=groups)
         wide = functional.pad(x[0], (ahead[1], behind[1], ahead[0], behind[0]))
-        return functional.conv2d(wide, x[1], bias, stride=stride, dilation=dilation)
+        return functional.conv2d(wide, x[1], bias, stride=stride, dilation=dilation, groups=groups)
     plain: dict[str, Callable[..., Tensor]] = {
         "Relu": torch.relu,
         "Add": torch.add,
@@ -141,11 +149,39 @@ def run(node: onnx.NodeProto, x: Sequence[Tensor]) -> Tensor:
         "MatMul": torch.matmul,
         "Sigmoid": torch.sigmoid,
         "Identity": lambda value: value,
+        "Sub": torch.sub,
+        "Div": torch.div,
+        "Softmax": lambda value: torch.softmax(value, int(given.get("axis", -1))),
+        "Transpose": lambda value: value.permute(given["perm"]),
+        "GlobalAveragePool": lambda value: value.mean((2, 3), keepdim=True),
+        "LeakyRelu": lambda value: functional.leaky_relu(value, given.get("alpha", 0.01)),
+        "PRelu": lambda value, slope: torch.where(value > 0, value, value * slope),
+        "Clip": lambda value, *ends: torch.clip(value, *ends),
+        "Slice": lambda value, *where: sliced(value, *where),
+        "Resize": lambda value, *factors: enlarged(value, factors[-1], given),
         "Concat": lambda *values: torch.cat(values, int(given["axis"])),
     }
     if op not in plain:
-        raise BadInput(f"{node.name}: {op} is not an operator of a network that dlink-export writes")
+        raise BadInput(f"{node.name}: {op} is not an operator that can be fine-tuned; dlink-calibrate alone takes it")
     return plain[op](*x)
+
+
+def sliced(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor, steps: Tensor | None = None) -> Tensor:
+    for i, axis in enumerate(axes.tolist()):
+        where = slice(int(starts[i]), int(ends[i]), int(steps[i]) if steps is not None else 1)
+        x = x[(slice(None),) * (axis % x.ndim) + (where,)]
+    return x
+
+
+def enlarged(x: Tensor, factors: Tensor, given: Mapping[str, Any]) -> Tensor:
+    """Resize by factors: copies of pixels, or bilinear with pixels' centres at one half or at the corners."""
+    size = [int(side * factor) for side, factor in zip(x.shape[2:], factors[2:].tolist(), strict=True)]
+    at = given.get("coordinate_transformation_mode", b"half_pixel")
+    if given.get("mode", b"nearest") == b"nearest" and at == b"asymmetric":
+        return functional.interpolate(x, size=size, mode="nearest")
+    if given.get("mode") == b"linear" and at in (b"half_pixel", b"pytorch_half_pixel", b"align_corners"):
+        return functional.interpolate(x, size=size, mode="bilinear", align_corners=at == b"align_corners")
+    raise BadInput(f"a Resize of {at.decode()} pixels can't be fine-tuned; dlink-calibrate alone takes it")
 
 
 def finetune(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dlink.accuracy.agreement import Each
 from dlink.accuracy.curves import Histograms
 from dlink.accuracy.pixels import Mask
-from dlink.imagery.images import Image
+from dlink.imagery.images import Image, shown
 from dlink.runtime.rounding import Pair, settle
 
 KEPT = 4  # tiles of each kind
@@ -81,6 +81,7 @@ class Evidence:
 def show(each: Each, image: Image, label: Mask | None, pair: Pair) -> Shown:
     """The pictures of a tile: image, label, both masks, and the candidate's hits, misses and extras."""
     candidate, reference, _ = settle(pair)
+    image = np.ascontiguousarray(shown(image))
     pictures = [picture("image", image, "jpeg", JPEG)]
     if label is not None:
         pictures.append(mask_picture("label", label))

@@ -168,9 +168,9 @@ def test_a_network_trained_with_another_preparation_draws_the_same_roads(tmp_pat
         result = CliRunner().invoke(export, [*given, "-o", str(tmp_path / f"{i}.onnx"), *tile])
         assert result.exit_code == 0, result.output
         said += [line for line in result.stdout.splitlines() if line.startswith("prepared as")]
-    assert said[0].startswith("prepared as BGR, pixel / 255 * 3.2 - 1.6 (the D-LinkNet authors'); --channels, --mean")
+    assert said[0].startswith("prepared as BGR, pixel / 255 * 3.2 - 1.6 (the D-LinkNet authors'), 0.5 m a pixel;")
     words = "mean 0.5,0.5,0.5 and std 0.229,0.224,0.225 of red, green, blue in 0..1"
-    assert said[1].startswith(f"prepared as {channels}, {words};")
+    assert said[1].startswith(f"prepared as {channels}, {words}, 0.5 m a pixel; --channels, --mean, --std and")
     image = with_roads(1, 256, 9)[0].image
     masks = []
     for i in range(2):

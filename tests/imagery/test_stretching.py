@@ -27,7 +27,6 @@ def whole(samples, valid=None):
         (BYTES.astype(np.uint32) * 1000, "0:255000"),
         (BYTES.astype(np.float32) / 255, "0:1"),
         (BYTES.astype(np.float64) / 100 - 1, "-1:1.55"),
-        (BYTES, "0:255"),
     ],
 )
 def test_a_range_by_value_gives_the_bytes_again(samples, text):
@@ -46,8 +45,10 @@ def test_each_band_has_its_range():
     np.testing.assert_array_equal(levels.bytes_of(samples), np.repeat(BYTES, 2, axis=0))
 
 
-def test_8_bits_are_taken_as_they_are():
-    assert levels_of(np.dtype(np.uint8), None, 3, iter(())) is None
+@pytest.mark.parametrize("stretch", [None, Stretch.of("200:1475"), Stretch.of("2,98")])
+def test_8_bits_are_taken_as_they_are(stretch):
+    """A network's stretch is for the samples that it was trained on, not for pictures beside them."""
+    assert levels_of(np.dtype(np.uint8), stretch, 3, iter(())) is None
 
 
 @given(arrays.arrays(np.uint16, (2, 8, 20)))

@@ -97,7 +97,9 @@ def test_an_operator_of_others_is_named():
     from dlink.training.quantised import run as run_node
 
     node = onnx.helper.make_node("Erf", ["x"], ["y"], "strange")
-    with pytest.raises(BadInput, match=r"strange: Erf is not an operator of a network that dlink-export writes"):
+    with pytest.raises(
+        BadInput, match=r"strange: Erf is not an operator that can be fine-tuned; dlink-calibrate alone"
+    ):
         run_node(node, [torch.zeros(1)])
 
 
