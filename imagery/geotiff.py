@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as Box
 
-from dlink.imagery.source import GDAL_ERRORS, Valid, is_utf_8, why
+from dlink.imagery.gdal_file import GDAL_ERRORS, is_utf_8, why
+from dlink.imagery.source import Valid
 from dlink.runtime.files import replacing
 from dlink.runtime.windows import Span, Window
 

@@ -22,11 +22,12 @@ import rasterio
 from rasterio.enums import Resampling
 from rasterio.windows import Window as Box
 
+from dlink.imagery.gdal_file import name_of
 from dlink.imagery.geotiff import BLOCK, writing
 from dlink.imagery.images import shown
 from dlink.imagery.jobs import Job, OutputOptions
 from dlink.imagery.pictures import Doing, begin, mask_of, paint, pieces
-from dlink.imagery.source import Image, Source, Valid, name_of, opened
+from dlink.imagery.source import Image, Source, Valid, opened
 from dlink.runtime.backend import Roads
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Count, ignore

@@ -15,7 +15,7 @@ from rasterio.shutil import copy
 from rasterio.transform import from_gcps
 
 from dlink.cli.options import Picture
-from dlink.imagery import source as sources
+from dlink.imagery.gdal_file import NETWORK
 from dlink.imagery.images import read_image, read_with_tags, write_image
 from dlink.imagery.jobs import OutputOptions, find_jobs
 from dlink.imagery.kinds import georeferenced, raster_reason
@@ -426,7 +426,7 @@ def test_nothing_leads_to_the_internet_unasked(tmp_path, image):
     for name in ("a.vrt", "b.vrt"):
         with pytest.raises(BadInput, match=f"{name}: (can't be opened|damaged)"):
             read_image(tmp_path / name)
-    assert {"WMS", "WCS", "WMTS"} <= sources.NETWORK
+    assert {"WMS", "WCS", "WMTS"} <= NETWORK
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.jp2", "a.png"])
