@@ -18,5 +18,5 @@ def say(path: Path, words: str, detail: str = "") -> None:
 
 
 def unknown_resolution(wanted: float) -> str:
-    """What is said of a picture without a ground resolution; `wanted` metres a pixel are the network's."""
-    return f"does not say its ground resolution and is read as it is; the network's is {wanted:g} m a pixel"
+    """What is said of a picture that should be read at `wanted` metres a pixel, and does not say its own."""
+    return f"does not say its ground resolution and is read as it is, not at {wanted:g} m a pixel"

@@ -62,7 +62,7 @@ def test_an_image_becomes_a_mask(run, tmp_path, image):
     write_image(tmp_path / "a.png", image)
     result = run(tmp_path / "a.png", "-o", tmp_path / "m.png")
     assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'm.png'}\n")
-    unknown = "does not say its ground resolution and is read as it is; the network's is 0.5 m a pixel"
+    unknown = "does not say its ground resolution and is read as it is, not at 0.5 m a pixel"
     assert result.stderr == f"note: {tmp_path / 'a.png'}: {unknown}\n"
     np.testing.assert_array_equal(read(tmp_path / "m.png"), np.where(red(image) > 0.5, 255, 0))
 

@@ -263,7 +263,7 @@ def test_resolutions_within_a_tenth_are_one(tmp_path, image, metres):
 def test_without_a_resolution_a_raster_is_read_as_it_is_and_it_is_said(tmp_path, image, caplog):
     path = write(tmp_path / "a.tif", np.moveaxis(image, -1, 0), crs=None, transform=GRID)
     np.testing.assert_array_equal(read_image(path, Reading(trained_m=0.3)), image)
-    assert "does not say its ground resolution and is read as it is; the network's is 0.3 m" in caplog.text
+    assert "does not say its ground resolution and is read as it is, not at 0.3 m a pixel" in caplog.text
 
 
 @pytest.mark.parametrize("own", [0.2, 0.31, 0.9])
