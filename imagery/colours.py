@@ -12,6 +12,7 @@ from dlink.runtime.errors import BadInput
 from dlink.runtime.spec import COLOURS
 from dlink.runtime.words import counted
 
+LONGEST = 60  # characters of names in a note
 ALPHA, GREY = "alpha", "gray"
 # Words of a description that do not name a band: `Band 3`, `B04`, `665 nm`, `channel`.
 FILLERS = re.compile(r"b?\d+[a-z]?|nm|um|band|channel|layer|wavelength|reflectance|pansharpened")
@@ -19,6 +20,7 @@ SAME = {  # other words for a band's name
     "r": "red", "g": "green", "b": "blue", "nir1": "nir", "near infrared": "nir", "near ir": "nir", "infrared": "nir",
     "grey": GREY, "panchromatic": "pan", "red edge": "rededge",
 }  # fmt: skip
+SENTINEL = {"b02": "blue", "b03": "green", "b04": "red", "b08": "nir"}  # written with two digits, Sentinel-2's alone
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def bands_of(roles: Sequence[str], descriptions: Sequence[str | None], how: Read
             one = opaque[:1] or (1,)
             return Bands(one, f"band {one[0]} of {len(opaque)} is taken as grey" if len(opaque) > 1 else "")
         if len(opaque) == len(planes) or (planes == COLOURS and len(opaque) > len(planes)):
-            return Bands(opaque[: len(planes)], unnamed(opaque[: len(planes)], planes))
+            return Bands(opaque[: len(planes)], unnamed(opaque[: len(planes)], planes, descriptions))
     there = ", ".join(name or role for name, role in zip(either, roles, strict=True))
     lacking = next(plane for plane in planes if either.count(plane) != 1)
     many = either.count(lacking) or "none"
@@ -59,9 +61,11 @@ def bands_of(roles: Sequence[str], descriptions: Sequence[str | None], how: Read
     )
 
 
-def unnamed(numbers: Sequence[int], planes: Sequence[str]) -> str:
+def unnamed(numbers: Sequence[int], planes: Sequence[str], descriptions: Sequence[str | None]) -> str:
+    known = ", ".join(text for text in descriptions if text)
+    what = f"its bands' names ({known[:LONGEST]}) are none of these" if known else "its bands have no names"
     each = "are taken as" if len(numbers) > 1 else "is taken as"
-    return f"its bands have no names: {listed(numbers)} {each} {', '.join(planes)}; --bands says otherwise"
+    return f"{what}: {listed(numbers)} {each} {', '.join(planes)}; --bands says otherwise"
 
 
 def contradiction(numbers: Sequence[int], planes: Sequence[str], words: Sequence[str]) -> str:
@@ -84,6 +88,8 @@ def found(planes: Sequence[str], names: Sequence[str]) -> tuple[int, ...] | None
 def plain(description: str) -> str:
     """The name in a band's description: `B04 (Red)` -> red."""
     words = [word for word in re.split(r"[^a-z0-9]+", description.lower()) if word]
+    if len(words) == 1 and words[0] in SENTINEL:
+        return SENTINEL[words[0]]
     name = " ".join(word for word in words if word in SAME or not FILLERS.fullmatch(word))
     return SAME.get(name, name)
 

@@ -30,6 +30,7 @@ def numbers(roles, words=None, how=Reading()):  # noqa: B008
         (GREY, ["B04 (Red)", "B03 (Green)", "B02 (Blue)"], (1, 2, 3)),
         (GREY, ["red 665 nm", "green 560 nm", "blue 490 nm"], (1, 2, 3)),
         (["red", "undefined", "undefined"], [None, "green", "blue"], (1, 2, 3)),
+        ([*GREY, "undefined"], ["B02", "B03", "B04", "B08"], (3, 2, 1)),
     ],
 )  # fmt: skip
 def test_bands_are_found_by_what_the_file_says(roles, words, found):
@@ -43,6 +44,12 @@ def test_bands_without_names_are_taken_in_order_and_it_is_said(count):
     bands = bands_of(["gray"] + ["undefined"] * (count - 1), [None] * count, Reading())
     assert bands.numbers == (1, 2, 3)
     assert "its bands have no names: 1, 2, 3 are taken as red, green, blue; --bands says otherwise" in bands.note
+
+
+def test_names_that_are_no_colours_are_shown_with_what_was_taken():
+    """B2 is blue in Landsat 8, and green in Landsat 7."""
+    note = bands_of(GREY, ["B2", "B3", "B4"], Reading()).note
+    assert note.startswith("its bands' names (B2, B3, B4) are none of these: 1, 2, 3 are taken as red, green, blue")
 
 
 def test_the_first_of_two_bands_is_grey_and_it_is_said():
