@@ -23,7 +23,7 @@ from dlink.accuracy.pixels import PixelCounts, boundary
 from dlink.accuracy.road_graphs.apls import apls
 from dlink.accuracy.road_graphs.graph import from_mask
 from dlink.accuracy.road_graphs.links import links_of
-from dlink.accuracy.truth import Pair, metres_a_pixel, read_graphs, read_mask, read_polygons
+from dlink.accuracy.truth import Pair, metres_a_pixel, read_graphs, read_pair, read_polygons
 from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Tick
@@ -42,7 +42,7 @@ class ScoreOptions:
     buffer_m: float = 3.0  # of the relaxed measures
     gap_m: float = 0.0  # shorter gaps are bridged in both graphs
     threshold: float = 0.5  # of probabilities
-    reading: Reading = RGB  # its road_value: values of masks and truths that are road
+    reading: Reading = RGB  # its road_value: values of truths that are road, and of masks of more than two values
     target: str = ROADS  # or BUILDINGS
 
 
@@ -91,7 +91,7 @@ def score_pair(pair: Pair, how: ScoreOptions) -> TileScores:
         found = apls(mask, truth, 1.0)
         km = float(truth.lengths.sum()) / 1000
         return TileScores(id=pair.id, truth_km=km, apls=found.score, apls_mask=found.forward, apls_truth=found.back)
-    own, label = (read_mask(path, how.threshold, how.reading) for path in (pair.mask, pair.truth))
+    own, label = read_pair(pair, how.threshold, how.reading)
     if own.shape != label.shape:
         raise BadInput(
             f"{pair.mask}: {own.shape[1]} x {own.shape[0]} px, its truth {pair.truth} is {label.shape[1]} x "

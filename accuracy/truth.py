@@ -1,7 +1,7 @@
 """Reads masks and graphs from disk and pairs them with their truths.
 
-A mask is a label (labels.py): two values, of which 0 is no road. Pictures of 16 bits with values above 255, and of
-float32, are probabilities, where 65535 and 1 are certain; road is above the threshold.
+A truth is a label (labels.py): two values, of which 0 is no road. So is a mask; but a mask of 16 bits with values above
+255, or of float32, is probabilities, where 65535 and 1 are certain, and road is above the threshold.
 
 A graph is a file of lines: GeoJSON, GeoPackage and others (imagery/vectors.py). It is in any system that the file
 declares, or in a plane whose unit is given in metres. Buildings are masks, or such files of polygons.
@@ -20,7 +20,7 @@ from dlink.accuracy.pixels import Mask
 from dlink.accuracy.road_graphs.graph import RoadGraph
 from dlink.imagery.images import SUFFIXES
 from dlink.imagery.kinds import georeferenced
-from dlink.imagery.labels import WHITE, road_of, values_of
+from dlink.imagery.labels import WHITE, UnclearLabel, read_label, road_of, values_of
 from dlink.imagery.reading import RGB, Reading
 from dlink.imagery.vectors import AREA, VECTORS, Shape, Vectors, read_vectors
 from dlink.runtime.errors import BadInput
@@ -67,7 +67,9 @@ def find_pairs(masks: Path, truth: Path, common: bool = False) -> list[Pair]:
     pairs = [Pair(id, mask_of[id], truth_of[id]) for id in sorted(both)]
     for pair in pairs:
         if (pair.truth.suffix.lower() in VECTORS) != pair.graphs:
-            raise BadInput(f"{pair.mask} and {pair.truth}: a mask and a graph; give two of a kind")
+            raise BadInput(
+                f"{pair.mask} and {pair.truth}: a mask and a graph; give two of a kind (dlink-osm draws lines as masks)"
+            )
     return pairs
 
 
@@ -97,6 +99,15 @@ def read_mask(path: Path, threshold: float, how: Reading = RGB) -> Mask:
     return road_of(values, path, how)
 
 
+def read_pair(pair: Pair, threshold: float, how: Reading) -> tuple[Mask, Mask]:
+    """The mask and its truth. The values that `how` names are the truth's; the mask's only if it has more than two."""
+    truth = read_label(pair.truth, how)
+    try:
+        return read_mask(pair.mask, threshold), truth
+    except UnclearLabel:
+        return read_mask(pair.mask, threshold, how), truth
+
+
 def metres_a_pixel(pair: Pair) -> float | None:
     """Metres a pixel of a pair with a GeoTIFF, or of a truth beside its `_sat.tif`. Two must lie on one grid.
 
@@ -110,25 +121,28 @@ def metres_a_pixel(pair: Pair) -> float | None:
         return None
     import rasterio
 
+    from dlink.imagery.resolution import resolution
+
     with rasterio.open(placed[0]) as a, rasterio.open(placed[-1]) as b:
         if a.crs != b.crs or not a.transform.almost_equals(b.transform, precision=abs(a.transform.a) / 100):
             raise BadInput(f"{pair.mask} and {pair.truth}: on different grids; warp one (gdalwarp -te -tr)")
-        height, width = abs(a.transform.e), abs(a.transform.a)
-        if a.crs and a.crs.is_geographic:
-            latitude = a.transform.f + a.transform.d * a.width / 2 + a.transform.e * a.height / 2
-            return float(DEGREE_M * (height + width * math.cos(math.radians(latitude))) / 2)
-        return float((height + width) / 2 * (a.crs.linear_units_factor[1] if a.crs else 1.0))
+        height, width = resolution(a) or (abs(a.transform.e), abs(a.transform.a))
+        return (height + width) / 2
 
 
 def read_graphs(pair: Pair, unit_m: float | None) -> tuple[RoadGraph, RoadGraph]:
     """Both graphs in metres. `unit_m` is the length of a unit in files whose coordinates are not degrees."""
     files = [read_vectors(path) for path in (pair.mask, pair.truth)]
+    for file in files:
+        if file.areas and not file.lines:
+            raise BadInput(f"{file.path}: has polygons and no lines; score buildings by --target building")
     if unit_m is not None:
         mask, truth = files
         if mask.system != truth.system:
+            ours, theirs = (f"in {file.crs}" if file.crs else "of no declared system" for file in files)
             raise BadInput(
-                f"{pair.mask} is in {mask.system}, {pair.truth} in {truth.system}: without --gsd both are projected, "
-                f"and are in metres"
+                f"{pair.mask} is {ours}, {pair.truth} {theirs}: --gsd is for two files of one plane; declare the "
+                f"system of both (the member crs), or write both in longitude and latitude"
             )
         return graph_of(mask).scaled(unit_m), graph_of(truth).scaled(unit_m)
     try:
@@ -144,6 +158,9 @@ def read_graphs(pair: Pair, unit_m: float | None) -> tuple[RoadGraph, RoadGraph]
 def read_polygons(pair: Pair) -> tuple[list[Shape], list[Shape]]:
     """The polygons of both files in one coordinate system."""
     mask, truth = (read_vectors(path, AREA) for path in (pair.mask, pair.truth))
+    for file in (mask, truth):
+        if file.lines and not file.areas:
+            raise BadInput(f"{file.path}: has lines and no polygons; score roads without --target building")
     if mask.system != truth.system:
         mask, truth = mask.degrees(), truth.degrees()
     return mask.areas, truth.areas

@@ -26,7 +26,7 @@ loading = together(
     "cli.courses:Loading",
     click.option("--valid", type=IN_FOLDER, help="Labelled tiles for IoU after each epoch; the best is kept."),
     options.workers("Processes that load tiles.", 0, least=0),
-    options.reading(options.road_value),
+    options.own_reading(options.road_value),
 )
 half = click.option("--half", is_flag=True, help="Store the checkpoint in float16.")
 

@@ -12,6 +12,7 @@ from dlink.cli import options
 from dlink.cli.options import OUT_PATH, Names, Numbers, together
 from dlink.cli.step import Step
 from dlink.runtime.errors import BadInput
+from dlink.runtime.files import CHECKPOINTS
 from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
@@ -176,7 +177,11 @@ def report(proof: "Proof", whose: str, target: str) -> None:
     if proof.near.words:
         click.echo(f"note: {proof.near.words}", err=True)
     if proof.road < FEW:
-        click.echo(f"note: almost no {target} was found on these tiles; --tiles with {target}s prove more", err=True)
+        click.echo(
+            f"note: almost no {target} was found on these tiles; --tiles with {target}s prove more, if they have some: "
+            f"was it trained with another preparation (--channels, --mean, --std)?",
+            err=True,
+        )
 
 
 def sorted_out(files: tuple[Path, ...], out: Path | None) -> tuple[list[Path], Path]:
@@ -187,6 +192,8 @@ def sorted_out(files: tuple[Path, ...], out: Path | None) -> tuple[list[Path], P
         raise BadInput(
             f"{onnx}: the file to write is missing after it: dlink-export {names} {onnx.with_suffix('.onnx').name}"
         )
+    if not checkpoints and onnx.suffix in CHECKPOINTS:
+        raise BadInput(f"{onnx}: there is no such checkpoint")
     if onnx.suffix != ".onnx":
         raise BadInput(f"{onnx}: the name must end in .onnx")
     if not checkpoints and onnx.is_file():

@@ -111,6 +111,7 @@ def onnx_in_words(path: Path, spec: "Spec", facts: Mapping[str, Any]) -> str:
         f"exceeds {spec.threshold:g}, the mean of {counted(len(spec.views), 'view')}"
         + (f"; samples of other than 8 bits stretched by {spec.stretch}" if spec.stretch else ""),
     ]
+    lines.append(f"prepared as {numbers_of(spec)}")
     if spec.checkpoint_sha256:
         source = "network from elsewhere" if spec.arch.startswith(ADOPTED) else "checkpoint"
         key = f"{spec.checkpoint_key} of " if spec.checkpoint_key else ""
@@ -120,6 +121,15 @@ def onnx_in_words(path: Path, spec: "Spec", facts: Mapping[str, Any]) -> str:
         share = facts["int8"]["int8_share"]
         lines.append(f"{share:.1%} of the multiply-adds in int8, ranges by {spec.int8_method}; {spec.int8_verdict}")
     return "\n".join(lines)
+
+
+def numbers_of(spec: "Spec") -> str:
+    """The scale and the shift of the pixels, once where they are the same for all channels."""
+    each = [
+        f"pixel * {scale:.6g} {'-' if shift < 0 else '+'} {abs(shift):.6g}"
+        for scale, shift in zip(spec.scale, spec.shift, strict=True)
+    ]
+    return each[0] if len(set(each)) == 1 else "; ".join(each)
 
 
 def input_of(spec: "Spec") -> str:

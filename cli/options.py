@@ -56,12 +56,17 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]
-    """Names separated by commas."""
+    """Names of bands separated by commas; r, g and b are red, green and blue."""
 
     name = "names"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(","))
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip().lower() for part in value.split(",")]
+        if any(part.isdigit() for part in parts):
+            self.fail(f"{value!r}: expected names of bands, such as red,green,blue,nir, not numbers", param, ctx)
+        return tuple({"r": "red", "g": "green", "b": "blue"}.get(part, part) for part in parts)
 
 
 class Count(click.Choice):  # type: ignore[type-arg]
@@ -189,21 +194,25 @@ def min_agreement(words: str, default: float | None = None) -> Option:
     return click.option("--min-agreement", type=FRACTION, default=default, show_default=bool(default), help=words)
 
 
-bands = click.option("--bands", metavar="N,N,N", help="Bands of a raster, as the network takes them: red, green, blue.")
+bands = click.option(
+    "--bands", metavar="N,N,N", help="A raster's bands in the network's order, mostly red, green, blue; such as 5,3,2."
+)
 
 
 def stretch_of(words: str) -> Option:
     return click.option("--stretch", metavar="2,98|200:1475", help=words)
 
 
-stretch = stretch_of(
-    "How other samples than 8 bits become 8: percentiles or values.  [default: the model's, else 2,98]"
-)
-read_at = click.option(
-    "--gsd",
-    metavar="native|METRES",
-    help="Ground resolution at which rasters are read, metres a pixel.  [default: the model's]",
-)
+STRETCH = "How other samples than 8 bits become 8: percentiles, or values for all bands or each."
+stretch = stretch_of(f"{STRETCH}  [default: the model's, else 2,98]")
+own_stretch = stretch_of(f"{STRETCH}  [default: 2,98]")
+
+
+def read_at(default: str) -> Option:
+    words = f"Ground resolution at which rasters are read, metres a pixel.  [default: {default}]"
+    return click.option("--gsd", metavar="native|METRES", help=words)
+
+
 road_value = click.option(
     "--road-value", metavar="V[,V]", help="Values of a label that are road, such as 2 or '#ff0000'.  [default: not 0]"
 )
@@ -211,7 +220,12 @@ road_value = click.option(
 
 def reading(*more: Option) -> Together:
     """How pictures are read, and with `more` labels."""
-    return together("reading", "imagery.reading:Reading", bands, stretch, read_at, *more)
+    return together("reading", "imagery.reading:Reading", bands, stretch, read_at("the model's"), *more)
+
+
+def own_reading(*more: Option) -> Together:
+    """The same of a command without a model."""
+    return together("reading", "imagery.reading:Reading", bands, own_stretch, read_at("as they are"), *more)
 
 
 any_views = click.option(
@@ -226,20 +240,20 @@ append = click.option("--append", type=OUT_PATH, help="Append a line for each re
 
 def network(of: str = "", *more: Option) -> Together:
     """What of a checkpoint is read. `of` begins the options' names where a command has a --key of its own."""
+    first = "the first network of state_dict, model_state_dict, model, net, network and others"
+    exported = "what the model was exported from" if of else ""
     key = click.option(
         f"--{of}key",
         "key",
         metavar="NAME",
-        help="Key or prefix of the network in the checkpoint, such as ema.  [default: the first network of "
-        "state_dict, model_state_dict, model, net, network and others]",
+        help=f"Key or prefix of the network in the checkpoint, such as ema.  [default: {exported or first}]",
     )
     road = click.option(
         f"--{of}class",
         "road",
         type=int,
         metavar="K",
-        help="The class that is road, of a network that ends in a softmax over two, or of one from elsewhere.  "
-        "[default: 1 of two]",
+        help=f"The class that is road, of a network with several.  [default: {exported or '1 of two'}]",
     )
     return together("network", "nets.options:NetworkOptions", *more, key, road)
 

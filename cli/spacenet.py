@@ -29,7 +29,7 @@ SHOWN = 3  # files without a partner
     "training.spacenet:SpaceNetOptions",
     click.option("--lanes", is_flag=True, help="Draw roads 4 m wide per lane.  [default: 4 m]"),
     options.limit,
-    together("reading", "imagery.reading:Reading", options.bands, options.stretch),
+    together("reading", "imagery.reading:Reading", options.bands, options.own_stretch),
 )
 def spacenet(area: Path, out: Path, roads: bool, buildings: bool, how: "SpaceNetOptions") -> None:
     """Make training tiles of AREA, a folder of SpaceNet with images and GeoJSON.

@@ -1,17 +1,15 @@
 """A torch.export archive (.pt2) as an ONNX graph, and run by PyTorch.
 
-The program is traced for one tile by the exporter that writes checkpoints' files too. An archive may hold pickled
-objects, which would run code when it is read; such archives are refused before PyTorch opens them.
+The program is traced for one tile by the exporter that writes checkpoints' files too. An archive that would run code
+when it is read is refused before PyTorch opens it (archive_safety.py).
 """
 
-import json
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import onnx
@@ -21,28 +19,12 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
+from dlink.export.archive_safety import check_archive
 from dlink.export.onnx_file import OPSET
 from dlink.onnx_graph.foreign import check_size
 from dlink.runtime.errors import BadInput, BadModel
 
-CONFIGS = ("_weights_config.json", "_constants_config.json")  # what an archive says of its tensors
 DIMENSIONS = 4
-
-
-def refuse_pickles(path: Path) -> None:
-    """Raise BadModel for an archive with objects that run code when they are read."""
-    try:
-        with ZipFile(path) as archive:
-            configs = [json.loads(archive.read(n)) for n in archive.namelist() if n.endswith(CONFIGS)]
-    except (BadZipFile, ValueError, OSError) as e:
-        raise BadModel(f"{path}: not an archive of torch.export, or a damaged one: {e}; save it again") from e
-    if not configs:
-        raise BadModel(
-            f"{path}: not an archive of torch.export that this PyTorch writes; save it with torch.export.save"
-        )
-    for name, entry in ((name, entry) for config in configs for name, entry in config["config"].items()):
-        if entry.get("use_pickle"):
-            raise BadModel(f"{path}: {name} is pickled, and reading it would run code; save a program of plain tensors")
 
 
 class Program(nn.Module):
@@ -60,7 +42,7 @@ class Program(nn.Module):
 
 def read_archive(path: Path) -> ExportedProgram:
     """The program. Raise BadModel for a file that is none, and BadInput for one that takes other than one image."""
-    refuse_pickles(path)
+    check_archive(path)
     try:
         program = torch.export.load(path)
     except Exception as e:  # it raises what its readers raise

@@ -33,8 +33,13 @@ class Bands:
 
 def bands_of(roles: Sequence[str], descriptions: Sequence[str | None], how: Reading) -> Bands:
     """The bands to read. `roles` are GDAL's names of the bands' interpretations. BadInput if a band is missing."""
-    planes = how.planes
+    planes = plain_names(how.planes)
     if how.numbers:
+        if len(how.numbers) not in ((1, len(COLOURS)) if planes == COLOURS else (len(planes),)):
+            raise BadInput(
+                f"--bands {how.bands}: {counted(len(how.numbers), 'band')}; the network takes {len(planes)}: "
+                f"{', '.join(planes)}, in this order"
+            )
         if missing := [n for n in how.numbers if n > len(roles)]:
             raise BadInput(f"--bands {how.bands}: there is no band {missing[0]}, there are {len(roles)}")
         return Bands(how.numbers)
@@ -56,9 +61,17 @@ def bands_of(roles: Sequence[str], descriptions: Sequence[str | None], how: Read
     many = either.count(lacking) or "none"
     raise BadInput(
         f"the network takes {', '.join(planes)}; of its {counted(len(roles), 'band')} ({there}) {many} "
-        f"{'is' if many == 'none' else 'are'} {lacking}; --bands says which they are, such as --bands "
-        f"{','.join(map(str, range(1, len(planes) + 1)))}"
+        f"{'is' if many == 'none' else 'are'} {lacking}; {mend(planes, either)}"
     )
+
+
+def mend(planes: Sequence[str], names: Sequence[str]) -> str:
+    """What to do about a missing band: the numbers to give, with a guess for each band that has no name."""
+    unnamed = [i for i, name in enumerate(names, 1) if names.count(name) > 1 or name not in planes]
+    if len(names) < len(planes):
+        return "give a picture that has it"
+    guess = [names.index(plane) + 1 if names.count(plane) == 1 else unnamed.pop(0) for plane in planes]
+    return f"--bands says which they are, such as --bands {','.join(map(str, guess))}"
 
 
 def unnamed(numbers: Sequence[int], planes: Sequence[str], descriptions: Sequence[str | None]) -> str:
@@ -76,6 +89,12 @@ def contradiction(numbers: Sequence[int], planes: Sequence[str], words: Sequence
                 f"band {number} is declared {plane} and described as {word}: taken as {plane}; --bands says otherwise"
             )
     return ""
+
+
+def plain_names(planes: Sequence[str]) -> tuple[str, ...]:
+    """A network's names in the form of descriptions (`NIR1` -> nir), if they stay different."""
+    names = tuple(plain(name) or name for name in planes)
+    return names if len(set(names)) == len(names) else tuple(planes)
 
 
 def found(planes: Sequence[str], names: Sequence[str]) -> tuple[int, ...] | None:

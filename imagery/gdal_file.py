@@ -46,6 +46,16 @@ def open_file(path: Path, checker: Checker | None, stack: ExitStack) -> Any:
     return stack.enter_context(DatasetReader(name_of(path, stack), driver=drivers(checker)))
 
 
+def without_overviews(dataset: Any, stack: ExitStack) -> Any:
+    """The file opened anew so that its full resolution is read: most overviews leave pixels out, and some are old.
+
+    What is opened so lacks the bands' descriptions and the place.
+    """
+    if not any(dataset.overviews(band) for band in dataset.indexes):
+        return dataset
+    return stack.enter_context(DatasetReader(dataset.name, driver=[dataset.driver], OVERVIEW_LEVEL="NONE"))
+
+
 def checker_of(path: Path, stack: ExitStack) -> Checker | None:
     """What checks the blocks of a TIFF before GDAL reads them. A PNG or a JPEG is checked here as a whole."""
     if remote(path):
@@ -72,7 +82,7 @@ def name_of(path: Path, stack: ExitStack) -> str:
     if remote(path):
         return remote_name(path)
     if is_utf_8(path):
-        return str(path)
+        return str(path.absolute()) if ":" in str(path) else str(path)  # `zip:a.tif` would be an archive's file
     folder = Path(stack.enter_context(TemporaryDirectory()))
     for beside in path.parent.iterdir():
         if beside.name.startswith(path.stem):
@@ -102,11 +112,12 @@ def with_colours(dataset: Any, stack: ExitStack) -> Any:
         return dataset
     band = dataset.colorinterp.index(ColorInterp.palette) + 1
     height, width = dataset.height, dataset.width
+    rect = f'xOff="0" yOff="0" xSize="{width}" ySize="{height}"'
     block = "".join(
         f'<VRTRasterBand dataType="Byte" band="{i}"><ColorInterp>{name}</ColorInterp><ComplexSource><SourceFilename>'
-        f"{escape(dataset.name)}</SourceFilename><SourceBand>{band}</SourceBand><ColorTableComponent>{i}"
-        f'</ColorTableComponent><SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/><DstRect xOff="0" '
-        f'yOff="0" xSize="{width}" ySize="{height}"/></ComplexSource></VRTRasterBand>'
+        f'{escape(dataset.name)}</SourceFilename><OpenOptions><OOI key="OVERVIEW_LEVEL">NONE</OOI></OpenOptions>'
+        f"<SourceBand>{band}</SourceBand><ColorTableComponent>{i}</ColorTableComponent><SrcRect {rect}/>"
+        f"<DstRect {rect}/></ComplexSource></VRTRasterBand>"
         for i, name in enumerate(("Red", "Green", "Blue"), 1)
     )
     xml = f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{block}</VRTDataset>'

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dlink.imagery.colours import bands_of
 from dlink.imagery.decoding import Begin, decode
 from dlink.imagery.kinds import PLAIN, raster_reason
 from dlink.imagery.reading import RGB, Reading
@@ -72,7 +73,7 @@ def read_image(path: Path, how: Reading = RGB, begin: Begin | None = None) -> Im
 
 def read_with_tags(path: Path, how: Reading, begin: Begin | None = None) -> tuple[Image, dict[str, str]]:
     """As read_image, with what of the reading belongs in the metadata of a result."""
-    if reason := reason_for_gdal(path, how):
+    if reason := raster_reason(path):
         with raster_source(path, how, reason) as source:
             if begin:
                 begin(*source.shape)
@@ -82,14 +83,14 @@ def read_with_tags(path: Path, how: Reading, begin: Begin | None = None) -> tupl
     for top in range(0, len(pixels), ROWS):  # BGR to RGB in place: a copy of a large picture takes gigabytes
         rows = pixels[top : top + ROWS]
         rows[:] = cv2.cvtColor(rows, cv2.COLOR_BGR2RGB)
-    return pixels, {}
-
-
-def reason_for_gdal(path: Path, how: Reading) -> str:
-    """Why GDAL must read a picture in this way, in words; empty if OpenCV does."""
-    if how.planes != COLOURS:
-        return f"read as {', '.join(how.planes)}"
-    return "read by --bands" if how.bands else raster_reason(path)
+    if how.planes == COLOURS and not how.bands:
+        return pixels, {}
+    try:
+        bands = bands_of(COLOURS, (None,) * len(COLOURS), how).numbers
+    except BadInput as e:
+        raise BadInput(f"{path}: {e}") from e
+    chosen = [number - 1 for number in bands] * (len(how.planes) // len(bands))
+    return np.ascontiguousarray(pixels[..., chosen]), {"DLINK_BANDS": ",".join(map(str, bands))}
 
 
 def raster_source(path: Path, how: Reading, reason: str) -> AbstractContextManager["Source"]:

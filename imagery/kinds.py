@@ -55,8 +55,9 @@ def tiff_reason(tags: Entries) -> str:
     samples, photometric = first.get(SAMPLES, 1), first.get(PHOTOMETRIC, 1)
     if tags.keys() & GEO_TAGS:
         return "with a georeference"
-    if max(tags.get(BITS) or (1,)) > EIGHT or first.get(FORMAT, 1) != 1:
-        return f"of {max(tags.get(BITS) or (1,))} bits"
+    bits = max(tags.get(BITS) or (1,))
+    if bits not in (1, EIGHT) or first.get(FORMAT, 1) != 1:
+        return f"of {bits} bits"
     plain = {1: photometric in LIKE_GREY, 3: photometric in LIKE_RGB, 4: photometric == CMYK}
     if not plain.get(samples) and tags:
         return f"of {samples} bands"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.imagery.decoding import decode
-from dlink.imagery.images import Image, TileFile, raster_source, read_image, reason_for_gdal
+from dlink.imagery.images import Image, TileFile, raster_source, read_image
 from dlink.imagery.kinds import raster_reason
 from dlink.imagery.notes import say
 from dlink.imagery.reading import COLOUR, RGB, Reading
@@ -23,8 +23,10 @@ ROAD = 128  # grey is road from this value on (DeepGlobe's convention)
 NOISE = 32  # values this near to 0 and 255 are meant to be 0 and 255
 THICK = 0.01  # of the road's pixels: as many may lie within an area of grey, at rough edges
 MOSTLY = 0.5  # a greater share of road is unusual
+INVERTED = "a label with road in most of its pixels; is it inverted? --road-value 0 takes what is 0 as road"
 FEW = 8  # values of a label of classes; JPEG and smooth edges leave more
 SHOWN = 6  # values in a message
+MANY = 40  # values, of which to name the road's would help nobody
 
 CHANNELS, TWO, WHITE = 3, 2, 255
 EDGE, BLURRED = np.ones((3, 3), np.uint8), np.ones((7, 7), np.uint8)  # JPEG keeps colours in half the resolution
@@ -62,8 +64,10 @@ def read_label(path: Path, how: Reading = RGB) -> Label:
     """
     values = values_of(path)
     road = road_of(values, path, how)
+    if not how.road_values and values.size:
+        check_alike(path, float(values.max() or values.min()))
     if road.size and (share := float(road.mean())) > MOSTLY:
-        say(path, f"a label with road in {share:.0%} of its pixels; is it inverted?")
+        say(path, INVERTED, f" (here in {share:.0%})")
     return road
 
 
@@ -87,7 +91,7 @@ def read_tile(tile: TileFile) -> tuple[Image, Label | None]:
 
 def shape_of(path: Path, how: Reading, image: Image) -> tuple[int, int]:
     """Rows and columns of a picture as stored; `image` is what was read of it."""
-    reason = reason_for_gdal(path, how)
+    reason = raster_reason(path)
     if not reason or how.metres is None:
         return image.shape[0], image.shape[1]
     with raster_source(path, how, reason) as source:
@@ -98,9 +102,15 @@ def values_of(path: Path) -> Values:
     """A label's values (H, W): grey values as they are, black as 0, other colours as COLOUR + 0xRRGGBB."""
     if reason := raster_reason(path):
         with raster_source(path, Reading(), reason) as source:
-            pixels = np.moveaxis(source.raw(), 0, -1)
+            samples, valid = source.raw()
+        pixels = np.moveaxis(samples, 0, -1)
+        # A label of two values may declare one of them as no data; of more, no data is one too many.
+        if valid is not None and not valid.all() and len(distinct(samples)) > TWO:
+            pixels = np.where(valid[..., None], pixels, pixels.dtype.type(0))
     else:
         pixels = decode(path, cv2.IMREAD_UNCHANGED)
+        if pixels.ndim == CHANNELS and pixels.shape[2] > CHANNELS and not pixels[..., :CHANNELS].any():
+            return pixels[..., CHANNELS]  # black, drawn by its alpha
         pixels = pixels[..., 2::-1] if pixels.ndim == CHANNELS and pixels.shape[2] >= CHANNELS else pixels
     if pixels.ndim < CHANNELS:
         return pixels
@@ -114,37 +124,54 @@ def values_of(path: Path) -> Values:
 def road_of(values: Values, path: Path, how: Reading) -> Label:
     """Where the values (H, W) are road."""
     if how.road_values:
-        return np.isin(values, how.road_values)
+        road = np.isin(values, how.road_values)
+        if values.any() and not road.any():
+            say(path, f"has no pixel of --road-value {how.road_value}", f"; its values are {listed(distinct(values))}")
+        return road
     if values.dtype.kind == "f":
         values = np.nan_to_num(values)
-    there = np.unique(values)
-    if len(there) <= 1 or (len(there) == TWO and not there[0]):
-        check_alike(path, float(there[-1]) if len(there) else 0.0)
+    there = distinct(values)
+    if len(there) <= 1 or (len(there) == TWO and 0 in there):
         return np.asarray(values != 0)
     coloured = there[-1] >= COLOUR
     grey = one_colour(values) if coloured else values
     if only_noise(grey, BLURRED if coloured else EDGE):
         return np.asarray(grey >= ROAD)
-    shown = ", ".join(map(words_of, there[:SHOWN])) + (", ..." if len(there) > SHOWN else "")
-    raise UnclearLabel(
-        f"{path}: a label has two values, 0 and the road's; this one has {shown}; say which are road, such as "
-        f"--road-value {words_of(there[-1])}"
-    )
+    mend = f"say which are road, such as --road-value {words_of(there[there != 0][0])}"
+    if len(there) > MANY:
+        mend = "make two values of it"
+    raise UnclearLabel(f"{path}: a label has two values, 0 and the road's; this one has {listed(there)}; {mend}")
+
+
+def distinct(values: Values) -> Values:
+    """The values that there are, in order."""
+    if values.dtype == np.uint8:
+        return np.flatnonzero(np.bincount(values.ravel(), minlength=WHITE + 1))
+    return np.unique(values)
 
 
 def check_alike(path: Path, value: float) -> None:
     """Raise UnclearLabel if the road of another label in the folder has another value: both are classes then."""
-    if not value:
+    if not value or value >= COLOUR:
         return
+    value = WHITE if WHITE - NOISE < value <= WHITE else value
     other, name = ROADS.setdefault(path.parent, (value, path.name))
     if other == value:
         return
-    if path.with_name(name).exists() and other in np.unique(values_of(path.with_name(name))):
+    if holds(path.with_name(name), other):
         raise UnclearLabel(
-            f"{path}: its road is {words_of(value)}, that of {name} is {words_of(other)}; say which are road, such as "
-            f"--road-value {words_of(value)}"
+            f"{path}: its road is {words_of(value)}, that of {name} is {words_of(other)}; say which are road: "
+            f"--road-value {words_of(other)},{words_of(value)} if both are"
         )
     ROADS[path.parent] = value, path.name  # that file has changed since
+
+
+def holds(path: Path, value: float) -> bool:
+    """Whether a label still has this value of road; 255 stands for all values near it."""
+    if not path.exists():
+        return False
+    there = distinct(values_of(path))
+    return bool((there > WHITE - NOISE).any() if value == WHITE else (there == value).any())
 
 
 def one_colour(values: Values) -> Values:
@@ -160,15 +187,29 @@ def one_colour(values: Values) -> Values:
 def only_noise(values: Values, edge: NDArray[np.uint8]) -> bool:
     """Whether all values but 0 and 255 are what JPEG and smooth edges leave around both.
 
-    Those lie along edges. A class covers an area, of which something is left when its edge is taken off.
+    Those lie along edges, beside the road. A class covers an area, of which something is left when its edge is taken
+    off, or has lines of its own.
     """
-    there = np.unique(values)
+    there = distinct(values)
     if there[0] >= NOISE or not WHITE - NOISE < there[-1] <= WHITE:
         return False
     others = [v for v in there if v not in (0, WHITE)]
-    areas = [values == v for v in others] if len(others) <= FEW else [(values >= NOISE) & (values <= WHITE - NOISE)]
+    few = len(others) <= FEW
+    between = (values >= NOISE) & (values <= WHITE - NOISE)
     most = THICK * np.count_nonzero(values >= ROAD)
-    return all(np.count_nonzero(cv2.erode(area.astype(np.uint8), edge)) <= most for area in areas)
+    if any(inside(area, edge) > most for area in ([values == v for v in others] if few else [between])):
+        return False
+    beside = cv2.dilate((values > WHITE - NOISE).astype(np.uint8), edge, iterations=3) > 0
+    return not few or bool(np.count_nonzero(between & ~beside) <= most)
+
+
+def inside(area: Label, edge: NDArray[np.uint8]) -> int:
+    """Pixels that are left of an area when its edge is taken off."""
+    return int(np.count_nonzero(cv2.erode(area.astype(np.uint8), edge)))
+
+
+def listed(values: Values) -> str:
+    return ", ".join(map(words_of, values[:SHOWN])) + (", ..." if len(values) > SHOWN else "")
 
 
 def words_of(value: object) -> str:

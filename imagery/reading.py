@@ -13,6 +13,7 @@ from dlink.runtime.stretch import Stretch
 NATIVE = "native"
 MOST_METRES = 1000.0
 COLOUR, GREYEST = 1 << 24, 255  # in a label of colours 0xRRGGBB counts as COLOUR + 0xRRGGBB
+WHOLE = re.compile(r"-?[0-9]{1,5}")
 RGB_VALUE = re.compile(r"#([0-9a-fA-F]{6})")
 
 
@@ -38,12 +39,7 @@ class Reading:
     trained_m: float | None = None  # the network's ground resolution, metres a pixel; None: not known
 
     def __post_init__(self) -> None:
-        numbers, *_ = self.numbers, self.stretched, self.metres, self.road_values
-        if numbers and len(numbers) not in (1, len(self.planes)):
-            raise BadInput(
-                f"--bands {self.bands}: {len(numbers)} bands, the network takes {len(self.planes)}: "
-                f"{', '.join(self.planes)}, in this order"
-            )
+        _ = self.numbers, self.stretched, self.metres, self.road_values  # raise BadInput for a bad value
 
     def of_network(self, spec: Spec) -> "Reading":
         """The reading for a network: its bands, and where the user says nothing its stretch and ground resolution."""
@@ -89,7 +85,7 @@ class Reading:
 
 def values_of(part: str, text: str | None) -> list[int]:
     """A grey value in a grey label and as a colour, or a colour."""
-    if part.isascii() and part.isdigit() and int(part) < 1 << 16:
+    if WHOLE.fullmatch(part):
         grey = int(part)
         return [grey, COLOUR + grey * 0x010101] if 0 < grey <= GREYEST else [grey]
     if colour := RGB_VALUE.fullmatch(part):

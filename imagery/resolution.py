@@ -48,5 +48,6 @@ def distance(lon: float, lat: float, other_lon: float, other_lat: float) -> floa
     middle = math.radians((lat + other_lat) / 2)
     root = 1 - squared * math.sin(middle) ** 2
     north = AXIS_M * (1 - squared) / root**1.5 * math.radians(other_lat - lat)
-    east = AXIS_M / math.sqrt(root) * math.cos(middle) * math.radians(other_lon - lon)
+    apart = (other_lon - lon + 180) % 360 - 180  # across the antimeridian too
+    east = AXIS_M / math.sqrt(root) * math.cos(middle) * math.radians(apart)
     return math.hypot(north, east)

@@ -24,7 +24,16 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.windows import Window as Box
 
 from dlink.imagery.colours import Bands, bands_of
-from dlink.imagery.gdal_file import GDAL_ERRORS, checker_of, decoder_warnings, gdal, open_file, why, with_colours
+from dlink.imagery.gdal_file import (
+    GDAL_ERRORS,
+    checker_of,
+    decoder_warnings,
+    gdal,
+    open_file,
+    why,
+    with_colours,
+    without_overviews,
+)
 from dlink.imagery.notes import say, unknown_resolution
 from dlink.imagery.reading import Reading
 from dlink.imagery.resolution import resolution
@@ -34,9 +43,12 @@ from dlink.runtime.errors import BadInput
 from dlink.runtime.spec import COLOURS
 
 COUNTED = 4 << 20  # samples that a histogram takes at once
+MOSTLY = 0.5
+ENLARGED = 16  # times, at most: from 8 m to 0.5 m a pixel
 ALIKE = 0.1  # ground resolutions that differ by less are one
 CMYK = [ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black]
-WHITE = 255
+WHITE, FULL = 255, 8
+PARTLY = "its alpha band has other values than 0 and 255; where it is 0 there is no data, and elsewhere it is left out"
 
 Image = NDArray[np.uint8]
 Valid = NDArray[np.bool_]  # True where there is data
@@ -54,12 +66,16 @@ def opened(path: Path, how: Reading) -> Iterator["Source"]:
         try:
             checker = checker_of(path, stack)
             dataset = open_file(path, checker, stack)
-            source = Source(path, with_colours(dataset, stack), dataset, how, checker)
+            colours = with_colours(dataset, stack)
+            source = Source(path, colours, dataset, how, checker)
+            if source.scaled:
+                source.reader = without_overviews(colours, stack)
         except (*GDAL_ERRORS, UnicodeDecodeError) as e:  # UnicodeDecodeError: names in damaged tags
             raise BadInput(f"{path}: can't be opened as a raster; GDAL says: {why(e)}") from e
         except OSError as e:  # concerns this image only, unlike an output that can't be written
             raise BadInput(f"{path}: {e.strerror}") from e
         yield source
+        source.say_ends()
 
 
 class Source:
@@ -68,7 +84,7 @@ class Source:
     def __init__(self, path: Path, pixels: Any, dataset: Any, how: Reading, checker: Checker | None) -> None:
         self.path = path
         self.how = how
-        self.pixels = pixels  # what colours are read from
+        self.pixels = self.reader = pixels  # what colours are read from: its bands' names, and its samples
         self.dataset = dataset  # the file: its place and its mask
         self.checker = checker
         roles = list(pixels.colorinterp)
@@ -77,12 +93,16 @@ class Source:
         self.dtype = np.dtype(np.result_type(*(pixels.dtypes[n - 1] for n in self.bands.numbers)))
         if self.dtype.kind not in "uif":
             raise BadInput(f"{path}: {self.dtype} samples; a picture's samples are whole or real numbers")
+        alphas = [i for i, role in enumerate(dataset.colorinterp, 1) if role == ColorInterp.alpha]
+        self.alpha = alphas[0] if alphas and alphas[0] not in self.bands.numbers else 0  # 0: none that is a mask
         masked = any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums)
+        masked = masked and (self.alpha > 0 or not alphas)
         self.masked = masked or self.dtype.kind == "f"
         self.has_mask = masked
         self.white_is_least = "MINISWHITE" in pixels.tags(ns="IMAGE_STRUCTURE")
         self.native = (dataset.height, dataset.width)
         self.metres = resolution(dataset)
+        self.counted = self.cut_off = 0  # samples that were stretched, and those that became 0 or 255
         self.shape = self.scaled_shape()
 
     def find_bands(self, roles: list[ColorInterp]) -> Bands:
@@ -106,6 +126,11 @@ class Source:
             return self.native
         if all(abs(own / wanted - 1) < ALIKE for own in self.metres):
             return self.native
+        if max(self.metres) > ENLARGED * wanted:
+            raise BadInput(
+                f"{self.path}: has {max(self.metres):.3g} m a pixel, too coarse to be read at {wanted:g} m; "
+                f"--gsd native reads it as it is"
+            )
         own = " x ".join(dict.fromkeys(f"{m:.3g}" for m in reversed(self.metres)))
         say(self.path, f"has {own} m a pixel and is read at {wanted:g} m; --gsd native reads it as it is")
         height, width = (max(1, round(n * own / wanted)) for n, own in zip(self.native, self.metres, strict=True))
@@ -135,10 +160,13 @@ class Source:
     @cached_property
     def levels(self) -> Levels | None:
         """How samples become 8 bits; None if they are. May read the whole raster."""
+        bits = int(self.pixels.tags(self.bands.numbers[0], ns="IMAGE_STRUCTURE").get("NBITS", WHITE))
+        if self.dtype == np.uint8 and bits < FULL:
+            return Levels(((0.0, float((1 << bits) - 1)),))  # samples of 1, 2 or 4 bits
         try:
             found = levels_of(self.dtype, self.how.stretched, len(self.bands.numbers), self.parts())
         except BadInput as e:
-            raise BadInput(f"{self.path}: {e}") from e
+            raise e if str(e).startswith(str(self.path)) else BadInput(f"{self.path}: {e}") from e
         if found and found.note:
             say(self.path, found.note, f" (here {found.stretch})")
         return found
@@ -164,13 +192,32 @@ class Source:
         grid = self.native if native else self.shape
         samples = self.samples(rows, cols, grid)
         valid = self.valid(rows, cols, grid, samples)
-        planes = samples if self.levels is None else self.levels.bytes_of(samples)
+        planes = samples
+        if self.levels:
+            planes = self.levels.bytes_of(samples)
+            self.note_ends(planes, samples, valid)
         if self.cmyk:
             ink = WHITE - planes.astype(np.uint16)
             planes = ((ink[:3] * ink[3] + WHITE // 2) // WHITE).astype(np.uint8)
         if self.white_is_least:
             planes = WHITE - planes
         return np.stack(list(planes) * (self.planes // len(planes)), axis=-1), valid
+
+    def note_ends(self, planes: Image, samples: NDArray[Any], valid: Valid | None) -> None:
+        """Count samples with data, and those that a stretch cuts off."""
+        lit = samples.any(axis=0) if valid is None else valid & samples.any(axis=0)
+        self.counted += int(np.count_nonzero(lit)) * len(planes)
+        self.cut_off += int(np.count_nonzero(((planes == 0) | (planes == WHITE)) & lit))
+
+    def say_ends(self) -> None:
+        """Say that a stretch fits badly, if most samples were cut off."""
+        if self.levels and self.cut_off > MOSTLY * self.counted:
+            share = f"{self.cut_off / self.counted:.0%}"
+            say(
+                self.path,
+                "most samples lie beyond the stretch, which leaves little to see",
+                f" ({share}: {self.levels.stretch})",
+            )
 
     def seen(self, rows: slice, cols: slice, image: bool) -> tuple[Image, Valid | None]:
         """As `read` of the file's own rows and columns; without pixels unless `image` is asked for."""
@@ -186,7 +233,7 @@ class Source:
         self.check(box)
         try:
             with decoder_warnings() as messages:
-                data: NDArray[Any] = self.pixels.read(
+                data: NDArray[Any] = self.reader.read(
                     list(self.bands.numbers), window=box, out_shape=(len(self.bands.numbers), *shape), resampling=how,
                 )  # fmt: skip
         except GDAL_ERRORS as e:
@@ -201,22 +248,25 @@ class Source:
         if self.has_mask:
             box, shape, _ = self.box(rows, cols, grid)
             try:
-                valid = self.dataset.dataset_mask(window=box, out_shape=shape) > 0
+                mask = self.dataset.dataset_mask(window=box, out_shape=shape)
             except GDAL_ERRORS as e:
                 raise BadInput(f"{self.path}: damaged or cut short; GDAL says: {why(e)}; copy it again") from e
+            valid = mask > 0
+            if self.alpha and ((mask > 0) & (mask < WHITE)).any():
+                say(self.path, f"{PARTLY}; if it is none, gdal_edit.py -colorinterp_{self.alpha} undefined")
         if self.dtype.kind == "f":
             finite = ~np.isnan(samples).any(axis=0)
             valid = finite if valid is None else valid & finite
         return valid
 
-    def raw(self) -> NDArray[Any]:
-        """All samples (bands, H, W) as stored, 0 where there is no data."""
+    def raw(self) -> tuple[NDArray[Any], Valid | None]:
+        """All samples (bands, H, W) as stored, white as the greatest, and where there is data."""
         everything = slice(0, self.native[0]), slice(0, self.native[1])
         samples = self.samples(*everything, self.native)
-        if self.white_is_least and samples.dtype == np.uint8:
-            samples = WHITE - samples
         valid = self.valid(*everything, self.native, samples)
-        return samples if valid is None else np.where(valid, samples, samples.dtype.type(0))
+        if self.white_is_least and samples.dtype.kind == "u":
+            samples = np.iinfo(samples.dtype).max - samples
+        return samples, valid
 
     def box(self, rows: slice, cols: slice, grid: tuple[int, int]) -> tuple[Box, tuple[int, int], Resampling]:
         """The window of the file, the shape to read, and how it is resampled."""

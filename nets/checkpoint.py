@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 HYBRID = "pplinknet34-psp64-hdc"
 CLASSES = 2  # background and road, in networks with a softmax
+OWN = "a network of your own comes in by torch.onnx.export, and then dlink-export net.onnx"
 CONV = 4  # dimensions of a convolution's weight
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -175,7 +176,7 @@ def recognise(state: dict[str, Tensor], path: Path) -> tuple[str, float, int]:
         lacks = named(sorted(keys_of(best) - state.keys()))
         raise BadModel(
             f"{path}: no network that dlink knows: {missing} among {len(state)} keys ({named(sorted(state))}); the "
-            f"nearest, {best}, also has {lacks}; --arch names one of {', '.join(ARCHS)}"
+            f"nearest, {best}, also has {lacks}; --arch names one of {', '.join(ARCHS)}; {OWN}"
         )
     if not 1 <= first.shape[1] <= MOST_BANDS:
         raise BadModel(

@@ -110,7 +110,7 @@ def load(path: Path) -> Any:
         if isinstance(e, pickle.UnpicklingError) and REFUSED.search(str(e)):
             raise BadModel(
                 f"{path}: refused, its pickle holds more than tensors and could run code; "
-                f"save `net.state_dict()` alone, or as safetensors{name_in(str(e))}"
+                f"save `net.state_dict()` alone, or as safetensors; or torch.onnx.export the net{name_in(str(e))}"
             ) from e
         reason = "it can't be read as what torch.save writes" if isinstance(e, NO_PICKLE) else first_line(e)
         raise BadModel(f"{path}: not a checkpoint, or a damaged one; {reason}") from e

@@ -48,7 +48,8 @@ def zip_kind(path: Path) -> str:
     ends = {name.partition("/")[2] for name in names} | set(names)
     save = "torch.save(net.state_dict(), 'net.pth')"
     if "constants.pkl" in ends:
-        return f"a TorchScript archive, not a checkpoint; net = torch.jit.load(...), then {save}"
+        own = "of a network of your own torch.onnx.export, and dlink-export takes the .onnx"
+        return f"a TorchScript archive, not a checkpoint; net = torch.jit.load(...), then {save}; {own}"
     if ends & PROGRAM:
         return f"an exported program (.pt2), not a checkpoint; net = torch.export.load(...), then {save}"
     if "data.pkl" in ends:

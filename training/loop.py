@@ -120,7 +120,9 @@ def train(
         raise BadInput("--patience: looks at the validation IoU; give --valid a folder of labelled tiles")
     state_path = out.with_suffix(".state")
     if not resume and state_path.exists():
-        raise BadInput(f"{state_path}: a training of this name was begun; --resume goes on with it, or delete it")
+        raise BadInput(
+            f"{state_path}: a training of this name was begun or finished; --resume goes on with it, or delete it"
+        )
     with joined() as world:
         torch.manual_seed(recipe.seed)
         net, filled = begin(recipe, init, encoder, network)

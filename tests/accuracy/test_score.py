@@ -264,7 +264,7 @@ def test_a_unit_is_for_graphs_in_one_plane(tmp_path):
     utm = geojson(tmp_path / "a.geojson", UTM_ROAD, crs="urn:ogc:def:crs:EPSG::32611")
     plain = geojson(tmp_path / "b.geojson", UTM_ROAD)
     assert score_pair(Pair("a", utm, utm), ScoreOptions(gsd_m=2.0)).truth_km == pytest.approx(2 * 0.14164, rel=1e-3)
-    with pytest.raises(BadInput, match="without --gsd both are projected"):
+    with pytest.raises(BadInput, match="--gsd is for two files of one plane; declare the system of both"):
         score_pair(Pair("a", utm, plain), ScoreOptions(gsd_m=1.0))
 
 

@@ -401,7 +401,7 @@ def test_a_second_packing_keeps_what_was_made(tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--checkpoint", "{here}/README.md"], "README.md: not a checkpoint"),
+        (["--checkpoint", "{here}/README.md"], "README.md: a text file, not a checkpoint"),
         (["--checkpoint", "{here}/nets/weights/dlinknet34-w025.th", "--tiles", "{empty}"], "no tiles; expected"),
         (["--tiles", "{here}/nets/weights"], "no tiles; expected"),
     ],

@@ -151,6 +151,7 @@ def test_inspect_says_what_an_onnx_file_is(folder):
     assert said == [
         f"{path}: dlinknet34 width 1, fp32, {path.stat().st_size / 1e6:.1f} MB",
         "tiles of 64 px, BGR, 0.5 m a pixel; road where the probability exceeds 0.95, the mean of 8 views",
+        "prepared as pixel * 0.012549 - 1.6",
     ]
     values = json.loads(call("inspect", path, "--json").stdout)
     assert (values["file"]["name"], values["file"]["bytes"]) == ("m.onnx", path.stat().st_size)
@@ -174,7 +175,7 @@ def test_inspect_says_how_an_int8_file_was_made(folder):
     onnx.helper.set_model_props(model, {ONNX_KEY: spec.to_json(), INT8_KEY: json.dumps({"int8_share": 0.973})})
     write_sealed(model.SerializeToString(), folder / "int8.onnx")
     said = call("inspect", folder / "int8.onnx").stdout.splitlines()
-    assert said[2:] == [
+    assert said[3:] == [
         f"exported from a checkpoint of SHA-256 {'a' * 64}",
         "97.3% of the multiply-adds in int8, ranges by mse; masks agree 0.99",
     ]

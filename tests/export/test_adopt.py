@@ -1,6 +1,10 @@
 """Networks from elsewhere: what is taken, that it draws what it drew, and every refusal in one line."""
 
+import json
 import re
+import zipfile
+from contextlib import contextmanager
+from io import BytesIO
 
 import numpy as np
 import onnx
@@ -11,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dlink.cli.export import export
 from dlink.export.adopt import adopt
+from dlink.export.archive_safety import arithmetic
 from dlink.export.options import AdoptOptions, ExportOptions
 from dlink.runtime import BadInput, BadModel, CheckFailed, open_model
 from dlink.runtime.onnx_bytes import OPERATORS, read_onnx
@@ -380,18 +385,127 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
         taken(tmp_path / "net.pt2", tmp_path / "roads.onnx")
 
 
-def test_an_archive_that_would_run_code_is_refused(tmp_path):
-    import zipfile
+class Touch:
+    """A pickle that makes a file."""
 
-    source = to_archive(trained(Unet()), tmp_path / "net.pt2")
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(tmp_path / "evil.pt2", "w") as new:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def pickled(path):
+    data = BytesIO()
+    torch.save(Touch(path), data)
+    return data.getvalue()
+
+
+def changed(data, change):
+    program = json.loads(data)
+    change(program)
+    return json.dumps(program).encode()
+
+
+def sized(text):
+    """A program whose first node's first size is an expression."""
+
+    def change(program):
+        program["range_constraints"][text] = {"min_val": 1, "max_val": 2}
+
+    return change
+
+
+def called(text):
+    def change(program):
+        program["graph_module"]["graph"]["nodes"][0]["target"] = text
+
+    return change
+
+
+EVIL = {  # what is changed in an archive, and what is said of it
+    "a pickled weight": (
+        lambda name, data, path: (
+            data.replace(b'"use_pickle": false', b'"use_pickle": true') if "config" in name else data
+        ),
+        "is pickled",
+    ),
+    "an opaque constant": (
+        lambda name, data, path: data.replace(b'"weight_0"', b'"opaque_obj_0"') if "config" in name else data,
+        "is pickled",
+    ),
+    "samples": (
+        lambda name, data, path: pickled(path) if "sample_inputs" in name else data,
+        "data/sample_inputs/model.pt is more than tensors",
+    ),
+    "an operator": (
+        lambda name, data, path: changed(data, called("torch.hub.load")) if "models/" in name else data,
+        "it calls torch.hub.load",
+    ),
+    "an extension": (
+        lambda name, data, path: changed(data, called("#ext:op")) if "models/" in name else data,
+        "it calls #ext:op",
+    ),
+    "an expression": (
+        lambda name, data, path: changed(data, sized("open('x', 'w')")) if "models/" in name else data,
+        r"a size is open\('x', 'w'\)",
+    ),
+    "an attribute": (
+        lambda name, data, path: changed(data, sized("Symbol.mro")) if "models/" in name else data,
+        "a size is Symbol.mro",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", EVIL)
+def test_an_archive_that_would_run_code_is_refused(tmp_path, kind):
+    change, words = EVIL[kind]
+    made = tmp_path / "made"
+    said = pytest.raises(BadModel, match=rf"evil.pt2: .*{words}.*, and reading it could run code")
+    with rewritten(tmp_path, lambda name, data: change(name, data, made)) as evil, said:
+        taken(evil, tmp_path / "roads.onnx")
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    "member", ["data/aotinductor/model/x.so", "data/constants/custom_obj_0", "serialized_state_dict.pt"]
+)
+def test_an_archive_with_other_members_is_refused(tmp_path, member):
+    with rewritten(tmp_path, lambda name, data: data) as evil:
+        with zipfile.ZipFile(evil, "a") as archive:
+            archive.writestr(f"net/{member}", b"")
+        with pytest.raises(BadModel, match=f"evil.pt2: it has the member {member}, and reading it could run code"):
+            taken(evil, tmp_path / "roads.onnx")
+
+
+@contextmanager
+def rewritten(folder, change):
+    """An archive whose members are changed."""
+    source = to_archive(trained(Unet()), folder / "net.pt2")
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(folder / "evil.pt2", "w") as new:
         for name in old.namelist():
-            data = old.read(name)
-            new.writestr(
-                name, data.replace(b'"use_pickle": false', b'"use_pickle": true') if "config" in name else data
-            )
-    with pytest.raises(BadModel, match=r"evil.pt2: \S+ is pickled, and reading it would run code"):
-        taken(tmp_path / "evil.pt2", tmp_path / "roads.onnx")
+            new.writestr(name, change(name, old.read(name)))
+    yield folder / "evil.pt2"
+
+
+@pytest.mark.parametrize(
+    ("text", "fine"),
+    [
+        ("Mul(Integer(32), Symbol('s39', positive=True, integer=True))", True),
+        ("32*s94", True),
+        ("s0//2 + Max(1, u3)", True),
+        ("FloorDiv(s77 - 1, 2)", True),
+        ("L['x'].size()[0] <= 64", True),
+        ("__import__('os')", False),
+        ("Symbol.__class__", False),
+        ("open('x')", False),
+        ("(lambda: 0)()", False),
+        ("s0; s1", False),
+        ("exec", False),
+    ],
+)
+def test_a_size_is_arithmetic_alone(text, fine):
+    assert arithmetic(text) is fine
 
 
 def test_a_file_that_is_not_the_network_is_not_written(tmp_path, monkeypatch):

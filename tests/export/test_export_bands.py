@@ -116,7 +116,8 @@ def test_a_picture_of_three_planes_does_not_prove_a_network_of_four(checkpoint, 
     write_image(tmp_path / "a.png", images(3)[0])
     given = ["--tile", SIDE, "--bands", "red,green,blue,nir", "--tiles", tmp_path]
     result = run("export", checkpoint, tmp_path / "roads.onnx", *given)
-    assert "Error: this model takes 4 bands (red, green, blue, nir), got an image of 3" in result.stderr
+    assert "a.png: the network takes red, green, blue, nir; of its 3 bands" in result.stderr
+    assert "none is nir; give a picture that has it" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,10 @@ def test_a_picture_of_three_planes_does_not_prove_a_network_of_four(checkpoint, 
             ["--bands", "nir,red,green", "--channels", "BGR"],
             "channels BGR needs bands that begin with red, green, blue",
         ),
-        (["--bands", "a,b", "--mean", ".5,.5,.5", "--std", "1,1,1"], "--mean: 3 numbers for 2 bands (a, b); give one"),
+        (
+            ["--bands", "a,b", "--mean", ".5,.5,.5", "--std", "1,1,1"],
+            "--mean: 3 numbers for 2 bands (a, blue); give one",
+        ),
         (["--mean", ".5,.5", "--std", "1,1,1"], "--mean: 2 numbers for 3 bands (red, green, blue); give one for each"),
         (["--mean", ".5,.5,.5", "--std", "1"], "--std: 1 number for 3 bands (red, green, blue); give one for each"),
     ],

@@ -68,8 +68,9 @@ def test_a_description_that_contradicts_a_declared_colour_is_said():
         (GREY, ["NIR", "Red", "Green"], Reading(), r"bands \(nir, red, green\) none is blue; --bands says"),
         (GREY, ["red", "green", "red"], Reading(), r"\(red, green, red\) 2 are red"),
         (RGB, None, NIR, r"takes red, green, blue, nir; of its 3 bands \(red, green, blue\) none is nir"),
-        (["gray"], None, NIR, r"of its 1 band \(gray\) none is red; .+ such as --bands 1,2,3,4"),
-        ([*RGB, "undefined"], None, NIR, "none is nir"),
+        (["gray"], None, NIR, r"of its 1 band \(gray\) none is red; give a picture that has it"),
+        ([*RGB[::-1], "undefined"], None, NIR, "none is nir; --bands says which they are, such as --bands 3,2,1,4"),
+        ([*RGB, "alpha"], None, NIR, "none is nir; --bands says which they are, such as --bands 1,2,3,4"),
     ],
 )
 def test_a_band_that_nobody_can_know_is_refused(roles, words, how, message):
@@ -84,9 +85,28 @@ def test_other_bands_are_found_by_interpretation_and_description():
     assert numbers(["gray"], how=Reading(planes=("pan",))) == (1,)
 
 
+def test_a_networks_names_are_read_like_descriptions():
+    how = Reading(planes=("red", "green", "blue", "nir1"))
+    assert numbers(["gray", *["undefined"] * 7], EIGHT, how) == (5, 3, 2, 7)
+    assert numbers([*GREY, "undefined"], ["Blue", "Green", "Red", "NIR"], Reading(planes=("Red", "G", "Blue"))) == (
+        3,
+        2,
+        1,
+    )
+    both = Reading(planes=("nir1", "nir"))
+    assert numbers(["gray", "undefined"], ["x", "y"], both) == (1, 2)
+
+
 def test_the_users_numbers_come_first():
     assert numbers([*RGB, "undefined"], how=Reading(bands="4,1,2")) == (4, 1, 2)
     assert numbers(RGB, how=Reading(bands="2")) == (2,)
+    assert numbers([*RGB, "alpha"], how=Reading(planes=NIR.planes, bands="3,2,1,4")) == (3, 2, 1, 4)
+    for how, words in (
+        (Reading(bands="1,2"), "--bands 1,2: 2 bands; the network takes 3: red, green, blue, in this order"),
+        (Reading(planes=NIR.planes, bands="1"), "--bands 1: 1 band; the network takes 4: red, green, blue, nir"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            numbers([*RGB, "undefined"], how=how)
     with pytest.raises(BadInput, match="--bands 1,2,9: there is no band 9, there are 3"):
         numbers(RGB, how=Reading(bands="1,2,9"))
 

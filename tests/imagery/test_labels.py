@@ -61,18 +61,20 @@ def test_two_values_are_background_and_road(tmp_path, form, road):
     np.testing.assert_array_equal(read_label(tmp_path / "a.png"), road)
 
 
-@pytest.mark.parametrize("form", ["uint8", "uint16", "float32", "nodata", "palette"])
+@pytest.mark.parametrize("form", ["uint8", "uint16", "int16", "float32", "nodata", "road is nodata", "palette"])
 def test_a_geotiff_is_a_label_like_any_other(tmp_path, form, road):
     place = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 3e5, 0, -0.5, 5e6)}
     if form == "palette":
         palette(tmp_path / "a.tif", road, {0: (0, 0, 0, 255), 1: (0, 0, 255, 255)}, "GTiff", **place)
     else:
-        dtype = "uint8" if form == "nodata" else form
-        values = road.astype(dtype)
+        dtype = "uint8" if "nodata" in form else form
+        values = road.astype(dtype) * (-1 if form == "int16" else 1)
         if form == "nodata":
             values[:9] = 255
             road[:9] = False
             place["nodata"] = 255
+        if form.startswith("road is"):
+            values, place["nodata"] = values * 255, 255
         size = {"width": SIDE, "height": SIDE, "count": 1, "dtype": dtype}
         with rasterio.open(tmp_path / "a.tif", "w", **size, **place) as file:
             file.write(values, 1)
@@ -104,7 +106,7 @@ def test_edges_of_a_reduced_label_are_smooth_edges(tmp_path, road):
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        ((0, 1, 2), "0, 1, 2; say which are road, such as --road-value 2"),
+        ((0, 1, 2), "0, 1, 2; say which are road, such as --road-value 1"),
         ((0, 1, 255), "0, 1, 255; say which are road"),  # often 255 is "ignore"
         ((0, 128, 255), "0, 128, 255"),
         ((3, 200), "3, 200"),
@@ -121,7 +123,7 @@ def test_two_colours_are_two_classes(tmp_path):
     two = np.zeros((SIDE, SIDE, 3), np.uint8)
     two[:20, :, 0], two[40:, :, 2] = 255, 255
     write_image(tmp_path / "a.png", two)
-    with pytest.raises(UnclearLabel, match="this one has 0, #0000ff, #ff0000; say .+ --road-value #ff0000"):
+    with pytest.raises(UnclearLabel, match="this one has 0, #0000ff, #ff0000; say .+ --road-value #0000ff"):
         read_label(tmp_path / "a.png")
     found = read_label(tmp_path / "a.png", Reading(road_value="#ff0000"))
     np.testing.assert_array_equal(found, two[..., 0] > 0)
@@ -137,10 +139,16 @@ def test_road_value_says_which_values_are_road(tmp_path, text, wanted):
         np.testing.assert_array_equal(found, np.isin(values, wanted))
 
 
-@pytest.mark.parametrize("text", ["road", "-1", "1;2", "#ff", "70000"])
+@pytest.mark.parametrize("text", ["road", "1.5", "1;2", "#ff", "700000"])
 def test_a_road_value_that_is_none_is_refused(text):
     with pytest.raises(BadInput, match="--road-value .+: expected values such as 2 or 1,2, or a colour"):
         Reading(road_value=text)
+
+
+def test_a_road_value_that_a_label_lacks_is_said(tmp_path, road, caplog):
+    palette(tmp_path / "a.png", road, {0: (0, 0, 0, 255), 1: (128, 0, 0, 255)})
+    assert not read_label(tmp_path / "a.png", Reading(road_value="1")).any()
+    assert "a.png: has no pixel of --road-value 1; its values are 0, #800000" in caplog.text
 
 
 def test_labels_of_one_folder_mean_the_same(tmp_path, road):
@@ -148,18 +156,40 @@ def test_labels_of_one_folder_mean_the_same(tmp_path, road):
     write_image(tmp_path / "a.png", road.astype(np.uint8))
     write_image(tmp_path / "b.png", road * np.uint8(2))
     read_label(tmp_path / "a.png")
-    with pytest.raises(UnclearLabel, match="b.png: its road is 2, that of a.png is 1; say which are road"):
+    with pytest.raises(
+        UnclearLabel, match="b.png: its road is 2, that of a.png is 1; .+: --road-value 1,2 if both are"
+    ):
         read_label(tmp_path / "b.png")
     assert read_label(tmp_path / "b.png", Reading(road_value="2")).sum() == road.sum()
     write_image(tmp_path / "a.png", road * np.uint8(2))  # mended
     assert read_label(tmp_path / "b.png").sum() == road.sum()
 
 
+def test_lines_of_a_third_value_are_a_class(tmp_path):
+    values = np.zeros((SIDE, SIDE), np.uint8)
+    values[:, 5:15], values[:, 40::6] = 255, 128
+    write_image(tmp_path / "a.png", values)
+    with pytest.raises(UnclearLabel, match="this one has 0, 128, 255; say which are road"):
+        read_label(tmp_path / "a.png")
+
+
+def test_a_black_label_is_its_alpha(tmp_path, road):
+    cv2.imwrite(str(tmp_path / "a.png"), np.dstack([np.zeros((SIDE, SIDE, 3), np.uint8), road * np.uint8(255)]))
+    np.testing.assert_array_equal(read_label(tmp_path / "a.png"), road)
+
+
+def test_a_picture_is_no_label(tmp_path):
+    write_image(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+    with pytest.raises(UnclearLabel, match=r"this one has .*, \.\.\.; make two values of it"):
+        read_label(tmp_path / "a.png")
+
+
 def test_an_inverted_label_is_said(tmp_path, road, caplog):
     write_image(tmp_path / "a.png", ~road * np.uint8(255))
     with caplog.at_level(logging.WARNING, "dlink.imagery"):
         np.testing.assert_array_equal(read_label(tmp_path / "a.png"), ~road)
-    assert "a.png: a label with road in 79% of its pixels; is it inverted?" in caplog.text
+    assert "a.png: a label with road in most of its pixels; is it inverted? --road-value 0 takes" in caplog.text
+    assert "(here in 79%)" in caplog.text
 
 
 def test_calibration_does_not_skip_labels_that_nobody_understands(tmp_path):

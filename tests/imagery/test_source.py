@@ -170,6 +170,48 @@ def test_a_plain_tiff_with_alpha_is_not_multiplied(tmp_path, image):
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), image)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bits_are_all_levels_of_grey(tmp_path, image, bits):
+    most = (1 << bits) - 1
+    grey = (image[..., 0].astype(int) * most // 255).astype(np.uint8)
+    write(tmp_path / "a.tif", grey[None], nbits=bits)
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif")[..., 0], grey * (255 / most), atol=1)
+
+
+def test_bands_of_a_plain_picture_are_its_colours(tmp_path, image):
+    """Its EXIF orientation is applied as without --bands."""
+    tall = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    (tmp_path / "a.jpg").write_bytes(tall[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + tall[2:])
+    plain = read_image(tmp_path / "a.jpg")
+    assert plain.shape == (WIDTH, HEIGHT, 3)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg", Reading(bands="3,1,1")), plain[..., [2, 0, 0]])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg", Reading(planes=("green",))), plain[..., 1:2])
+    with pytest.raises(
+        BadInput, match="a.jpg: the network takes red, nir; of its 3 bands .+ none is nir; --bands says"
+    ):
+        read_image(tmp_path / "a.jpg", Reading(planes=("red", "nir")))
+
+
+def test_an_alpha_band_that_is_none_is_said(tmp_path, image, caplog):
+    """NumPy's four bands become RGBA in GDAL, near infrared or not."""
+    bands = np.concatenate([np.moveaxis(image, -1, 0), image[None, ..., 0]])
+    path = write(tmp_path / "a.tif", bands, [*RGB, Colour.alpha])
+    read_image(path)
+    assert "a.tif: its alpha band has other values than 0 and 255; where it is 0 there is no data" in caplog.text
+    nir = Reading(planes=("red", "green", "blue", "nir"), bands="1,2,3,4")
+    with opened(path, nir) as source:
+        pixels, valid = source.read(slice(0, HEIGHT), slice(0, WIDTH))
+    assert valid is None
+    np.testing.assert_array_equal(pixels[..., 3], image[..., 0])
+
+
+def test_a_stretch_that_leaves_nothing_to_see_is_said(tmp_path, image, caplog):
+    path = write(tmp_path / "a.tif", np.moveaxis(image, -1, 0).astype(np.float32) / 255)
+    read_image(path, STRETCHED)
+    assert "a.tif: most samples lie beyond the stretch, which leaves little to see (100%: 200:1475)" in caplog.text
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_nan_and_nodata_are_no_data(tmp_path, image, plain, declared):
     bands = np.moveaxis(image, -1, 0).astype(np.float32) / 255
@@ -231,6 +273,7 @@ def test_a_spec_says_its_stretch(tmp_path, image):
         ("EPSG:2229", from_origin(6450000, 1840000, 0.5 / 0.3048006, 0.5 / 0.3048006), (0.5, 0.5)),  # feet
         ("EPSG:4326", from_origin(-115.3, 36.12, 2.7e-6, 2.7e-6), (0.29959, 0.24314)),  # Vegas, as geopy has it
         ("EPSG:3857", from_origin(1500000, 8400000, 1, 1), (0.50041, 0.50126)),  # 60 degrees north
+        ("EPSG:3460", from_origin(2110870, 3890000, 0.5, 0.5), (0.5, 0.5)),  # Fiji, across 180 degrees
         ("EPSG:32633", rasterio.Affine(0.3, 0.4, 500000, 0.4, -0.3, 5000000), (0.5, 0.5)),  # turned
     ],
 )
@@ -246,6 +289,13 @@ def test_a_finer_raster_is_read_at_the_networks_resolution(tmp_path, image, capl
     assert "a.tif: has 0.25 m a pixel and is read at 0.5 m; --gsd native reads it as it is" in caplog.text
     np.testing.assert_array_equal(read_image(path, Reading(trained_m=0.5, gsd="native")), fine)
     np.testing.assert_array_equal(read_image(path, Reading(trained_m=9.0, gsd="0.5")), image)
+
+
+def test_a_raster_that_is_far_too_coarse_is_refused(tmp_path, image):
+    path = write(tmp_path / "a.tif", np.moveaxis(image, -1, 0), transform=from_origin(664000, 4005000, 10, 10))
+    with pytest.raises(BadInput, match="a.tif: has 10 m a pixel, too coarse to be read at 0.5 m; --gsd native reads"):
+        read_image(path, Reading(trained_m=0.5))
+    assert read_image(path, Reading(trained_m=0.5, gsd="native")).shape == image.shape
 
 
 def test_each_axis_has_its_own_resolution(tmp_path, image):
@@ -277,6 +327,19 @@ def test_windows_of_a_resampled_raster_are_parts_of_the_whole(tmp_path, own):
             for left in range(0, width, 23):
                 rows, cols = slice(top, min(top + 17, height)), slice(left, min(left + 23, width))
                 assert np.abs(source.read(rows, cols)[0] - whole[rows, cols]).max() <= 3
+
+
+@pytest.mark.parametrize("how", ["inside", "beside"])
+def test_overviews_do_not_replace_the_pixels(tmp_path, image, how):
+    """Most are made by leaving pixels out, and some are of an older picture."""
+    fine = np.random.default_rng(0).integers(0, 256, (4 * HEIGHT, 4 * WIDTH, 3), np.uint8)
+    place = {"transform": from_origin(664000, 4005000, 0.125, 0.125), "tiled": True, "blockxsize": 64, "blockysize": 64}
+    path = write(tmp_path / "a.tif", np.moveaxis(fine, -1, 0), named=["Red", "Green", "Blue"], **place)
+    plain = read_image(path, Reading(trained_m=0.5))
+    with rasterio.Env(TIFF_USE_OVR=how == "beside"), rasterio.open(path, "r+") as file:
+        file.build_overviews([2, 4], rasterio.enums.Resampling.nearest)
+    assert (tmp_path / "a.tif.ovr").exists() is (how == "beside")
+    np.testing.assert_array_equal(read_image(path, Reading(trained_m=0.5)), plain)
 
 
 @pytest.mark.parametrize("scale", [1 / 2, 1 / 4, 2])

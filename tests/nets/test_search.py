@@ -424,7 +424,9 @@ def test_stand_ins_call_nothing(tmp_path, net, monkeypatch):
 
 
 def test_the_refusal_names_what_the_pickle_names(saved):
-    with pytest.raises(BadModel, match=r"as safetensors \(it names tests.nets.test_search.Strange\)$"):
+    with pytest.raises(
+        BadModel, match=r"as safetensors; or torch.onnx.export the net \(it names tests.nets.test_search.Strange\)$"
+    ):
         read_checkpoint(saved(lambda s: {"config": Strange(), "state_dict": s}))
 
 

@@ -156,7 +156,7 @@ def test_validation_is_the_pooled_iou_of_one_view_and_of_eight(tiles):
             y[..., : x.shape[-2] // 2, : x.shape[-1] // 2] = 1
             return y
 
-    from dlink.imagery.images import read_tile
+    from dlink.imagery.labels import read_tile
 
     labels = [read_tile(t)[1] for t in tiles]
     corner = np.zeros((128, 128), bool)

@@ -138,7 +138,9 @@ def test_a_begun_training_is_not_overwritten_and_resumed_only_as_it_was(tiles, t
     with pytest.raises(BadInput, match="nothing to resume; leave --resume out"):
         train(tiles, tmp_path / "net.th", Recipe(**SMALL, epochs=1), resume=True)
     train(tiles, tmp_path / "net.th", Recipe(**SMALL, epochs=1))
-    with pytest.raises(BadInput, match="a training of this name was begun; --resume goes on with it, or delete it"):
+    with pytest.raises(
+        BadInput, match="a training of this name was begun or finished; --resume goes on with it, or delete it"
+    ):
         train(tiles, tmp_path / "net.th", Recipe(**SMALL, epochs=1))
     with pytest.raises(BadInput, match="was begun with .*'seed': 0.*; resume with the same"):
         train(tiles, tmp_path / "net.th", Recipe(**SMALL, epochs=1, seed=1), resume=True)
@@ -185,7 +187,7 @@ def begun(tiles, tmp_path_factory):
 
 def test_a_state_that_is_no_checkpoint_is_one_line(tiles, tmp_path):
     (tmp_path / "net.state").write_bytes(b"hello")
-    with pytest.raises(BadModel, match="net.state: not a checkpoint, or a damaged one"):
+    with pytest.raises(BadModel, match="net.state: a text file, not a checkpoint"):
         train(tiles, tmp_path / "net.th", Recipe(**SMALL, epochs=1), resume=True)
 
 

@@ -1,0 +1,109 @@
+"""Refuses an archive of torch.export that would run code when PyTorch reads it.
+
+`torch.export.load` trusts its file: it unpickles samples and constants, evaluates the sizes' expressions, and takes any
+function of `torch` as an operator. So before it sees an archive, only known members may be in it, whatever is pickled
+must be plain tensors, operators must be ATen's, and expressions may hold symbols, numbers and arithmetic alone. What is
+checked follows PyTorch 2.10 to 2.13; take archives from people whom you trust.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+import torch
+
+from dlink.runtime.errors import BadModel
+
+CONFIG = re.compile(r"data/(weights|constants)/[^/]+_config\.json")  # what an archive says of its tensors
+PROGRAM = re.compile(r"models/[^/]+\.json")
+SAMPLES = re.compile(r"data/sample_inputs/[^/]+\.pt")
+TENSORS = re.compile(r"(weight|tensor)_\d+")
+PLAIN = re.compile(r"archive_format|archive_version|byteorder|version|\.data/\w+|\.format_version|\.storage_alignment")
+TARGET = re.compile(
+    r"torch\.ops\.(aten|prims)\.\w+\.\w+|torch\.sym_\w+|math\.(ceil|floor|trunc|sqrt)"
+    r"|_operator\.(getitem|add|sub|mul|truediv|floordiv|mod|neg|pow|eq|ne|lt|le|gt|ge|and_|or_)"
+)
+# SymPy's and PyTorch's names in the expressions of sizes.
+WORD = re.compile(
+    "Symbol|Integer|Rational|Float|Mul|Add|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|ModularIndexing|CeilToInt"
+    "|FloorToInt|TruncToInt|RoundToInt|IntTrueDiv|FloatTrueDiv|ToFloat|PowByNatural|Where|Eq|Ne|Le|Lt|Ge|Gt|Equality"
+    "|Unequality|LessThan|StrictLessThan|GreaterThan|StrictGreaterThan|And|Or|Not|BooleanTrue|BooleanFalse|oo|int_oo"
+    "|positive|integer|nonnegative|negative|finite|real|True|False|L|size|shape|not|and|or"
+)
+SYMBOL = re.compile(r"z?[su]\d+|zu?[fs]?\d+")
+QUOTED = re.compile(r"'(\w*)'")
+SIGNS = re.compile(r"[\w\s()\[\]+\-*/%,.='<>!]*")
+NUMBER = re.compile(r"\d+(\.\d*)?(e[+-]?\d+)?")
+
+
+def check_archive(path: Path) -> None:
+    """Raise BadModel for an archive that holds more than a program of plain tensors."""
+    try:
+        with ZipFile(path) as archive:
+            members = {name.partition("/")[2]: name for name in archive.namelist()}
+            if not any(map(PROGRAM.fullmatch, members)):
+                raise BadModel(
+                    f"{path}: not an archive of torch.export that this PyTorch writes; save it with torch.export.save"
+                )
+            for short, name in members.items():
+                check_member(path, short, archive.read(name))
+    except (BadZipFile, ValueError, OSError, RecursionError) as e:
+        if isinstance(e, BadModel):
+            raise
+        raise BadModel(f"{path}: not an archive of torch.export, or a damaged one: {e}; save it again") from e
+
+
+def check_member(path: Path, name: str, data: bytes) -> None:
+    if CONFIG.fullmatch(name):
+        for tensor, entry in json.loads(data)["config"].items():
+            if entry.get("use_pickle") or not TENSORS.fullmatch(str(entry.get("path_name"))):
+                raise refused(path, f"{tensor} is pickled")
+    elif PROGRAM.fullmatch(name):
+        check_program(path, json.loads(data))
+    elif SAMPLES.fullmatch(name):
+        try:
+            torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+        except Exception as e:  # of whatever a pickle may hold
+            raise refused(path, f"{name} is more than tensors") from e
+    elif not (PLAIN.fullmatch(name) or TENSORS.fullmatch(name.rpartition("/")[2])):
+        raise refused(path, f"it has the member {name[:80]}")
+
+
+def check_program(path: Path, program: dict[str, Any]) -> None:
+    """Raise BadModel for an operator that is not ATen's, or an expression that is no arithmetic of sizes."""
+    for key, text in texts(program):
+        if key == "target" and re.search("[.#]", text) and not TARGET.fullmatch(text):
+            raise refused(path, f"it calls {text[:80]}")
+        if key in ("expr_str", "guards_code") and not arithmetic(text):
+            raise refused(path, f"a size is {text[:80]}")
+    for text in program.get("range_constraints", {}):
+        if not arithmetic(text):
+            raise refused(path, f"a size is {text[:80]}")
+
+
+def texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """All texts of a JSON value, each with the key that it stands under."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from texts(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner, key)
+    elif isinstance(value, str):
+        yield key, value
+
+
+def arithmetic(text: str) -> bool:
+    """Whether an expression has only symbols, numbers and known functions. Names in quotes may be any word."""
+    if not SIGNS.fullmatch(text) or "__" in text:
+        return False
+    words = re.findall(r"\w+(?:\.\d*)?", QUOTED.sub("", text))
+    return all(WORD.fullmatch(word) or SYMBOL.fullmatch(word) or NUMBER.fullmatch(word) for word in words)
+
+
+def refused(path: Path, why: str) -> BadModel:
+    return BadModel(f"{path}: {why}, and reading it could run code; save a program of plain tensors, or give ONNX")
