@@ -24,10 +24,12 @@ METRES = click.FloatRange(0)
     "how",
     "maps.vectorize:LineOptions",
     options.threshold("Of probabilities: road above it.  [default: 0.5 of real numbers]"),
-    click.option("--min-length", type=METRES, metavar="METRES", help="Drop shorter pieces on their own.  [default: 20]"),
+    click.option(
+        "--min-length", type=METRES, metavar="METRES", help="Drop shorter pieces on their own.  [default: 20]"
+    ),
     click.option("--simplify", type=METRES, metavar="METRES", help="How far lines may be simplified.  [default: 1]"),
     click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth lines between junctions."),
-    click.option("--widest", type=POSITIVE, metavar="METRES", help="Wider areas are no roads.  [default: 40]"),
+    click.option("--widest", type=POSITIVE, metavar="METRES", help="Wider areas are no roads.  [default: 50]"),
     options.gsd("Metres a pixel of a mask that does not say it.  [default: the mask's, or 0.5]"),
 )
 @together("reading", "imagery.reading:Reading", options.road_value)

@@ -76,7 +76,13 @@ NEEDS = (
     Need(name="safetensors", package="safetensors", distributions=("safetensors",), least="0.5", use="export, train"),
     Need(name="scipy", package="scipy", distributions=("scipy",), least="1.11", use="scores, INT8, maps"),
     Need(name="scikit-image", package="skimage", distributions=("scikit-image",), least="0.22", use="scores, INT8"),
-    Need(name="shapely", package="shapely", distributions=("shapely",), least="2.0", use="scores, INT8, OpenStreetMap, maps"),
+    Need(
+        name="shapely",
+        package="shapely",
+        distributions=("shapely",),
+        least="2.0",
+        use="scores, INT8, OpenStreetMap, maps",
+    ),
     Need(name="pyogrio", package="pyogrio", distributions=("pyogrio",), least="0.9", use="GeoPackage, FlatGeobuf"),
     Need(name="rasterio", package="rasterio", distributions=("rasterio",), least="1.3", use="rasters"),
     Need(name="osmium", package="osmium", distributions=("osmium",), least="4.0", use="masks from OpenStreetMap"),
@@ -186,7 +192,9 @@ EXTRAS = {  # in the order of docs/install.md
     ),
     "sign": Extra(can="sign plans", needs=("cryptography",), commands=("sign",), modules=("trt_runtime.signing",)),
     "all": Extra(
-        includes=("cpu", "export", "calib", "accuracy", "geo", "maps", "train"), commands=("demo",), modules=("bench.demo",)
+        includes=("cpu", "export", "calib", "accuracy", "geo", "maps", "train"),
+        commands=("demo",),
+        modules=("bench.demo",),
     ),
 }
 

@@ -4,8 +4,8 @@ Every step from the mask to its lines looks at pixels within a known distance, a
 context that a block is read with (`Reach`). So all pixels that a block owns are as in the whole mask.
 
 1. Holes of the mask that fit into a small square (parked cars, their shadows) are filled.
-2. Areas wider than any road (lakes, car parks) are taken away: what a disk fits into, and a few pixels around it. A road
-   ends there.
+2. Areas wider than any road (lakes, car parks) are taken away: where a disk of that width fits in, with its
+   corners. A road ends there.
 3. The rest is thinned by a fixed number of passes (thinning.py).
 4. Pixels become steps to their neighbours. A step at a corner counts only if no pixel touches both. A block owns the
    steps that begin in its core, and joins them up to where a line ends, forks or changes its owner.
@@ -27,7 +27,7 @@ from dlink.maps.thinning import REACH, Mask, thin
 from dlink.runtime.errors import DlinkError
 
 HOLE = 6.0  # metres; a car is 5 m long
-AROUND_AREAS = 4  # px that are taken away around an area, with what thinning would make of its corners
+CORNER = 1.42  # of an area's half width, which goes around where a disk fits in: right angles too
 SLANTED = 1.5  # passes a pixel of half width: at a slanted edge a pass takes away less than one
 TRACED = 2  # px that the steps of a pixel depend on
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
@@ -66,7 +66,7 @@ class Reach:
     @property
     def halo(self) -> int:
         filling = max(self.hole) + 1
-        areas = 2 * (self.half + 1) + AROUND_AREAS + 1
+        areas = self.half + 1 + math.ceil(CORNER * self.half) + 1
         return filling + areas + REACH * self.passes + TRACED
 
 
@@ -132,7 +132,7 @@ def without_areas(road: Mask, half: NDArray[np.float64], reach: Reach) -> tuple[
     if not inner.any():
         return road, False
     around = distance_transform_edt(~inner, sampling=reach.metres)
-    return np.asarray(road & (around > radius + AROUND_AREAS * min(reach.metres))), True
+    return np.asarray(road & (around > CORNER * radius)), True
 
 
 def traced(

@@ -73,9 +73,7 @@ class RoadMask:
         valid = self.source.valid(*inside, self.shape, samples)
         probable = self.probability(samples[0], valid) if self.probable else None
         road = probable > self.threshold if probable is not None else self.two_values(samples, valid)
-        lacking = [
-            (max(-s.start, 0), max(s.stop - n, 0)) for s, n in zip((rows, cols), self.shape, strict=True)
-        ]
+        lacking = [(max(-s.start, 0), max(s.stop - n, 0)) for s, n in zip((rows, cols), self.shape, strict=True)]
         return beyond(road, lacking), None if probable is None else beyond(probable, lacking)
 
     def probability(self, samples: NDArray[Any], valid: Mask | None) -> Probable:
@@ -92,12 +90,10 @@ class RoadMask:
         values = coded(samples)
         if self.source.white_is_least and values.dtype == np.uint8:
             values = WHITE - values
-        if self.source.how.road_values:
-            road = np.isin(values, self.source.how.road_values)
-        else:
-            road = values != 0
+        named = self.source.how.road_values
+        road = np.isin(values, named) if named else values != 0
         road = road if valid is None else road & valid
-        if not self.source.how.road_values:
+        if not named:
             self.check_values(values[road])
         return np.asarray(road)
 
@@ -110,8 +106,8 @@ class RoadMask:
         if len(self.values) > 1:
             one, two = sorted(self.values)[:2]
             raise BadInput(
-                f"{self.path}: has values 0, {one:g}, {two:g}; a mask has two. --road-value {two:g} says which is road, "
-                f"and --threshold 0.5 reads them as probabilities"
+                f"{self.path}: has values 0, {one:g}, {two:g}; a mask has two. --road-value {two:g} says which is "
+                f"road, and --threshold 0.5 reads them as probabilities"
             )
 
 

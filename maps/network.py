@@ -56,7 +56,9 @@ class Net:
 
     def only(self, kept: NDArray[np.bool_]) -> "Net":
         """Without some lines; where two ends are left they are joined."""
-        return replace(self, ends=self.ends[kept], lines=[a for a, k in zip(self.lines, kept, strict=True) if k]).merged()
+        return replace(
+            self, ends=self.ends[kept], lines=[a for a, k in zip(self.lines, kept, strict=True) if k]
+        ).merged()
 
     def merged(self) -> "Net":
         """Lines joined wherever exactly two ends meet."""
@@ -104,10 +106,11 @@ def pruned(net: Net) -> Net:
 def spurs_of(net: Net, lengths: NDArray[np.float64], gone: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Lines with one free end that are too short. At a node the shortest goes first, and its last two lines stay."""
     degrees = np.bincount(net.ends[~gone].reshape(-1), minlength=len(net.at))
-    free = (degrees[net.ends] == 1) & ~net.border[net.ends]
+    free = degrees[net.ends] == 1
     root = net.ends[np.arange(len(net.ends)), free[:, 0].astype(int)]
     half = net.half[root]
-    short = ~gone & free.any(axis=1) & (lengths < half + np.maximum(half, STUB))
+    goes_on = (free & net.border[net.ends]).any(axis=1)  # a road that the mask's edge cuts
+    short = ~gone & free.any(axis=1) & (lengths < half + np.where(goes_on, 0, np.maximum(half, STUB)))
     found = np.zeros(len(lengths), np.bool_)
     for i in np.flatnonzero(short)[np.argsort(lengths[short], kind="stable")].tolist():
         if degrees[root[i]] >= FORK:

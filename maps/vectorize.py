@@ -30,7 +30,7 @@ from dlink.maps.write import Points, Roads, driver_of, ground_length, in_degrees
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Tick, ignore
 
-BLOCK = 2048  # side of a block's core, px
+BLOCK = 1024  # side of a block's core, px
 MOST_HALF = 400  # px, of the widest road: with its halo a block takes a gigabyte
 HALF_PIXEL = 0.5  # of a road's width: the distance to the nearest pixel beside it is counted from centre to centre
 
@@ -47,7 +47,7 @@ class LineOptions:
     min_length: float = 20.0  # shorter pieces that touch no other are dropped
     simplify: float = 1.0  # how far a simplified line may be from the whole one
     smooth: bool = True
-    widest: float = 40.0  # wider areas are no roads
+    widest: float = 50.0  # wider areas are no roads
     gsd_m: float | None = None  # of a mask that does not say it
     block: int = BLOCK
 
@@ -114,8 +114,8 @@ def find(road: RoadMask, how: LineOptions, tick: Tick) -> "list[NDArray[np.float
     reach = Reach(road.metres, how.widest)
     if reach.half > MOST_HALF:
         raise BadInput(
-            f"{road.path}: at {min(road.metres):.2g} m a pixel roads {how.widest:g} m wide have {2 * reach.half} px; the "
-            f"most are {2 * MOST_HALF}: give a smaller --widest, or a coarser mask (gdalwarp -tr)"
+            f"{road.path}: at {min(road.metres):.2g} m a pixel roads {how.widest:g} m wide have {2 * reach.half} px; "
+            f"the most are {2 * MOST_HALF}: give a smaller --widest, or a coarser mask (gdalwarp -tr)"
         )
     blocks = list(cores(road.shape, how.block))
     parts: list[Part] = []

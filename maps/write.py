@@ -1,8 +1,8 @@
 """Writes roads as lines: GeoPackage, FlatGeobuf, GeoJSON and GeoJSON text sequences. Needs pyogrio, shapely, rasterio.
 
-The layer is called `roads`. Its fields are id, length_m (on the ground), width_m, from_node and to_node, and probability
-where the mask has it. Lines that meet have the same node and the same vertex there. GeoJSON is in longitude and latitude
-(RFC 7946), the others are in the mask's system.
+The layer is called `roads`. Its fields are id, length_m (on the ground), width_m, from_node and to_node, and
+probability where the mask has it. Lines that meet have the same node and the same vertex there. GeoJSON is in longitude
+and latitude (RFC 7946), the others are in the mask's system.
 """
 
 import errno
