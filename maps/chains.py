@@ -1,9 +1,12 @@
 """Joins steps or lines wherever exactly two of their ends meet."""
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 Points = NDArray[np.float32]  # (K, 4): column and row of a pixel, half the road's width in metres, probability
+Line = TypeVar("Line", Points, NDArray[np.float64])
 Ends = NDArray[np.int64]  # (E, 2): the nodes at an edge's ends
 
 
@@ -34,9 +37,9 @@ def chained(ends: Ends, through: NDArray[np.bool_]) -> list[list[int]]:
     return paths
 
 
-def along(path: list[int], lines: list[Points]) -> Points:
+def along(path: list[int], lines: list[Line]) -> Line:
     """The points of a path of lines, those where two lines meet once."""
-    parts = [lines[half >> 1][:: -1 if half & 1 else 1] for half in path]
+    parts: list[Line] = [lines[half >> 1][:: -1 if half & 1 else 1] for half in path]
     return np.concatenate([parts[0], *(part[1:] for part in parts[1:])])
 
 

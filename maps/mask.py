@@ -68,9 +68,9 @@ class RoadMask:
 
     def read(self, rows: slice, cols: slice) -> tuple[Mask, Probable | None]:
         """Where there is road in a window, which may go beyond the mask, and its probability if the file has it."""
-        inside = [slice(max(s.start, 0), min(s.stop, n)) for s, n in zip((rows, cols), self.shape, strict=True)]
-        samples = self.source.samples(*inside, self.shape)
-        valid = self.source.valid(*inside, self.shape, samples)
+        down, across = (slice(max(s.start, 0), min(s.stop, n)) for s, n in zip((rows, cols), self.shape, strict=True))
+        samples = self.source.samples(down, across, self.shape)
+        valid = self.source.valid(down, across, self.shape, samples)
         probable = self.probability(samples[0], valid) if self.probable else None
         road = probable > self.threshold if probable is not None else self.two_values(samples, valid)
         lacking = [(max(-s.start, 0), max(s.stop - n, 0)) for s, n in zip((rows, cols), self.shape, strict=True)]
@@ -116,7 +116,7 @@ def coded(samples: NDArray[Any]) -> NDArray[Any]:
     if len(samples) < BANDS:
         return np.asarray(samples[0])
     red, green, blue = (band.astype(np.int64) for band in samples[:BANDS])
-    return np.where((red == green) & (green == blue), red, COLOUR + (red << 16) + (green << 8) + blue)
+    return np.asarray(np.where((red == green) & (green == blue), red, COLOUR + (red << 16) + (green << 8) + blue))
 
 
 def beyond(pixels: NDArray[Any], lacking: list[tuple[int, int]]) -> NDArray[Any]:

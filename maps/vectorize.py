@@ -6,6 +6,7 @@ Memory grows with the roads and not with the mask.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,9 @@ def vectorize(
         reading: Its `road_value` says which values are road.
         tick: Called with (blocks done, all blocks, words).
 
+    Returns:
+        What the file holds.
+
     Raises:
         BadInput: The mask is no mask, or `out` is of no known format.
         OSError: The mask cannot be read, or `out` not be written.
@@ -84,7 +88,7 @@ def vectorize(
     Example:
         >>> from pathlib import Path
         >>> from dlink.maps.vectorize import vectorize
-        >>> vectorize(Path("roads.tif"), Path("roads.gpkg")).lines
+        >>> vectorize(Path("mask.tif"), Path("roads.gpkg")).lines
         1
     """
     how = how or LineOptions()
@@ -159,7 +163,7 @@ def placed(net: Net, road: RoadMask, how: LineOptions) -> tuple[Roads, int]:
     used, ends = np.unique(net.ends, return_inverse=True)
     ends = ends.reshape(-1, 2) + 1
     half = np.array([line[:, 2].mean() for line in net.lines], np.float64)
-    fields = {
+    fields: dict[str, NDArray[Any]] = {
         "id": np.arange(1, len(lines) + 1),
         "length_m": np.round(np.array(long, np.float64), 2),
         "width_m": np.round(2 * half - HALF_PIXEL * min(road.metres), 2),
