@@ -28,6 +28,7 @@ METRES = click.FloatRange(0)
         "--min-length", type=METRES, metavar="METRES", help="Drop shorter pieces on their own.  [default: 20]"
     ),
     click.option("--simplify", type=METRES, metavar="METRES", help="How far lines may be simplified.  [default: 1]"),
+    click.option("--bridge", type=METRES, metavar="METRES", help="Bridge gaps up to this length.  [default: 0]"),
     click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth lines between junctions."),
     click.option("--widest", type=POSITIVE, metavar="METRES", help="Wider areas are no roads.  [default: 50]"),
     options.gsd("Metres a pixel of a mask that does not say it.  [default: the mask's, or 0.5]"),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dlink.imagery.notes import say
 from dlink.imagery.reading import Reading
 from dlink.maps.blocks import Metres, Part, Reach, cores, join, lines_of
+from dlink.maps.bridging import bridged
 from dlink.maps.mask import RoadMask, opened_mask
 from dlink.maps.network import (
     Net,
@@ -48,6 +49,7 @@ class LineOptions:
     min_length: float = 20.0  # shorter pieces that touch no other are dropped
     simplify: float = 1.0  # how far a simplified line may be from the whole one
     smooth: bool = True
+    bridge: float = 0.0  # the longest gap that is bridged
     widest: float = 50.0  # wider areas are no roads
     gsd_m: float | None = None  # of a mask that does not say it
     block: int = BLOCK
@@ -136,7 +138,8 @@ def find(road: RoadMask, how: LineOptions, tick: Tick) -> "list[NDArray[np.float
 def network_of(chains: "Sequence[NDArray[np.float32]]", road: RoadMask, how: LineOptions) -> Net:
     """The lines as roads that a mapper keeps."""
     net = without_pieces(pruned(net_of(chains, road.shape, road.metres)), how.min_length)
-    return straightened(pruned(gathered(net)))
+    net = pruned(gathered(net))
+    return straightened(bridged(net, how.bridge) if how.bridge else net)
 
 
 def shaped(net: Net, metres: Metres, how: LineOptions) -> list[Points]:
@@ -157,7 +160,7 @@ def placed(net: Net, road: RoadMask, how: LineOptions) -> tuple[Roads, int]:
     shapes = shaped(net, road.metres, how)
     lines = [line @ matrix + (c, f) for line in shapes]
     if road.crs:
-        long = [ground_length(line) for line in in_degrees(lines, road.crs)]
+        long = [ground_length(line) for line in in_degrees(lines, road.crs, road.path)]
     else:
         long = [length(line) for line in shapes]
     used, ends = np.unique(net.ends, return_inverse=True)
@@ -170,6 +173,8 @@ def placed(net: Net, road: RoadMask, how: LineOptions) -> tuple[Roads, int]:
         "from_node": ends[:, 0],
         "to_node": ends[:, 1],
     }
+    if how.bridge:
+        fields["bridge"] = np.array([np.isnan(line[:, 3]).any() for line in net.lines], np.int32)
     if road.probable:
         fields["probability"] = np.round(np.array([line[:, 3].mean() for line in net.lines], np.float64), 4)
     return Roads(lines, road.crs, fields), len(used)

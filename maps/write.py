@@ -71,7 +71,7 @@ def write_roads(path: Path, roads: Roads) -> None:
     driver = driver_of(path, roads.crs)
     lines, crs = roads.lines, roads.crs
     if driver in IN_DEGREES:
-        lines, crs = in_degrees(lines, crs), WGS84
+        lines, crs = in_degrees(lines, crs, path), WGS84
     path.parent.mkdir(parents=True, exist_ok=True)
     geometry = np.empty(len(lines), object)
     geometry[:] = [shapely.to_wkb(shapely.LineString(line)) for line in lines]
@@ -89,15 +89,15 @@ def write_roads(path: Path, roads: Roads) -> None:
             raise OSError(errno.EIO, f"can't be written, is the disk full? {count} of {len(lines)} lines", str(path))
 
 
-def in_degrees(lines: list[Points], crs: Any) -> list[Points]:
-    """Lines as longitude and latitude."""
+def in_degrees(lines: list[Points], crs: Any, path: Path) -> list[Points]:
+    """Lines as longitude and latitude; `path` is for the message."""
     if not lines:
         return []
     points = np.concatenate(lines)
     try:
         degrees = np.column_stack(transform(crs, WGS84, points[:, 0], points[:, 1]))
     except (RasterioError, CPLE_BaseError) as e:
-        raise BadInput(f"the mask has places that are not in its coordinate system; GDAL says: {e}") from e
+        raise BadInput(f"{path}: has places that are not in its coordinate system; GDAL says: {e}") from e
     return np.split(degrees, np.cumsum([len(line) for line in lines])[:-1])
 
 

@@ -5,6 +5,7 @@ import pytest
 import shapely
 
 from dlink.maps.blocks import Reach
+from dlink.maps.bridging import bridged
 from dlink.maps.network import (
     gathered,
     net_of,
@@ -121,3 +122,30 @@ def test_a_small_ring_is_not_simplified_away():
 
 def test_no_lines_are_no_lines():
     assert tidy(np.zeros((50, 50), bool)).lines == []
+
+
+def gap(width):
+    """A road that ends so many pixels before another, and one that goes on after a gap."""
+    mask = np.zeros((300, 400), bool)
+    mask[:, 290:311] = True
+    mask[100:109, : 290 - width] = True
+    mask[200:209, :100] = mask[200:209, 100 + width : 200] = True
+    return mask
+
+
+def test_gaps_are_bridged_by_lines_of_their_own_where_asked():
+    net_of_gaps = pruned(net(gap(16)))  # 8 m
+    found = straightened(bridged(net_of_gaps, 10))
+    bridges = [line for line in found.lines if np.isnan(line[:, 3]).any()]
+    assert len(bridges) == 2
+    assert degrees(found) == [1, 1, 1, 1, 1, 2, 2, 2, 3]
+    assert all(np.ptp(line[:, 1]) < 1 for line in bridges)
+    kept = bridged(net_of_gaps, 4)
+    assert not any(np.isnan(line).any() for line in kept.lines)
+    assert degrees(kept) == degrees(net_of_gaps)
+
+
+def test_an_end_is_not_joined_to_what_lies_beside_it():
+    mask = np.zeros((200, 400), bool)
+    mask[80:91, 20:300] = mask[100:111, 20:300] = True
+    assert len(bridged(net(mask), 10).lines) == 2

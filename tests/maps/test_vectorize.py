@@ -96,6 +96,16 @@ def test_probabilities_are_cut_at_the_threshold_and_their_mean_is_a_field(tmp_pa
     assert vectorize(mask, tmp_path / "roads.gpkg", LineOptions(threshold=0.8)).lines == 0
 
 
+def test_bridges_have_a_field_and_no_probability(tmp_path):
+    prob = np.where(cross(), np.float32(0.7), np.float32(0.2))
+    prob[:, 90:100] = 0
+    vectorize(write_mask(tmp_path / "prob.tif", prob), tmp_path / "roads.gpkg", LineOptions(bridge=10))
+    _, _, fields = read(tmp_path / "roads.gpkg")
+    assert list(fields) == [*FIELDS, "bridge", "probability"]
+    assert fields["bridge"].tolist().count(1) == 1
+    np.testing.assert_array_equal(np.isnan(fields["probability"]), fields["bridge"] == 1)
+
+
 def test_whole_numbers_are_probabilities_if_a_threshold_says_so(tmp_path):
     mask = write_mask(tmp_path / "levels.tif", np.where(cross(), 60000, 300).astype(np.uint16))
     assert vectorize(mask, tmp_path / "roads.gpkg", LineOptions(threshold=0.5)).lines == 4
