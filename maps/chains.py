@@ -40,7 +40,7 @@ def chained(ends: Ends, through: NDArray[np.bool_]) -> list[list[int]]:
 def along(path: list[int], lines: list[Line]) -> Line:
     """The points of a path of lines, those where two lines meet once."""
     parts: list[Line] = [lines[half >> 1][:: -1 if half & 1 else 1] for half in path]
-    return np.concatenate([parts[0], *(part[1:] for part in parts[1:])])
+    return parts[0] if len(parts) == 1 else np.concatenate([parts[0], *(part[1:] for part in parts[1:])])
 
 
 def turned(line: Points) -> Points:

@@ -3,7 +3,6 @@
 Memory grows with the roads and not with the mask.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from dlink.runtime.progress import Tick, ignore
 
 BLOCK = 1024  # side of a block's core, px
 MOST_HALF = 400  # px, of the widest road: with its halo a block takes a gigabyte
+AT_ONCE = 4096  # lines that are smoothed before they are simplified
 HALF_PIXEL = 0.5  # of a road's width: the distance to the nearest pixel beside it is counted from centre to centre
 
 
@@ -99,7 +99,7 @@ def vectorize(
         if out.exists() and out.samefile(mask):
             raise BadInput(f"{out}: is the mask, and would be replaced; choose another output")
         say_system(road)
-        net = network_of(find(road, how, tick), road, how)
+        net = tidied(net_of(find(road, how, tick), road.shape, road.metres), how)
         tick(0, 0, "writing")
         roads, nodes = placed(net, road, how)
     write_roads(out, roads)
@@ -135,21 +135,25 @@ def find(road: RoadMask, how: LineOptions, tick: Tick) -> "list[NDArray[np.float
     return join(parts)
 
 
-def network_of(chains: "Sequence[NDArray[np.float32]]", road: RoadMask, how: LineOptions) -> Net:
+def tidied(net: Net, how: LineOptions) -> Net:
     """The lines as roads that a mapper keeps."""
-    net = without_pieces(pruned(net_of(chains, road.shape, road.metres)), how.min_length)
+    net = without_pieces(pruned(net), how.min_length)
     net = pruned(gathered(net))
     return straightened(bridged(net, how.bridge) if how.bridge else net)
 
 
 def shaped(net: Net, metres: Metres, how: LineOptions) -> list[Points]:
     """The lines (K, 2) smoothed and simplified."""
-    lines = [line[:, :2] for line in net.lines]
-    if how.smooth:
-        ring = (net.ends[:, 0] == net.ends[:, 1]) & (net.degrees[net.ends[:, 0]] == 2)
-        spacing = min(metres)
-        lines = [(smoothed_ring if r else smoothed)(line, spacing) for line, r in zip(lines, ring, strict=True)]
-    return simplified(lines, how.simplify)
+    ring = (net.ends[:, 0] == net.ends[:, 1]) & (net.degrees[net.ends[:, 0]] == 2)
+    found: list[Points] = []
+    for start in range(0, len(net.lines), AT_ONCE):
+        some = slice(start, start + AT_ONCE)
+        lines = [line[:, :2] for line in net.lines[some]]
+        if how.smooth:
+            kinds = [smoothed_ring if closed else smoothed for closed in ring[some]]
+            lines = [smooth(line, min(metres)) for smooth, line in zip(kinds, lines, strict=True)]
+        found += simplified(lines, how.simplify)
+    return found
 
 
 def placed(net: Net, road: RoadMask, how: LineOptions) -> tuple[Roads, int]:

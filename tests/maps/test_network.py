@@ -22,7 +22,7 @@ METRES = (0.5, 0.5)
 
 
 def net(mask):
-    return net_of(lines_by_blocks(mask, 128, Reach(METRES, 40)), mask.shape, METRES)
+    return net_of(lines_by_blocks(mask, 1000, Reach(METRES, 40)), mask.shape, METRES)
 
 
 def tidy(mask):
