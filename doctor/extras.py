@@ -74,9 +74,15 @@ NEEDS = (
         use="export, INT8",
     ),
     Need(name="safetensors", package="safetensors", distributions=("safetensors",), least="0.5", use="export, train"),
-    Need(name="scipy", package="scipy", distributions=("scipy",), least="1.11", use="scores, INT8"),
+    Need(name="scipy", package="scipy", distributions=("scipy",), least="1.11", use="scores, INT8, maps"),
     Need(name="scikit-image", package="skimage", distributions=("scikit-image",), least="0.22", use="scores, INT8"),
-    Need(name="shapely", package="shapely", distributions=("shapely",), least="2.0", use="scores, INT8, OpenStreetMap"),
+    Need(
+        name="shapely",
+        package="shapely",
+        distributions=("shapely",),
+        least="2.0",
+        use="scores, INT8, OpenStreetMap, maps",
+    ),
     Need(name="pyogrio", package="pyogrio", distributions=("pyogrio",), least="0.9", use="GeoPackage, FlatGeobuf"),
     Need(name="rasterio", package="rasterio", distributions=("rasterio",), least="1.3", use="rasters"),
     Need(name="osmium", package="osmium", distributions=("osmium",), least="4.0", use="masks from OpenStreetMap"),
@@ -145,6 +151,12 @@ EXTRAS = {  # in the order of docs/install.md
     "geo": Extra(
         can="read rasters", needs=("rasterio",), beside=("cpu",), commands=("segment",), modules=("imagery.raster",)
     ),
+    "maps": Extra(
+        can="draw roads as lines",
+        needs=("rasterio", "pyogrio", "shapely", "scipy"),
+        commands=("vectorize",),
+        modules=("maps.vectorize",),
+    ),
     "train": Extra(
         can="train a network",
         needs=("PyTorch", "safetensors", "OpenCV"),
@@ -180,7 +192,9 @@ EXTRAS = {  # in the order of docs/install.md
     ),
     "sign": Extra(can="sign plans", needs=("cryptography",), commands=("sign",), modules=("trt_runtime.signing",)),
     "all": Extra(
-        includes=("cpu", "export", "calib", "accuracy", "geo", "train"), commands=("demo",), modules=("bench.demo",)
+        includes=("cpu", "export", "calib", "accuracy", "geo", "maps", "train"),
+        commands=("demo",),
+        modules=("bench.demo",),
     ),
 }
 

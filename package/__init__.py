@@ -14,6 +14,7 @@ dlink.engine            ONNX -> TensorRT plan
 dlink.training          tiles -> checkpoint
 dlink.scenes            generated scenes with exact road masks
 dlink.accuracy          masks against masks
+dlink.maps              masks of any size -> roads as lines
 dlink.bench             speed measurements
 dlink.doctor            what this machine has, and which extra installs what
 dlink.cli               the commands

@@ -21,6 +21,7 @@ LIBRARIES = {  # of each folder, NumPy apart: one set of heavy ones, or none
     "scenes": {"cv2"},
     "nets": {"safetensors", "torch"},
     "accuracy": {"cv2", "rasterio", "scipy", "shapely", "skimage"},
+    "maps": {"pyogrio", "rasterio", "scipy", "shapely"},
     "export": {"onnx", "torch"},
     "calib": {"onnx"},
     "engine": {"onnx", "polygraphy"},
@@ -38,6 +39,7 @@ MAY_IMPORT = {  # of the other folders
     "scenes": {"runtime"},
     "nets": {"runtime"},
     "accuracy": {"imagery", "runtime"},
+    "maps": {"imagery", "runtime"},
     "export": {"nets", "onnx_graph", "runtime"},
     "calib": {"accuracy", "imagery", "onnx_graph", "openvino_runtime", "runtime"},
     "engine": {"onnx_graph", "openvino_runtime", "runtime", "trt_runtime"},
@@ -178,7 +180,7 @@ for step in STEPS:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
-    assert len(lines) == 19
+    assert len(lines) == 20
     assert all(line.endswith("[]") for line in lines), lines
 
 

@@ -33,6 +33,7 @@ API = {  # by file
     "imagery/jobs.py": {"find_jobs"},
     "imagery/pictures.py": {"segment_picture"},
     "imagery/raster.py": {"segment_raster"},
+    "maps/vectorize.py": {"vectorize"},
     "trt_runtime/tensorrt_backend.py": {"memory_needed"},
 }
 ON_A_GPU = {"Segmenter.segment_device", "memory_needed"}
@@ -57,6 +58,7 @@ SECTIONS = {  # in Google style
     "find_jobs": ("Args", "Returns", "Raises"),
     "segment_picture": ("Args", "Raises"),
     "segment_raster": ("Args", "Raises"),
+    "vectorize": ("Args", "Returns", "Raises"),
     "memory_needed": ("Args", "Returns", "Raises"),
 }
 
@@ -88,7 +90,7 @@ EXAMPLES = [pytest.param(name, test, id=f"{source}:{name}") for source in API fo
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where an example runs: a model that draws what is red, a tile with its label, and the tile as a GeoTIFF."""
+    """Where an example runs: a model that draws what is red, a tile with its label, and both as GeoTIFFs."""
     monkeypatch.chdir(tmp_path)
     write_pointwise(tmp_path / "roads.onnx", Spec(tile=64))
     (tmp_path / "tiles").mkdir()
@@ -99,6 +101,8 @@ def folder(tmp_path, monkeypatch):
         "scene.tif", "w", driver="GTiff", height=100, width=150, count=3, dtype="uint8", **place
     ) as file:
         file.write(np.moveaxis(picture(), -1, 0))
+    with rasterio.open("mask.tif", "w", driver="GTiff", height=100, width=150, count=1, dtype="uint8", **place) as file:
+        file.write(picture()[..., 0], 1)
 
 
 def picture():

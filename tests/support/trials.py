@@ -14,6 +14,7 @@ import rasterio
 import shapely
 from rasterio import Affine
 from rasterio.crs import CRS
+from rasterio.windows import Window
 
 from dlink.nets.embedded import EMBEDDED
 from tests.support.calibrated import folder_of
@@ -42,6 +43,7 @@ TRIALS = {
     "calib": Trial((f"calibrate roads.onnx tiles -o int8.onnx {FEW}",), "int8.onnx"),
     "accuracy": Trial(("score streets.gpkg streets.geojson", "score tiles labels --csv scores.csv"), "scores.csv"),
     "geo": Trial(("segment roads.onnx scene.tif -o roads.tif",), "roads.tif"),
+    "maps": Trial(("vectorize mask.tif -o lines.gpkg",), "lines.gpkg"),
     "train": Trial((f"train tiles -o new.th {SMALL} --valid tiles",), "new.th"),
     "osm": Trial(("osm ground streets.geojson -o streets",), "streets/scene_mask.png"),
     "build": Trial(("build roads.onnx -o new.plan --target tensorrt-rtx",), "new.plan", besides=("tensorrt-rtx",)),
@@ -73,6 +75,9 @@ def write_files(folder: Path) -> Path:
     kind = {"driver": "GTiff", "height": SIDE, "width": SIDE, "count": 3, "dtype": "uint8", "crs": CRS.from_epsg(4326)}
     with rasterio.open(folder / "scene.tif", "w", **kind, transform=Affine(1e-5, 0, 15, 0, -1e-5, 49)) as file:
         file.write(np.full((3, SIDE, SIDE), 90, np.uint8))
+    kind["count"] = 1
+    with rasterio.open(folder / "mask.tif", "w", **kind, transform=Affine(1e-5, 0, 15, 0, -1e-5, 49)) as file:
+        file.write(np.full((1, 8, SIDE), 255, np.uint8), window=Window(0, 60, SIDE, 8))
     shutil.copy(folder / "scene.tif", folder / "ground" / "scene_sat.tif")
     line = {"type": "LineString", "coordinates": [[15, 48.9995], [15.001, 48.9995]]}
     street = {"type": "Feature", "properties": {"highway": "residential"}, "geometry": line}

@@ -1,0 +1,1 @@
+"""Roads as lines, of masks of any size. Needs rasterio, pyogrio, shapely and SciPy."""
