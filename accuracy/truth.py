@@ -89,7 +89,7 @@ def by_id(folder: Path) -> dict[str, Path]:
 
 def read_mask(path: Path, threshold: float, how: Reading = RGB) -> Mask:
     """Read a mask or probabilities, bool (H, W), True where there is road. `how` names the values of road."""
-    values = values_of(path)
+    values = values_of(path, how.road_values)
     if values.dtype == np.uint16 and values.max(initial=0) > WHITE and not how.road_values:
         return np.asarray(values > threshold * CERTAIN)
     if values.dtype == np.float32 and not how.road_values:

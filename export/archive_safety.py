@@ -18,21 +18,22 @@ import torch
 
 from dlink.runtime.errors import BadModel
 
-CONFIG = re.compile(r"data/(weights|constants)/[^/]+_config\.json")  # what an archive says of its tensors
-PROGRAM = re.compile(r"models/[^/]+\.json")
-SAMPLES = re.compile(r"data/sample_inputs/[^/]+\.pt")
-TENSORS = re.compile(r"(weight|tensor)_\d+")
+CONFIG = re.compile(r"data/(weights|constants)/model_\1_config\.json")  # what an archive says of its tensors
+PROGRAM, SAMPLES = "models/model.json", "data/sample_inputs/model.pt"
+TENSOR = re.compile(r"(weight|tensor)_\d+")
+STORED = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 PLAIN = re.compile(r"archive_format|archive_version|byteorder|version|\.data/\w+|\.format_version|\.storage_alignment")
 TARGET = re.compile(
-    r"torch\.ops\.(aten|prims)\.\w+\.\w+|torch\.sym_\w+|math\.(ceil|floor|trunc|sqrt)"
+    r"torch\.ops\.(aten|prims)\.(?!from_file)\w+\.\w+|torch\.sym_\w+|math\.(ceil|floor|trunc|sqrt)"
     r"|_operator\.(getitem|add|sub|mul|truediv|floordiv|mod|neg|pow|eq|ne|lt|le|gt|ge|and_|or_)"
 )
 # SymPy's and PyTorch's names in the expressions of sizes.
 WORD = re.compile(
     "Symbol|Integer|Rational|Float|Mul|Add|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|ModularIndexing|CeilToInt"
-    "|FloorToInt|TruncToInt|RoundToInt|IntTrueDiv|FloatTrueDiv|ToFloat|PowByNatural|Where|Eq|Ne|Le|Lt|Ge|Gt|Equality"
+    "|FloorToInt|TruncToInt|RoundToInt|IntTrueDiv|FloatTrueDiv|ToFloat|PowByNatural|FloatPow|CeilDiv|Identity|Where|Eq|Ne|Le|Lt|Ge|Gt|Equality"
     "|Unequality|LessThan|StrictLessThan|GreaterThan|StrictGreaterThan|And|Or|Not|BooleanTrue|BooleanFalse|oo|int_oo"
-    "|positive|integer|nonnegative|negative|finite|real|True|False|L|size|shape|not|and|or"
+    "|positive|integer|nonnegative|negative|finite|real|precision|True|False|L|size|shape|not|and|or|min|max"
+    r"|math\.(?:ceil|floor|trunc|sqrt)|torch\.sym_(?:float|int|max|min|not|sqrt)"
 )
 SYMBOL = re.compile(r"z?[su]\d+|zu?[fs]?\d+")
 QUOTED = re.compile(r"'(\w*)'")
@@ -44,13 +45,19 @@ def check_archive(path: Path) -> None:
     """Raise BadModel for an archive that holds more than a program of plain tensors."""
     try:
         with ZipFile(path) as archive:
-            members = {name.partition("/")[2]: name for name in archive.namelist()}
-            if not any(map(PROGRAM.fullmatch, members)):
+            names = archive.namelist()
+            root = names[0].partition("/")[0] if names else ""
+            if f"{root}/{PROGRAM}" not in names:
                 raise BadModel(
                     f"{path}: not an archive of torch.export that this PyTorch writes; save it with torch.export.save"
                 )
-            for short, name in members.items():
-                check_member(path, short, archive.read(name))
+            # Of two members of one name PyTorch may read the other one.
+            if len({name.lower() for name in names}) < len(names):
+                raise refused(path, "it has two members of one name")
+            for name in names:
+                if not name.startswith(f"{root}/"):
+                    raise refused(path, f"it has the member {name[:80]}")
+                check_member(path, name.removeprefix(f"{root}/"), archive.read(name))
     except (BadZipFile, ValueError, OSError, RecursionError) as e:
         if isinstance(e, BadModel):
             raise
@@ -60,16 +67,16 @@ def check_archive(path: Path) -> None:
 def check_member(path: Path, name: str, data: bytes) -> None:
     if CONFIG.fullmatch(name):
         for tensor, entry in json.loads(data)["config"].items():
-            if entry.get("use_pickle") or not TENSORS.fullmatch(str(entry.get("path_name"))):
+            if entry.get("use_pickle") or not TENSOR.fullmatch(str(entry.get("path_name"))):
                 raise refused(path, f"{tensor} is pickled")
-    elif PROGRAM.fullmatch(name):
+    elif name == PROGRAM:
         check_program(path, json.loads(data))
-    elif SAMPLES.fullmatch(name):
+    elif name == SAMPLES:
         try:
             torch.load(BytesIO(data), map_location="cpu", weights_only=True)
         except Exception as e:  # of whatever a pickle may hold
             raise refused(path, f"{name} is more than tensors") from e
-    elif not (PLAIN.fullmatch(name) or TENSORS.fullmatch(name.rpartition("/")[2])):
+    elif not (PLAIN.fullmatch(name) or STORED.fullmatch(name)):
         raise refused(path, f"it has the member {name[:80]}")
 
 
@@ -101,7 +108,7 @@ def arithmetic(text: str) -> bool:
     """Whether an expression has only symbols, numbers and known functions. Names in quotes may be any word."""
     if not SIGNS.fullmatch(text) or "__" in text:
         return False
-    words = re.findall(r"\w+(?:\.\d*)?", QUOTED.sub("", text))
+    words = re.findall(r"(?:math|torch)\.\w+|\d[\w.]*(?:(?<=e)-\d+)?|\w+", QUOTED.sub("", text))
     return all(WORD.fullmatch(word) or SYMBOL.fullmatch(word) or NUMBER.fullmatch(word) for word in words)
 
 

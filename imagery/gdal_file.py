@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import rasterio
@@ -49,11 +50,30 @@ def open_file(path: Path, checker: Checker | None, stack: ExitStack) -> Any:
 def without_overviews(dataset: Any, stack: ExitStack) -> Any:
     """The file opened anew so that its full resolution is read: most overviews leave pixels out, and some are old.
 
-    What is opened so lacks the bands' descriptions and the place.
+    What is opened so lacks the bands' descriptions and the place. A VRT of a VRT keeps the overviews of its sources.
     """
+    if dataset.driver == "VRT" and Path(dataset.name).is_file():
+        return stack.enter_context(rasterio.open(with_plain_sources(Path(dataset.name)), driver="VRT"))
     if not any(dataset.overviews(band) for band in dataset.indexes):
         return dataset
     return stack.enter_context(DatasetReader(dataset.name, driver=[dataset.driver], OVERVIEW_LEVEL="NONE"))
+
+
+def with_plain_sources(vrt: Path) -> str:
+    """The XML of a VRT whose sources are opened without their overviews, by absolute names."""
+    tree = ElementTree.parse(vrt).getroot()
+    for source in tree.iter():
+        name = source.find("SourceFilename")
+        if name is None or name.text is None:
+            continue
+        if name.get("relativeToVRT") == "1":
+            name.text = str(vrt.absolute().parent / name.text)
+            name.set("relativeToVRT", "0")
+        if source.find("OpenOptions") is None:
+            options = ElementTree.Element("OpenOptions")
+            ElementTree.SubElement(options, "OOI", key="OVERVIEW_LEVEL").text = "NONE"
+            source.insert(list(source).index(name) + 1, options)
+    return ElementTree.tostring(tree, encoding="unicode")
 
 
 def checker_of(path: Path, stack: ExitStack) -> Checker | None:

@@ -5,6 +5,7 @@ between 0 and 255 is what JPEG and smooth edges leave around both, and is road f
 is refused, because nobody can know which of them is road: `--road-value` says it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def read_label(path: Path, how: Reading = RGB) -> Label:
         >>> label.shape, int(label.sum())
         ((100, 150), 3000)
     """
-    values = values_of(path)
+    values = values_of(path, how.road_values)
     road = road_of(values, path, how)
     if not how.road_values and values.size:
         check_alike(path, float(values.max() or values.min()))
@@ -98,19 +99,20 @@ def shape_of(path: Path, how: Reading, image: Image) -> tuple[int, int]:
         return source.native
 
 
-def values_of(path: Path) -> Values:
-    """A label's values (H, W): grey values as they are, black as 0, other colours as COLOUR + 0xRRGGBB."""
+def values_of(path: Path, named: Sequence[int] = ()) -> Values:
+    """A label's values (H, W): grey values as they are, black as 0, other colours as COLOUR + 0xRRGGBB.
+
+    Where there is no data, the value becomes 0 if there are more than two, unless values of road are `named`.
+    """
     if reason := raster_reason(path):
         with raster_source(path, Reading(), reason) as source:
             samples, valid = source.raw()
         pixels = np.moveaxis(samples, 0, -1)
         # A label of two values may declare one of them as no data; of more, no data is one too many.
-        if valid is not None and not valid.all() and len(distinct(samples)) > TWO:
+        if valid is not None and not valid.all() and not named and len(distinct(samples)) > TWO:
             pixels = np.where(valid[..., None], pixels, pixels.dtype.type(0))
     else:
         pixels = decode(path, cv2.IMREAD_UNCHANGED)
-        if pixels.ndim == CHANNELS and pixels.shape[2] > CHANNELS and not pixels[..., :CHANNELS].any():
-            return pixels[..., CHANNELS]  # black, drawn by its alpha
         pixels = pixels[..., 2::-1] if pixels.ndim == CHANNELS and pixels.shape[2] >= CHANNELS else pixels
     if pixels.ndim < CHANNELS:
         return pixels

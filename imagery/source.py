@@ -4,7 +4,8 @@ Bands are found by colours.py. Palettes and CMYK become RGB, alpha is dropped, w
 the other way. Samples that are not 8 bits are stretched by one range for the whole raster (stretching.py).
 
 A raster that says its ground resolution is read at the network's, unless both are within a tenth: averaged where it is
-finer, interpolated where it is coarser. Rows and columns are then those of that grid, not the file's.
+finer, interpolated where it is coarser (of a palette the nearest pixel is taken). Rows and columns are then those of
+that grid, not the file's.
 
 A pixel has no data by a nodata value, an alpha band, a mask, or NaN in one of the bands. The network sees such pixels
 as they are stored, NaN as 0, so that a road at the edge of the data has its context.
@@ -126,7 +127,7 @@ class Source:
             return self.native
         if all(abs(own / wanted - 1) < ALIKE for own in self.metres):
             return self.native
-        if max(self.metres) > ENLARGED * wanted:
+        if max(self.metres) > ENLARGED * (1 + ALIKE) * wanted:
             raise BadInput(
                 f"{self.path}: has {max(self.metres):.3g} m a pixel, too coarse to be read at {wanted:g} m; "
                 f"--gsd native reads it as it is"
@@ -211,7 +212,7 @@ class Source:
 
     def say_ends(self) -> None:
         """Say that a stretch fits badly, if most samples were cut off."""
-        if self.levels and self.cut_off > MOSTLY * self.counted:
+        if self.counted and self.levels and self.cut_off > MOSTLY * self.counted:
             share = f"{self.cut_off / self.counted:.0%}"
             say(
                 self.path,

@@ -55,14 +55,22 @@ class RoadMask:
         self.probable = self.real or threshold is not None
         self.threshold = THRESHOLD if threshold is None else threshold
         self.metres = self.resolution(gsd_m)
+        nodata = source.dataset.nodata
+        self.all_count = not self.probable and nodata in (1, WHITE) and self.has_no_other(nodata)
         if self.probable and len(source.bands.numbers) >= BANDS:
             raise BadInput(f"{self.path}: has several bands; probabilities are in one (gdal_translate -b 1)")
 
+    def has_no_other(self, value: float) -> bool:
+        """Whether the mask has no value but 0 and this one. It is its road then, though declared to be no data."""
+        return all(((samples == 0) | (samples == value)).all() for samples, _ in self.source.parts())
+
     def resolution(self, gsd_m: float | None) -> Metres:
+        if self.source.metres:
+            if gsd_m is not None:
+                raise BadInput(f"{self.path}: says its ground resolution; leave --gsd out")
+            return self.source.metres
         if gsd_m is not None:
             return gsd_m, gsd_m
-        if self.source.metres:
-            return self.source.metres
         say(self.path, f"does not say its ground resolution; {ASSUMED} m a pixel is assumed, --gsd says another")
         return ASSUMED, ASSUMED
 
@@ -70,7 +78,7 @@ class RoadMask:
         """Where there is road in a window, which may go beyond the mask, and its probability if the file has it."""
         down, across = (slice(max(s.start, 0), min(s.stop, n)) for s, n in zip((rows, cols), self.shape, strict=True))
         samples = self.source.samples(down, across, self.shape)
-        valid = self.source.valid(down, across, self.shape, samples)
+        valid = None if self.all_count else self.source.valid(down, across, self.shape, samples)
         probable = self.probability(samples[0], valid) if self.probable else None
         road = probable > self.threshold if probable is not None else self.two_values(samples, valid)
         lacking = [(max(-s.start, 0), max(s.stop - n, 0)) for s, n in zip((rows, cols), self.shape, strict=True)]
@@ -78,7 +86,8 @@ class RoadMask:
 
     def probability(self, samples: NDArray[Any], valid: Mask | None) -> Probable:
         if not self.real:
-            samples = samples / np.float32(np.iinfo(samples.dtype).max)
+            most = np.iinfo(samples.dtype).max
+            samples = (most - samples if self.source.white_is_least else samples) / np.float32(most)
         found = samples.astype(np.float32)
         found = np.where(np.isfinite(found) if valid is None else valid & np.isfinite(found), found, np.float32(0))
         if found.size and (found.min() < 0 or found.max() > 1):
@@ -88,8 +97,8 @@ class RoadMask:
 
     def two_values(self, samples: NDArray[Any], valid: Mask | None) -> Mask:
         values = coded(samples)
-        if self.source.white_is_least and values.dtype == np.uint8:
-            values = WHITE - values
+        if self.source.white_is_least and values.dtype.kind == "u":
+            values = np.iinfo(values.dtype).max - values
         named = self.source.how.road_values
         road = np.isin(values, named) if named else values != 0
         road = road if valid is None else road & valid

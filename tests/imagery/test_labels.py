@@ -173,11 +173,6 @@ def test_lines_of_a_third_value_are_a_class(tmp_path):
         read_label(tmp_path / "a.png")
 
 
-def test_a_black_label_is_its_alpha(tmp_path, road):
-    cv2.imwrite(str(tmp_path / "a.png"), np.dstack([np.zeros((SIDE, SIDE, 3), np.uint8), road * np.uint8(255)]))
-    np.testing.assert_array_equal(read_label(tmp_path / "a.png"), road)
-
-
 def test_a_picture_is_no_label(tmp_path):
     write_image(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8))
     with pytest.raises(UnclearLabel, match=r"this one has .*, \.\.\.; make two values of it"):

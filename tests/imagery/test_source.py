@@ -340,6 +340,12 @@ def test_overviews_do_not_replace_the_pixels(tmp_path, image, how):
         file.build_overviews([2, 4], rasterio.enums.Resampling.nearest)
     assert (tmp_path / "a.tif.ovr").exists() is (how == "beside")
     np.testing.assert_array_equal(read_image(path, Reading(trained_m=0.5)), plain)
+    (tmp_path / "sub").mkdir()
+    for name in ("a.vrt", "sub/a.vrt"):
+        with rasterio.open(path) as file:
+            copy(file, str(tmp_path / name), driver="VRT")
+        difference = read_image(tmp_path / name, Reading(trained_m=0.5)).astype(int) - plain
+        assert np.abs(difference).max() <= 1
 
 
 @pytest.mark.parametrize("scale", [1 / 2, 1 / 4, 2])
