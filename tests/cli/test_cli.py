@@ -227,7 +227,7 @@ def test_a_mean_that_is_not_numbers_is_refused(tmp_path, text):
             "junk.th: a text file, not a checkpoint; it begins with 'junkjunk",
         ),
         (["{tmp}/junk.th"], "junk.th: the file to write is missing after it: dlink-export {tmp}/junk.th junk.onnx"),
-        (["{tmp}/new.th"], "new.th: the name must end in .onnx"),
+        (["{tmp}/new.th"], "new.th: there is no such checkpoint"),
         (["{ckpt}", "/dev/null/roads.onnx", "--tile", "64"], "/dev/null"),
     ],
 )
