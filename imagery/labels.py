@@ -137,7 +137,7 @@ def road_of(values: Values, path: Path, how: Reading) -> Label:
         return np.asarray(values != 0)
     coloured = there[-1] >= COLOUR
     grey = one_colour(values) if coloured else values
-    if only_noise(grey, BLURRED if coloured else EDGE):
+    if only_noise(grey, distinct(grey) if coloured else there, BLURRED if coloured else EDGE):
         return np.asarray(grey >= ROAD)
     mend = f"say which are road, such as --road-value {words_of(there[there != 0][0])}"
     if len(there) > MANY:
@@ -148,7 +148,8 @@ def road_of(values: Values, path: Path, how: Reading) -> Label:
 def distinct(values: Values) -> Values:
     """The values that there are, in order."""
     if values.dtype == np.uint8:
-        return np.flatnonzero(np.bincount(values.ravel(), minlength=WHITE + 1))
+        counts = cv2.calcHist([np.ascontiguousarray(values).reshape(1, -1)], [0], None, [WHITE + 1], [0, WHITE + 1])
+        return np.flatnonzero(counts)
     return np.unique(values)
 
 
@@ -186,13 +187,12 @@ def one_colour(values: Values) -> Values:
     return brightest if counts.max() > (1 - THICK) * counts.sum() else values
 
 
-def only_noise(values: Values, edge: NDArray[np.uint8]) -> bool:
-    """Whether all values but 0 and 255 are what JPEG and smooth edges leave around both.
+def only_noise(values: Values, there: Values, edge: NDArray[np.uint8]) -> bool:
+    """Whether all values that are there but 0 and 255 are what JPEG and smooth edges leave around both.
 
     Those lie along edges, beside the road. A class covers an area, of which something is left when its edge is taken
     off, or has lines of its own.
     """
-    there = distinct(values)
     if there[0] >= NOISE or not WHITE - NOISE < there[-1] <= WHITE:
         return False
     others = [v for v in there if v not in (0, WHITE)]
