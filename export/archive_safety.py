@@ -35,6 +35,7 @@ WORD = re.compile(
     "|positive|integer|nonnegative|negative|finite|real|precision|True|False|L|size|shape|not|and|or|min|max"
     r"|math\.(?:ceil|floor|trunc|sqrt)|torch\.sym_(?:float|int|max|min|not|sqrt)"
 )
+EVALUATED = ("expr_str", "guards_code")  # keys of texts that PyTorch evaluates
 SYMBOL = re.compile(r"z?[su]\d+|zu?[fs]?\d+")
 QUOTED = re.compile(r"'(\w*)'")
 SIGNS = re.compile(r"[\w\s()\[\]+\-*/%,.='<>!]*")
@@ -85,18 +86,18 @@ def check_program(path: Path, program: dict[str, Any]) -> None:
     for key, text in texts(program):
         if key == "target" and re.search("[.#]", text) and not TARGET.fullmatch(text):
             raise refused(path, f"it calls {text[:80]}")
-        if key in ("expr_str", "guards_code") and not arithmetic(text):
+        if key in EVALUATED and not arithmetic(text):
             raise refused(path, f"a size is {text[:80]}")
-    for text in program.get("range_constraints", {}):
-        if not arithmetic(text):
-            raise refused(path, f"a size is {text[:80]}")
+    for text, limits in program.get("range_constraints", {}).items():
+        if not arithmetic(text) or any(isinstance(limit, str | list | dict) for limit in limits.values()):
+            raise refused(path, f"a size is {text[:80]} within {limits}"[:160])
 
 
 def texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """All texts of a JSON value, each with the key that it stands under."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from texts(inner, name)
+            yield from texts(inner, key if key in EVALUATED else name)
     elif isinstance(value, list):
         for inner in value:
             yield from texts(inner, key)
