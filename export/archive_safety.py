@@ -97,7 +97,9 @@ def texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """All texts of a JSON value, each with the key that it stands under."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from texts(inner, key if key in EVALUATED else name)
+            if key in EVALUATED:  # an expression stands alone or in a list
+                yield key, f"{{{name}: {inner}}}"
+            yield from texts(inner, name)
     elif isinstance(value, list):
         for inner in value:
             yield from texts(inner, key)
