@@ -16,11 +16,12 @@ from dlink.export.onnx_file import deepness
 from dlink.export.options import AdoptOptions, ExportOptions
 from dlink.export.proof import Proof, broken, compared
 from dlink.onnx_graph.foreign import Input, fixed, giving, input_of, read_foreign
-from dlink.onnx_graph.halved import HALF_MAX, balanced, beyond, halved, peaks
+from dlink.onnx_graph.halved import balanced, beyond, halved, peaks
 from dlink.onnx_graph.model import OnnxModel
 from dlink.onnx_graph.normalised import Body, body_of, normalised
 from dlink.onnx_graph.road_output import RoadOutput, final_activation
 from dlink.onnx_graph.session import session
+from dlink.onnx_graph.stretches import HALF_MAX
 from dlink.runtime.errors import BadInput, CheckFailed
 from dlink.runtime.files import file_mark, file_sha256, replacing
 from dlink.runtime.onnx_bytes import write_sealed

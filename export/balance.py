@@ -7,7 +7,6 @@ float32, so the network stays the same function.
 """
 
 import copy
-import math
 import operator
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -20,9 +19,7 @@ from torch import fx, nn
 
 from dlink.nets.network import RoadNet
 from dlink.nets.pyramid import pooled, resized
-from dlink.onnx_graph.stretches import COMFORT, ENDS, Kind, ScaleStep, stretches
-
-HALF_MAX = 65504.0  # the largest float16
+from dlink.onnx_graph.stretches import HALF_MAX, Kind, ScaleStep, comfortable, stretches
 
 HOMOGENEOUS = (nn.MaxPool2d, nn.ReLU, nn.Identity)  # f(c x) = c f(x) for c > 0
 HOMOGENEOUS_FUNCTIONS = (torch.relu, operator.add, torch.cat, pooled, resized)
@@ -73,14 +70,7 @@ def balance(net: RoadNet, inputs: Iterable[NDArray[np.float32]]) -> RoadNet:
     traced = fx.symbolic_trace(net)
     found = peaks(traced, inputs)
     stretch = stretches(steps(traced))
-    largest: dict[str, float] = defaultdict(float)
-    for node, root in stretch.items():
-        largest[root] = max(largest[root], found.get(node, 0.0))
-    factor = {
-        root: 2.0 ** math.floor(math.log2(COMFORT / peak))
-        for root, peak in largest.items()
-        if COMFORT < peak < math.inf and root != ENDS
-    }
+    factor = comfortable(stretch, found)
     if not factor:
         return net
     net = copy.deepcopy(net)

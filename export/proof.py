@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dlink.export.balance import HALF_MAX, overflow
+from dlink.export.balance import overflow
 from dlink.nets.network import RoadNet
 from dlink.nets.torch_backend import network
 from dlink.onnx_graph.model import read_model
 from dlink.onnx_graph.session import session
+from dlink.onnx_graph.stretches import HALF_MAX
 from dlink.runtime.backend import Probs
 from dlink.runtime.errors import CheckFailed
 from dlink.runtime.rounding import SMALL, Near, settle

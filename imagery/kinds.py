@@ -17,7 +17,6 @@ PLAIN = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # names of pictures that nee
 VSI = "/vsi"  # GDAL's file systems: archives, networks
 # ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory (OGC 19-008r4) and RPCCoefficient (GDAL's)
 GEO_TAGS = {33550, 33922, 34264, 34735, 50844}
-GDAL_METADATA = 42112  # GDAL's tag: names and colours of bands
 PAM = ".aux.xml"  # GDAL's file of what a format can't hold
 PAM_PLACE = re.compile(rb"<GeoTransform>|<GCPList|domain=\"RPC\"")
 LIKE_GREY, LIKE_RGB, CMYK = {0, 1, 3}, {2, 6}, 5  # photometric values: white or black is 0, palette; RGB, YCbCr
@@ -79,12 +78,6 @@ def georeferenced(path: Path) -> bool:
             return head.startswith((*TIFFS, PNG, JPEG)) and place_beside(path)
     except OSError:
         return False
-
-
-def is_tiff(path: Path) -> bool:
-    """Whether a file begins like a TIFF."""
-    with path.open("rb") as file:
-        return file.read(4) in TIFFS
 
 
 def place_beside(path: Path) -> bool:

@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.enums import Resampling
-from rasterio.windows import Window as Box
 
 from dlink.imagery.gdal_file import name_of
 from dlink.imagery.geotiff import BLOCK, writing
 from dlink.imagery.images import shown
 from dlink.imagery.jobs import Job, OutputOptions
 from dlink.imagery.pictures import Doing, begin, mask_of, paint, pieces
-from dlink.imagery.source import Image, Source, Valid, opened
+from dlink.imagery.source import Image, Source, Valid, box_on, opened
 from dlink.runtime.backend import Roads
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Count, ignore
@@ -119,12 +118,11 @@ def scaled(source: Source, model: Segmenter, how: OutputOptions, tick: Count, jo
             raise OSError(e.errno, e.strerror, str(job.out)) from e
         with ExitStack() as stack:
             dataset = stack.enter_context(rasterio.open(name_of(path, stack)))
-            down, right = (own / other for own, other in zip(source.shape, source.native, strict=True))
             for window in cover(*source.native, 4 * BLOCK, 0):
                 rows, cols = window.core
-                high, wide = rows.stop - rows.start, cols.stop - cols.start
-                box = Box(cols.start * right, rows.start * down, wide * right, high * down)
-                found = dataset.read(1, window=box, out_shape=(high, wide), resampling=Resampling.bilinear)
+                box = box_on(source.shape, rows, cols, source.native)
+                shape = rows.stop - rows.start, cols.stop - cols.start
+                found = dataset.read(1, window=box, out_shape=shape, resampling=Resampling.bilinear)
                 roads = found.clip(0, 1) if how.probability else mask_of(found.clip(0, 1), model, probable)
                 image, valid = source.seen(rows, cols, job.overlay is not None)
                 yield window, roads, image, valid

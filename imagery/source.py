@@ -200,8 +200,7 @@ class Source:
         if self.cmyk:
             ink = WHITE - planes.astype(np.uint16)
             planes = ((ink[:3] * ink[3] + WHITE // 2) // WHITE).astype(np.uint8)
-        if self.white_is_least:
-            planes = WHITE - planes
+        planes = self.turned(planes)
         return np.stack(list(planes) * (self.planes // len(planes)), axis=-1), valid
 
     def note_ends(self, planes: Image, samples: NDArray[Any], valid: Valid | None) -> None:
@@ -265,18 +264,18 @@ class Source:
         everything = slice(0, self.native[0]), slice(0, self.native[1])
         samples = self.samples(*everything, self.native)
         valid = self.valid(*everything, self.native, samples)
-        if self.white_is_least and samples.dtype.kind == "u":
-            samples = np.iinfo(samples.dtype).max - samples
-        return samples, valid
+        return self.turned(samples), valid
+
+    def turned(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """Samples of which the greatest is white, also where the file counts the other way."""
+        turn = self.white_is_least and samples.dtype.kind == "u"
+        return np.iinfo(samples.dtype).max - samples if turn else samples
 
     def box(self, rows: slice, cols: slice, grid: tuple[int, int]) -> tuple[Box, tuple[int, int], Resampling]:
         """The window of the file, the shape to read, and how it is resampled."""
-        down, right = (own / other for own, other in zip(self.native, grid, strict=True))
-        high, wide = rows.stop - rows.start, cols.stop - cols.start
-        box = Box(cols.start * right, rows.start * down, wide * right, high * down)
-        if grid == self.native:
-            box = Box(cols.start, rows.start, wide, high)
-        return box, (high, wide), Resampling.average if down * right > 1 else Resampling.bilinear
+        finer = self.native[0] * self.native[1] > grid[0] * grid[1]
+        shape = rows.stop - rows.start, cols.stop - cols.start
+        return box_on(self.native, rows, cols, grid), shape, Resampling.average if finer else Resampling.bilinear
 
     def check(self, box: Box) -> None:
         """Raise BadInput if a block of a TIFF that holds these pixels is damaged."""
@@ -295,3 +294,12 @@ class Source:
         if self.scaled:
             said["DLINK_GSD_M"] = f"{self.how.metres:g}"
         return said
+
+
+def box_on(shape: tuple[int, int], rows: slice, cols: slice, grid: tuple[int, int]) -> Box:
+    """The window of a raster of `shape` that shows rows and columns of another grid of the same place."""
+    down, right = (own / other for own, other in zip(shape, grid, strict=True))
+    high, wide = rows.stop - rows.start, cols.stop - cols.start
+    if grid == shape:
+        return Box(cols.start, rows.start, wide, high)
+    return Box(cols.start * right, rows.start * down, wide * right, high * down)

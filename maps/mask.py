@@ -96,9 +96,7 @@ class RoadMask:
         return found
 
     def two_values(self, samples: NDArray[Any], valid: Mask | None) -> Mask:
-        values = coded(samples)
-        if self.source.white_is_least and values.dtype.kind == "u":
-            values = np.iinfo(values.dtype).max - values
+        values = self.source.turned(coded(samples))
         named = self.source.how.road_values
         road = np.isin(values, named) if named else values != 0
         road = road if valid is None else road & valid

@@ -17,9 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from dlink.onnx_graph.model import OnnxModel
 from dlink.onnx_graph.scales import steps
 from dlink.onnx_graph.session import session
-from dlink.onnx_graph.stretches import COMFORT, ENDS, stretches
+from dlink.onnx_graph.stretches import ENDS, HALF_MAX, comfortable, stretches
 
-HALF_MAX = 65504.0  # the largest float16
 STAYS = {"Resize": (1, 2)}  # inputs that are float32 in a float16 graph: factors
 
 
@@ -45,14 +44,7 @@ def peaks(graph: OnnxModel, inputs: Iterable[NDArray[np.float32]]) -> dict[str, 
 def balanced(graph: OnnxModel, found: dict[str, float]) -> tuple[OnnxModel, dict[str, float]]:
     """The same network with stretches within COMFORT where they can be, and the peaks of its values."""
     stretch = stretches(steps(graph))
-    largest: dict[str, float] = defaultdict(float)
-    for name, root in stretch.items():
-        largest[root] = max(largest[root], found.get(name, 0.0))
-    factor = {
-        root: 2.0 ** math.floor(math.log2(COMFORT / peak))
-        for root, peak in largest.items()
-        if COMFORT < peak < math.inf and root != ENDS
-    }
+    factor = comfortable(stretch, found)
     if not factor:
         return graph, found
     model = onnx.ModelProto()

@@ -11,7 +11,6 @@ from dlink.onnx_graph.stretches import Kind, ScaleStep
 
 # f(c x) = c f(x) for c > 0, channel by channel
 HOMOGENEOUS = ("Relu", "MaxPool", "Add", "Identity", "Resize", "AveragePool", "GlobalAveragePool", "LeakyRelu")
-FIRST_ALONE = ("Resize",)  # other inputs are no values of the network
 
 Channels = NDArray[np.float64]  # (C,)
 

@@ -5,10 +5,13 @@ run at another scale: the convolutions before it take the factor into their weig
 divide by it. Export uses this to keep float16 networks in range; calibration also evens out channels.
 """
 
-from collections.abc import Iterable
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
+HALF_MAX = 65504.0  # the largest float16
 COMFORT = 2048.0  # values are scaled to at most this, 32 times below float16's end
 ENDS = ""  # the name of the stretch of all values that must keep their scale
 
@@ -49,3 +52,18 @@ def stretches(steps: Iterable[ScaleStep]) -> dict[str, str]:
             for name in (*([ENDS] if step.kind is Kind.FIXED else []), *step.inputs):
                 join(step.result, name)
     return {name: root(name) for name in list(parent) if name != ENDS}
+
+
+def comfortable(stretch: Mapping[str, str], peaks: Mapping[str, float]) -> dict[str, float]:
+    """The powers of two that bring stretches within COMFORT, by the peaks of their values.
+
+    ENDS has none, and neither has a stretch that is within it or has a value that is not finite.
+    """
+    largest: dict[str, float] = defaultdict(float)
+    for name, root in stretch.items():
+        largest[root] = max(largest[root], peaks.get(name, 0.0))
+    return {
+        root: 2.0 ** math.floor(math.log2(COMFORT / peak))
+        for root, peak in largest.items()
+        if COMFORT < peak < math.inf and root != ENDS
+    }

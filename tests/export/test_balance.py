@@ -3,12 +3,12 @@ import pytest
 import torch
 from torch import fx, nn
 
-from dlink.export.balance import HALF_MAX, balance, overflow, peaks
+from dlink.export.balance import balance, overflow, peaks
 from dlink.export.export import export
 from dlink.export.onnx_file import fold_norms
 from dlink.nets.zoo import ARCHS
 from dlink.onnx_graph.session import session
-from dlink.onnx_graph.stretches import COMFORT
+from dlink.onnx_graph.stretches import COMFORT, HALF_MAX
 from dlink.runtime import CheckFailed, Spec
 from tests.export.test_export import SIDE, tiles, trained
 
