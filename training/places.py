@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rasterio import Affine
-from rasterio import open as open_raster
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.warp import transform
 
 from dlink.imagery.images import read_image
 from dlink.imagery.kinds import place_beside
+from dlink.imagery.reading import NATIVE, Reading
 from dlink.imagery.resolution import metres_a_pixel
+from dlink.imagery.source import opened
 from dlink.runtime.errors import BadInput
 
 WGS84 = CRS.from_epsg(4326)
@@ -80,13 +80,10 @@ def place_of(image: Path, table: Mapping[str, tuple[float, float, float, float]]
         grid = Affine((east - west) / width, 0, west, 0, (south - north) / height, north)
         return Place(height, width, grid, crs or WGS84)
     if image.suffix.lower() not in PICTURES or place_beside(image):
-        try:
-            with open_raster(image) as dataset:
-                own = crs or dataset.crs
-                if own and not dataset.transform.is_identity:
-                    return Place(dataset.height, dataset.width, dataset.transform, own)
-        except RasterioError as e:
-            raise BadInput(f"{image}: can't be opened as a GeoTIFF; GDAL says: {e}") from e
+        with opened(image, Reading(bands="1", gsd=NATIVE)) as source:
+            own, grid = crs or source.dataset.crs, source.dataset.transform
+            if own and not grid.is_identity:
+                return Place(*source.native, grid, own)
     world = world_file(image)
     if world is None:
         raise BadInput(f"{image}: has no georeference; a GeoTIFF has one, else a world file or --bounds CSV gives it")

@@ -291,6 +291,13 @@ def test_damaged_bounds_are_refused(row, tmp_path):
         read_bounds(tmp_path / "b.csv")
 
 
+def test_a_tile_does_not_lead_to_the_internet(tmp_path):
+    server = "<GDAL_WMS><Service name='TMS'><ServerUrl>http://127.0.0.1:9/</ServerUrl></Service></GDAL_WMS>"
+    (tmp_path / "x.vrt").write_text(server)
+    with pytest.raises(BadInput, match="x.vrt: can't be opened as a raster"):
+        place_of(tmp_path / "x.vrt", None, None)
+
+
 def test_a_picture_that_nothing_places_is_refused(tmp_path):
     write_image(tmp_path / "x.png", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(BadInput, match=r"x.png: has no georeference; a GeoTIFF has one, else a world file or --bounds"):
