@@ -3,9 +3,10 @@
 Memory grows with the roads and not with the mask.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,17 @@ class Summary:
     nodes: int
 
 
+class Ground(Protocol):
+    """Where the pixels of a mask lie. A RoadMask is one."""
+
+    path: Path  # for messages
+    shape: tuple[int, int]
+    metres: Metres
+    crs: Any  # None: of no known system
+    transform: Any
+    probable: bool  # whether lines have probabilities
+
+
 def vectorize(
     mask: Path, out: Path, how: LineOptions | None = None, reading: Reading | None = None, tick: Tick = ignore
 ) -> Summary:
@@ -99,14 +111,19 @@ def vectorize(
         if out.exists() and out.samefile(mask):
             raise BadInput(f"{out}: is the mask, and would be replaced; choose another output")
         say_system(road)
-        net = tidied(net_of(find(road, how, tick), road.shape, road.metres), how)
-        tick(0, 0, "writing")
-        roads, nodes = placed(net, road, how)
+        parts = find(road, how, tick)
+        tick(0, 0, "joining")
+        roads, nodes = roads_of(parts, road, how)
+    tick(0, 0, "writing")
     write_roads(out, roads)
+    return summary_of(roads, nodes)
+
+
+def summary_of(roads: Roads, nodes: int) -> Summary:
     return Summary(len(roads.lines), float(roads.fields["length_m"].sum()) / 1000, nodes)
 
 
-def say_system(road: RoadMask) -> None:
+def say_system(road: Ground) -> None:
     if road.crs:
         return
     if road.transform.is_identity:
@@ -115,24 +132,38 @@ def say_system(road: RoadMask) -> None:
         say(road.path, "has no coordinate system; the lines are in the coordinates of its world file")
 
 
-def find(road: RoadMask, how: LineOptions, tick: Tick) -> "list[NDArray[np.float32]]":
-    """The lines of a mask, one pixel wide."""
-    reach = Reach(road.metres, how.widest)
+def reach_of(road: Ground, widest: float) -> Reach:
+    reach = Reach(road.metres, widest)
     if reach.half > MOST_HALF:
         raise BadInput(
-            f"{road.path}: at {min(road.metres):.2g} m a pixel roads {how.widest:g} m wide have {2 * reach.half} px; "
+            f"{road.path}: at {min(road.metres):.2g} m a pixel roads {widest:g} m wide have {2 * reach.half} px; "
             f"the most are {2 * MOST_HALF}: give a smaller --widest, or a coarser mask (gdalwarp -tr)"
         )
+    return reach
+
+
+def find(road: RoadMask, how: LineOptions, tick: Tick) -> list[Part]:
+    """The lines of each block of a mask, one pixel wide."""
+    reach = reach_of(road, how.widest)
     blocks = list(cores(road.shape, how.block))
     parts: list[Part] = []
     for i, core in enumerate(blocks):
         parts.append(lines_of(road.read, core, road.shape, reach))
         tick(i + 1, len(blocks), "blocks")
+    say_areas(road, parts, how.widest)
+    return parts
+
+
+def say_areas(road: Ground, parts: Sequence[Part], widest: float) -> None:
+    """Say how much was too wide to be a road."""
     if areas := sum(part.areas for part in parts):
-        where = f"in {areas} of {len(blocks)} blocks" if len(blocks) > 1 else "somewhere"
-        say(road.path, f"is wider than {how.widest:g} m {where}; such areas are left out, --widest sets the width")
-    tick(0, 0, "joining")
-    return join(parts)
+        where = f"in {areas} of {len(parts)} blocks" if len(parts) > 1 else "somewhere"
+        say(road.path, f"is wider than {widest:g} m {where}; such areas are left out, --widest sets the width")
+
+
+def roads_of(parts: Sequence[Part], ground: Ground, how: LineOptions) -> tuple[Roads, int]:
+    """The roads of all blocks of a mask, and how many nodes they have."""
+    return placed(tidied(net_of(join(parts), ground.shape, ground.metres), how), ground, how)
 
 
 def tidied(net: Net, how: LineOptions) -> Net:
@@ -156,7 +187,7 @@ def shaped(net: Net, metres: Metres, how: LineOptions) -> list[Points]:
     return found
 
 
-def placed(net: Net, road: RoadMask, how: LineOptions) -> tuple[Roads, int]:
+def placed(net: Net, road: Ground, how: LineOptions) -> tuple[Roads, int]:
     """The roads in the mask's coordinates with their fields, and how many nodes there are."""
     a, b, c, d, e, f = tuple(road.transform)[:6]
     down, across = road.metres

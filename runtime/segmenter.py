@@ -264,11 +264,21 @@ class Segmenter:
             >>> int((roads == 255).sum())  # pixels
             3000
         """
+        return self.of_windows(read, cover(height, width, self.spec.tile, self.halo), views, form)
+
+    def of_windows(
+        self,
+        read: Callable[[Window], Image],
+        windows: Sequence[Window],
+        views: Views = None,
+        form: OutputForm = "probability",
+    ) -> Iterator[tuple[Window, Roads]]:
+        """As `pieces`, for some windows of an image: those of a part, or those that have data."""
         backend, numbers = self.backend_for(views)
-        per_batch, windows = backend.tiles_per_batch(numbers), cover(height, width, self.spec.tile, self.halo)
+        per_batch = backend.tiles_per_batch(numbers)
         running: deque[tuple[list[Window], Running]] = deque()
         for i in range(0, len(windows), per_batch):
-            batch = windows[i : i + per_batch]
+            batch = list(windows[i : i + per_batch])
             tiles = [square(read(w), self.spec.tile) for w in batch]
             with self.life.use(), fault_located(batch):
                 running.append((batch, backend.start(tiles, numbers, form, self.threshold)))
