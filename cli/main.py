@@ -11,7 +11,7 @@ FLOW = {
     "Tiles and checkpoints": ("osm", "spacenet", "scenes", "train", "distil"),
     "Files": ("export", "calibrate", "finetune", "build", "inspect"),
     "Checks": ("check", "layers", "tune", "score", "sign"),
-    "Running": ("segment", "vectorize", "bench"),
+    "Running": ("segment", "map", "vectorize", "bench"),
 }
 STEPS = tuple(step for steps in FLOW.values() for step in steps)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dlink.imagery.colours import bands_of
 from dlink.imagery.decoding import Begin, decode
-from dlink.imagery.kinds import PLAIN, raster_reason
+from dlink.imagery.kinds import SUFFIXES, raster_reason
 from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
@@ -30,7 +30,6 @@ from dlink.runtime.spec import COLOURS, Spec
 if TYPE_CHECKING:
     from dlink.imagery.source import Source
 
-SUFFIXES = (*PLAIN, ".jp2", ".j2k", ".vrt", ".img", ".ntf", ".bil", ".ers", ".webp", ".bmp")  # of a folder's pictures
 ROWS = 256  # rows that are converted to RGB at once
 HEADER = 33  # bytes of a PNG's signature and first chunk
 

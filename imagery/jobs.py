@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlink.imagery.images import SUFFIXES, find_images, raster_source
-from dlink.imagery.kinds import PLAIN, georeferenced, remote
+from dlink.imagery.images import find_images, raster_source
+from dlink.imagery.kinds import PLAIN, SUFFIXES, georeferenced, remote
 from dlink.imagery.reading import RGB, Reading
 from dlink.runtime.backend import OutputForm
 from dlink.runtime.errors import BadInput

@@ -14,6 +14,7 @@ from dlink.imagery.tiff import BITS, COMPRESSION, FORMAT, PHOTOMETRIC, SAMPLES, 
 
 TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PLAIN = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # names of pictures that need no GDAL
+SUFFIXES = (*PLAIN, ".jp2", ".j2k", ".vrt", ".img", ".ntf", ".bil", ".ers", ".webp", ".bmp")  # of a folder's pictures
 VSI = "/vsi"  # GDAL's file systems: archives, networks
 # ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory (OGC 19-008r4) and RPCCoefficient (GDAL's)
 GEO_TAGS = {33550, 33922, 34264, 34735, 50844}

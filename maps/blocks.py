@@ -26,6 +26,7 @@ from dlink.maps.chains import Ends, Points, along, chained, rolled, turned
 from dlink.maps.thinning import REACH, Mask, thin
 from dlink.runtime.errors import DlinkError
 
+BLOCK = 1024  # side of a block's core, px
 HOLE = 6.0  # metres; a car is 5 m long
 CORNER = 1.42  # of an area's half width, which goes around where a disk fits in: right angles too
 SLANTED = 1.5  # passes a pixel of half width: at a slanted edge a pass takes away less than one

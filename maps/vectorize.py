@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dlink.imagery.notes import say
 from dlink.imagery.reading import Reading
-from dlink.maps.blocks import Metres, Part, Reach, cores, join, lines_of
+from dlink.maps.blocks import BLOCK, Metres, Part, Reach, cores, join, lines_of
 from dlink.maps.bridging import bridged
 from dlink.maps.mask import RoadMask, opened_mask
 from dlink.maps.network import (
@@ -32,7 +32,6 @@ from dlink.maps.write import Points, Roads, driver_of, ground_length, in_degrees
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Tick, ignore
 
-BLOCK = 1024  # side of a block's core, px
 MOST_HALF = 400  # px, of the widest road: with its halo a block takes a gigabyte
 AT_ONCE = 4096  # lines that are smoothed before they are simplified
 HALF_PIXEL = 0.5  # of a road's width: the distance to the nearest pixel beside it is counted from centre to centre

@@ -1,0 +1,140 @@
+"""`dlink-map`: model + any number of rasters -> one mask, and roads as lines."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dlink.cli import options
+from dlink.cli.options import IN_FILE, POSITIVE, together
+from dlink.cli.step import Step, progress
+from dlink.cli.vectorize import METRES
+from dlink.runtime.errors import BadInput
+from dlink.runtime.words import counted
+
+if TYPE_CHECKING:
+    from dlink.maps.job.engines import EngineOptions
+    from dlink.maps.job.finish import ResultOptions
+    from dlink.maps.job.plan import MapOptions
+    from dlink.maps.job.run import Where
+
+INTERRUPTED = 130
+
+
+@click.command(cls=Step, short_help="Make a map of many rasters.")
+@click.argument("model", type=IN_FILE, required=False)
+@click.argument("sources", nargs=-1)
+@together(
+    "where",
+    "maps.job.run:Where",
+    click.option(
+        "-o", "--output", "folder", type=options.OUT_PATH, required=True, help="The map's folder, new or begun."
+    ),
+    click.option("--part", metavar="K/N", help="Do one of N parts of the blocks, and no results: for arrays of jobs."),
+)
+@together(
+    "how",
+    "maps.job.plan:MapOptions",
+    options.bands,
+    options.stretch,
+    options.read_at("the model's"),
+    click.option("--views", metavar="8|4|1|adaptive", help="Test-time augmentation.  [default: the model's]"),
+    options.threshold("Road where the probability is greater.  [default: the model's]"),
+    click.option("--halo", type=int, help="Context around every window's core, px.  [default: 64]"),
+    click.option("--aoi", metavar="FILE", help="Polygons; there is no map outside of them."),
+    click.option("--crs", metavar="EPSG:N", help="The map's coordinate system.  [default: that of most rasters]"),
+    click.option("--skip-bad", is_flag=True, help="Leave out rasters that cannot be used, and say so in the report."),
+    click.option("--widest", type=POSITIVE, metavar="METRES", help="Wider areas are no roads.  [default: 50]"),
+    click.option(
+        "--blocks", metavar="PATH", help="Where blocks lie, such as /vsis3/bucket/map.  [default: the folder]"
+    ),
+)
+@together(
+    "engine",
+    "maps.job.engines:EngineOptions",
+    click.option("--engine", type=click.Choice(["local", "dask", "ray"]), help="Who does the work.  [default: local]"),
+    click.option("--engine-address", "address", metavar="ADDRESS", help="A running Dask or Ray cluster."),
+    options.workers("Processes.  [default: one for each core; one on a GPU]"),
+    click.option("--threads", type=options.AT_LEAST_1, help="CPU threads of each.  [default: cores / workers]"),
+)
+@together(
+    "results",
+    "maps.job.finish:ResultOptions",
+    click.option(
+        "--format",
+        "formats",
+        multiple=True,
+        type=click.Choice(["gpkg", "fgb", "geojson", "geojsonl"]),
+        help="Of the lines; may be repeated.  [default: gpkg]",
+    ),
+    click.option(
+        "--min-length", type=METRES, metavar="METRES", help="Drop shorter pieces on their own.  [default: 20]"
+    ),
+    click.option("--simplify", type=METRES, metavar="METRES", help="How far lines may be simplified.  [default: 1]"),
+    click.option("--bridge", type=METRES, metavar="METRES", help="Bridge gaps up to this length.  [default: 0]"),
+    click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth lines between junctions."),
+)
+@click.option("--status", is_flag=True, help="Say how far the map is, from any shell; change nothing.")
+def map(
+    model: Path | None,
+    sources: tuple[str, ...],
+    where: "Where",
+    how: "MapOptions",
+    engine: "EngineOptions",
+    results: "ResultOptions",
+    status: bool,
+) -> None:
+    """Make one map of the roads that MODEL finds in SOURCES: a mask, lines and a report.
+
+    SOURCES are rasters of any kind, folders of them, patterns such as 'tiles/*.tif', .txt files of names, addresses,
+    paths of GDAL's file systems, and STAC items; where several overlap, the first is on top. The same command again
+    goes on where the last one ended; -o FOLDER alone does too.
+    """
+    from dlink.maps.job.plan import MapOptions
+    from dlink.maps.job.run import make_map, progress_of
+
+    if status:
+        show_status(where)
+        return
+    if (model is None) != (not sources):
+        raise BadInput("give a model and rasters, or neither to go on with the map of the folder")
+    asked = None if model is None and how == MapOptions() else how
+    try:
+        made = make_map(model, sources, where, asked, engine, results, progress("map"), tell)
+    except KeyboardInterrupt:
+        at = progress_of(where)
+        click.echo(
+            f"\nstopped; {at.roads} of {counted(at.all, 'block')} done: dlink-map -o {where.folder} goes on", err=True
+        )
+        raise SystemExit(INTERRUPTED) from None
+    if made is None:
+        click.echo(f"{where.folder}: part {where.part} is done; when all are, dlink-map -o {where.folder} finishes")
+        return
+    for file in made.files:
+        click.echo(str(file))
+    found = made.summary
+    click.echo(f"{counted(found.lines, 'line')}, {found.km:.2f} km, {counted(found.nodes, 'node')}")
+
+
+def tell(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def show_status(where: "Where") -> None:
+    from dlink.maps.job.run import progress_of
+
+    at = progress_of(where)
+    if at.finished:
+        click.echo(f"{where.folder}: finished, {counted(at.all, 'block')}")
+        return
+    state = "running" if at.running else "not running"
+    left = f", {duration(at.left)} left for the roads" if at.running and at.left else ""
+    click.echo(f"{where.folder}: {state}; roads {at.roads}/{at.all} blocks{left}; lines {at.lines}/{at.all}")
+    if not at.running:
+        click.echo(f"dlink-map -o {where.folder} goes on")
+
+
+def duration(seconds: float) -> str:
+    """Such as 3 h 20 min."""
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{max(minutes, 1)} min"

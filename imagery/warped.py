@@ -1,0 +1,140 @@
+"""Reads a raster on the grid of another one: warped to its coordinate system, its pixels and its place. Needs rasterio.
+
+Samples are averaged where the raster is finer than the grid, and interpolated elsewhere. Its overviews are not used.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio import Affine
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.transform import array_bounds
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform_bounds
+from rasterio.windows import Window as Box
+
+from dlink.imagery.gdal_file import GDAL_ERRORS, checker_of, decoder_warnings, gdal, open_file, why, with_colours
+from dlink.imagery.reading import Reading
+from dlink.imagery.source import ALIKE, Source, Valid, box_on
+from dlink.imagery.tiff import Checker
+from dlink.runtime.errors import BadInput
+
+WARP_MB = 64  # memory for one piece of warping
+BESIDE = 4  # px of the raster around a window, which interpolation and the curve of its edges reach
+
+
+@dataclass(frozen=True)
+class Onto:
+    """A grid to read a raster on, of its own extent."""
+
+    crs: CRS
+    transform: Affine
+    shape: tuple[int, int]
+    metres: float  # a pixel
+
+
+@contextmanager
+def opened_onto(path: Path, how: Reading, onto: Onto) -> Iterator["Warped"]:
+    """An open raster whose rows and columns are those of `onto`.
+
+    Raises:
+        BadInput: GDAL does not know the file, it is damaged, a band is missing, or it cannot be warped.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(gdal(path))
+        try:
+            checker = checker_of(path, stack)
+            dataset = open_file(path, checker, stack)
+            warped = Warped(path, with_colours(dataset, stack), dataset, how, checker)
+            warped.lay(onto, stack)
+        except (*GDAL_ERRORS, UnicodeDecodeError) as e:
+            raise BadInput(f"{path}: can't be opened as a raster; GDAL says: {why(e)}") from e
+        except OSError as e:
+            raise BadInput(f"{path}: {e.strerror}") from e
+        yield warped
+        warped.say_ends()
+
+
+class Warped(Source):
+    """A raster on another grid. Where it does not reach there is no data."""
+
+    def __init__(self, path: Path, pixels: Any, dataset: Any, how: Reading, checker: Checker | None) -> None:
+        super().__init__(path, pixels, dataset, how, checker)
+        self.masks = dataset
+        self.mask_band = 0
+        self.seen_mask: tuple[Box, NDArray[Any]] | None = None  # read with the samples, which are warped once
+
+    def lay(self, onto: Onto, stack: ExitStack) -> None:
+        """Lay the raster on a grid."""
+        finer = self.metres is not None and min(self.metres) < onto.metres * (1 - ALIKE)
+        kind: dict[str, Any] = {
+            "src_crs": self.dataset.crs,
+            "src_transform": self.dataset.transform,
+            "crs": onto.crs,
+            "transform": onto.transform,
+            "height": onto.shape[0],
+            "width": onto.shape[1],
+            "resampling": Resampling.average if finer else Resampling.bilinear,
+            "warp_mem_limit": WARP_MB,
+        }
+        roles = list(self.dataset.colorinterp)
+        has_alpha = ColorInterp.alpha in roles
+        self.mask_band = roles.index(ColorInterp.alpha) + 1 if has_alpha else len(roles) + 1
+        self.masks = stack.enter_context(WarpedVRT(self.dataset, **kind, add_alpha=not has_alpha))
+        self.reader = self.masks
+        if self.pixels is not self.dataset:  # the colours of a palette
+            self.reader = stack.enter_context(WarpedVRT(self.pixels, **kind))
+        self.onto = onto
+        self.native = self.shape = onto.shape
+        self.masked = True
+
+    def samples(self, rows: slice, cols: slice, grid: tuple[int, int]) -> NDArray[Any]:
+        """The bands' samples (bands, H, W) as stored."""
+        box = box_on(self.native, rows, cols, grid)
+        self.check(box)
+        numbers = list(self.bands.numbers)
+        try:
+            with decoder_warnings() as messages:
+                if self.reader is self.masks:
+                    data: NDArray[Any] = self.reader.read([*numbers, self.mask_band], window=box)
+                    data, mask = data[:-1], data[-1]
+                else:
+                    data, mask = self.reader.read(numbers, window=box), self.masks.read(self.mask_band, window=box)
+        except GDAL_ERRORS as e:
+            raise BadInput(f"{self.path}: damaged or cut short; GDAL says: {why(e)}; copy it again") from e
+        if messages:
+            raise BadInput(f"{self.path}: damaged; GDAL says: {messages[0]}; copy it again")
+        self.seen_mask = box, mask
+        return data.astype(self.dtype, copy=False)
+
+    def valid(self, rows: slice, cols: slice, grid: tuple[int, int], samples: NDArray[Any]) -> Valid | None:
+        """Where there is data, (H, W)."""
+        box = box_on(self.native, rows, cols, grid)
+        if self.seen_mask is None or self.seen_mask[0] != box:
+            self.samples(rows, cols, grid)
+        assert self.seen_mask
+        valid = self.seen_mask[1] > 0
+        return valid & ~np.isnan(samples).any(axis=0) if self.dtype.kind == "f" else valid
+
+    def check(self, box: Box) -> None:
+        """Raise BadInput if a block of a TIFF is damaged that a window of the grid is made of."""
+        if self.checker is None:
+            return
+        bounds = array_bounds(
+            int(box.height), int(box.width), self.onto.transform * Affine.translation(box.col_off, box.row_off)
+        )
+        left, bottom, right, top = transform_bounds(self.onto.crs, self.dataset.crs, *bounds)
+        a, b, c, d, e, f = tuple(~self.dataset.transform)[:6]
+        columns = [a * x + b * y + c for x in (left, right) for y in (bottom, top)]
+        lines = [d * x + e * y + f for x in (left, right) for y in (bottom, top)]
+        height, width = self.dataset.shape
+        rows = slice(max(int(min(lines)) - BESIDE, 0), min(int(max(lines)) + BESIDE, height))
+        cols = slice(max(int(min(columns)) - BESIDE, 0), min(int(max(columns)) + BESIDE, width))
+        if rows.start < rows.stop and cols.start < cols.stop:
+            self.checker.check(rows, cols)

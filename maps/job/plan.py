@@ -1,0 +1,188 @@
+"""What a map is made of and how, decided once: `plan.json` of the job's folder.
+
+A plan names its rasters with their sizes and times, the model by its hash, the grid, the blocks that have data, and all
+that the pixels depend on. Its hash is in every block, so blocks of another plan are refused. What is made of the blocks
+afterwards (lines, formats) is not part of it, and may change from run to run.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dlink.imagery.reading import NATIVE, Reading
+from dlink.maps.job.grid import Grid
+from dlink.runtime.errors import BadInput
+from dlink.runtime.files import FileMark, replacing
+from dlink.runtime.spec import Spec
+from dlink.runtime.values import dataclass_of, load_json
+from dlink.runtime.windows import Span, Window, spans
+
+FORMAT = 1
+FILE = "plan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """A raster of a map: where on the grid it lies, and which file it was."""
+
+    name: str  # an absolute path, or a path of one of GDAL's file systems
+    bytes: int  # 0: of another file system, whose size is not known
+    time_ns: int  # when it was last changed
+    samples: str  # such as 3 x uint8
+    plain: bool  # its pixels are the grid's, and are read as they are
+    rows: tuple[int, ...]  # first and last + 1 of the grid; beyond the grid where that is cut to an area
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A raster that was left out, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions:
+    """What the pixels of a map depend on, beside its model and its rasters. None: the model's own.
+
+    Raises:
+        BadInput: A value is out of range.
+    """
+
+    bands: str | None = None  # see imagery/reading.py
+    stretch: str | None = None
+    gsd: str | None = None
+    views: str | None = None  # 8, 4, 1 or adaptive
+    threshold: float | None = None
+    halo: int | None = None  # px
+    aoi: str | None = None  # a file of polygons; there is no map outside of them
+    crs: str | None = None  # the map's coordinate system; None: that of most rasters
+    skip_bad: bool = False  # leave out rasters that cannot be used
+    widest: float = 50.0  # metres; wider areas are no roads
+    blocks: str | None = None  # where the blocks lie, such as /vsis3/bucket/map; None: in the map's folder
+
+    def __post_init__(self) -> None:
+        _ = self.reading
+        if self.threshold is not None and not 0 <= self.threshold < 1:
+            raise BadInput(f"--threshold {self.threshold:g}: must be at least 0 and less than 1")
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(bands=self.bands, stretch=self.stretch, gsd=self.gsd)
+
+    def differing(self, other: "MapOptions") -> list[str]:
+        """The options of which another has other values, as they are written."""
+        mine, others = asdict(self), asdict(other)
+        return [f"--{name.replace('_', '-')}" for name in mine if mine[name] != others[name]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """See above. `blocks` are numbers, counted row by row over all blocks of the grid, empty ones too."""
+
+    dlink: str  # the version that made the plan
+    model: FileMark
+    model_path: str  # where the model was found; not part of the hash
+    asked: MapOptions
+    spec: str  # the model's, as JSON
+    grid: Grid
+    sources: tuple[SourceFile, ...]  # the first is on top
+    left_out: tuple[LeftOut, ...]
+    bands: str  # numbers of the rasters' bands; empty: by their names
+    stretch: dict[str, str]  # of samples that are not 8 bits, by `samples`
+    area: tuple[str, ...]  # polygons in the grid's system, WKT; empty: everywhere
+    views: str  # 8, 4, 1 or adaptive
+    threshold: float
+    halo: int  # px
+    side: int  # windows of a block, down and across
+    widest: float  # metres; wider areas are no roads
+    blocks: tuple[int, ...]
+
+    @cached_property
+    def mark(self) -> str:
+        """The plan's hash."""
+        return hashlib.sha256(replace(self, model_path="").to_json().encode()).hexdigest()[:16]
+
+    @cached_property
+    def of_model(self) -> Spec:
+        return Spec.from_json(self.spec, FILE)
+
+    @cached_property
+    def spans(self) -> tuple[list[Span], list[Span]]:
+        """The windows' rows and columns."""
+        tile = self.of_model.tile
+        return spans(self.grid.rows, tile, self.halo), spans(self.grid.columns, tile, self.halo)
+
+    @property
+    def across(self) -> int:
+        """Blocks of a row."""
+        return -(-len(self.spans[1]) // self.side)
+
+    def windows(self, block: int) -> list[list[Window]]:
+        """The windows of a block, row by row."""
+        row, column = divmod(block, self.across)
+        rows, columns = self.spans
+        down, along = (slice(i * self.side, (i + 1) * self.side) for i in (row, column))
+        return [[Window(r, c) for c in columns[along]] for r in rows[down]]
+
+    def core(self, block: int) -> tuple[slice, slice]:
+        """The pixels that a block owns."""
+        windows = self.windows(block)
+        first, last = windows[0][0], windows[-1][-1]
+        return slice(first.rows.lo, last.rows.hi), slice(first.cols.lo, last.cols.hi)
+
+    def name(self, block: int) -> str:
+        """A block's name: its row and column among the blocks."""
+        row, column = divmod(block, self.across)
+        return f"{row:04}_{column:04}"
+
+    def reading(self, source: SourceFile) -> Reading:
+        """How a raster is read: at the resolution of the grid that it is laid on."""
+        bands, stretch = self.bands or None, self.stretch.get(source.samples)
+        return Reading(bands=bands, stretch=stretch, gsd=NATIVE, planes=self.of_model.bands)
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+
+    def write(self, folder: Path) -> None:
+        with replacing(folder / FILE) as part:
+            part.write_text(self.to_json())
+
+    @classmethod
+    def read(cls, folder: Path) -> "Plan":
+        """The plan of a job's folder.
+
+        Raises:
+            BadInput: There is none, it is damaged, or of another version of dlink.
+        """
+        path = folder / FILE
+        try:
+            values: dict[str, Any] = load_json(path.read_bytes())
+            if values.pop("format", None) != FORMAT:
+                raise BadInput(f"{path}: a plan of another version of dlink; choose another folder")
+            return dataclass_of(cls, values, {})
+        except FileNotFoundError as e:
+            raise BadInput(f"{folder}: no map is planned there; give a model and rasters") from e
+        except (ValueError, TypeError, AttributeError) as e:
+            if isinstance(e, BadInput):
+                raise
+            raise BadInput(f"{path}: damaged: {e}; remove the folder and begin again") from e
+
+
+def changed(sources: Sequence[SourceFile]) -> str:
+    """Why the files of a plan are not those of before, naming the first; empty if they are."""
+    for source in sources:
+        if not source.bytes:
+            continue
+        try:
+            stat = Path(source.name).stat()
+        except OSError as e:
+            return f"{source.name}: {e.strerror}; it is part of the map: bring it back, then run this again"
+        if (stat.st_size, stat.st_mtime_ns) != (source.bytes, source.time_ns):
+            return f"{source.name}: has changed since the map was planned; begin again in another folder"
+    return ""

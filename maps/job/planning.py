@@ -1,0 +1,274 @@
+"""Makes the plan of a map: looks at every raster once, lays the grid, and finds the blocks that have data."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import shapely
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.warp import transform
+
+import dlink
+from dlink.imagery.kinds import remote
+from dlink.imagery.notes import say
+from dlink.imagery.reading import NATIVE, Reading
+from dlink.imagery.resolution import WGS84
+from dlink.imagery.source import Source, opened
+from dlink.imagery.stretching import Part, levels_of
+from dlink.imagery.vectors import AREA, read_vectors
+from dlink.maps.blocks import BLOCK
+from dlink.maps.job.grid import Footprint, Grid, grid_of, in_system, near_degrees
+from dlink.maps.job.plan import LeftOut, MapOptions, Plan, SourceFile
+from dlink.runtime.errors import BadInput
+from dlink.runtime.files import file_mark
+from dlink.runtime.progress import Tick, ignore
+from dlink.runtime.segmenter import Segmenter
+from dlink.runtime.words import counted
+
+WINDOWS = 5  # of a block, down and across: 25 windows are a task of seconds to minutes
+SHOWN = 3  # rasters that a message names
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A raster that can be used: where it lies, the type of its samples, and which file it was."""
+
+    place: Footprint
+    samples: str
+    bytes: int
+    time_ns: int
+
+
+def planned(model: Path, segmenter: Segmenter, names: Sequence[str], how: MapOptions, tick: Tick = ignore) -> Plan:
+    """The plan of a map.
+
+    Args:
+        model: The model's file.
+        segmenter: The open model: its Spec, threshold and halo.
+        names: The rasters, the first on top, as `found_sources` gives them.
+        how: What is asked for.
+        tick: Called with (rasters looked at, all rasters, words).
+
+    Raises:
+        BadInput: Rasters cannot be used, do not fit together, or none lies in the area.
+    """
+    spec = segmenter.spec
+    reading = how.reading.of_network(spec)
+    seen, bad = looked_at(names, reading, tick)
+    refuse(bad, len(names), how.skip_bad)
+    wanted = reading.metres
+    grid = grid_of([each.place for each in seen], wanted, system_of(how.crs))
+    area: tuple[str, ...] = ()
+    if how.aoi is not None:
+        area, grid = cut(grid, Path(how.aoi))
+    placed = [source_of(each, grid) for each in seen]
+    sources = [source for source in placed if touches(source, grid)]
+    outside = [LeftOut(name=source.name, why="lies outside --aoi") for source in placed if not touches(source, grid)]
+    if not sources:
+        raise BadInput(f"{how.aoi}: no raster lies in it; they lie at {extent(seen)}, it at {degrees_of(area, grid)}")
+    stretch = ranges(sources, reading, tick)
+    say_grid(seen, sources, grid, wanted)
+    plan = Plan(
+        dlink=dlink.__version__,
+        model=file_mark(model),
+        model_path=str(model.absolute()),
+        asked=how,
+        spec=spec.to_json(),
+        grid=grid,
+        sources=tuple(sources),
+        left_out=(*bad, *outside),
+        bands=how.bands or "",
+        stretch=stretch,
+        area=area,
+        views=how.views or str(len(spec.views)),
+        threshold=segmenter.threshold,
+        halo=segmenter.halo,
+        side=max(WINDOWS, -(-BLOCK // (spec.tile - 2 * segmenter.halo))),
+        widest=how.widest,
+        blocks=(),
+    )
+    return replace(plan, blocks=tuple(with_data(plan)))
+
+
+def looked_at(names: Sequence[str], reading: Reading, tick: Tick) -> tuple[list[Seen], list[LeftOut]]:
+    """The rasters that can be used, and the others with the reason."""
+    seen: list[Seen] = []
+    bad: list[LeftOut] = []
+    for i, name in enumerate(names):
+        try:
+            seen.append(look(name, replace(reading, gsd=NATIVE)))
+        except BadInput as e:
+            bad.append(LeftOut(name=name, why=str(e).removeprefix(f"{name}: ")))
+        tick(i + 1, len(names), "rasters looked at")
+    return seen, bad
+
+
+def look(name: str, reading: Reading) -> Seen:
+    path = Path(name)
+    with opened(path, reading) as source:
+        place = footprint(name, source)
+        samples = f"{len(source.bands.numbers)} x {source.dtype}"
+    if remote(path):
+        return Seen(place, samples, 0, 0)
+    stat = path.stat()
+    return Seen(place, samples, stat.st_size, stat.st_mtime_ns)
+
+
+def footprint(name: str, source: Source) -> Footprint:
+    file = source.dataset
+    if not file.crs or source.metres is None:
+        points = file.gcps[0] or file.rpcs
+        how = "gdalwarp makes one of its control points" if points else "gdal_edit.py -a_srs EPSG:N"
+        what = "place" if file.crs else "coordinate system"
+        raise BadInput(f"{name}: has no {what}; give it one ({how})")
+    return Footprint(name, file.crs, file.transform, source.native, source.metres)
+
+
+def refuse(bad: Sequence[LeftOut], count: int, skip: bool) -> None:
+    """Raise BadInput if rasters cannot be used, unless they are to be left out and others remain."""
+    if not bad or (skip and len(bad) < count):
+        for each in bad:
+            say(Path(each.name), f"{each.why}; it is left out")
+        return
+    if len(bad) == 1:
+        hint = "" if count == 1 else "; --skip-bad leaves it out"
+        raise BadInput(f"{bad[0].name}: {bad[0].why}{hint}")
+    shown = "; ".join(f"{each.name}: {each.why}" for each in bad[:SHOWN])
+    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    hint = "; --skip-bad leaves them out" if len(bad) < count else ""
+    raise BadInput(f"{len(bad)} of {count} rasters cannot be used: {shown}{more}{hint}")
+
+
+def system_of(name: str | None) -> CRS | None:
+    if name is None:
+        return None
+    try:
+        return CRS.from_user_input(name)
+    except CRSError as e:
+        raise BadInput(f"--crs {name[:60]}: no known coordinate system; expected such as EPSG:32633") from e
+
+
+def source_of(seen: Seen, grid: Grid) -> SourceFile:
+    """A raster on the grid."""
+    at = seen.place.on(grid)
+    if at is None:
+        rows, columns = grid.pixels(seen.place.bounds(grid.system))
+    else:
+        rows, columns = (slice(first, first + n) for first, n in zip(at, seen.place.shape, strict=True))
+    return SourceFile(
+        name=seen.place.name,
+        bytes=seen.bytes,
+        time_ns=seen.time_ns,
+        samples=seen.samples,
+        plain=at is not None,
+        rows=(rows.start, rows.stop),
+        columns=(columns.start, columns.stop),
+    )
+
+
+def touches(source: SourceFile, grid: Grid) -> bool:
+    (top, bottom), (left, right) = source.rows, source.columns
+    return top < grid.rows and bottom > 0 and left < grid.columns and right > 0
+
+
+def cut(grid: Grid, file: Path) -> tuple[tuple[str, ...], Grid]:
+    """The polygons of a file in the grid's system, and the grid without what lies beyond their bounds."""
+    areas = read_vectors(file, kind=AREA).degrees().areas
+    if not areas:
+        raise BadInput(f"{file}: has no polygons; an area is one or several")
+    made = []
+    for area in areas:
+        rings = [np.column_stack(transform(WGS84, grid.system, *ring.T)) for ring in area.parts]
+        if not all(np.isfinite(ring).all() for ring in rings):
+            raise BadInput(f"{file}: lies partly where {grid.system.to_string()[:60]} has no place")
+        made.append(shapely.make_valid(shapely.Polygon(rings[0], rings[1:])))
+    left, bottom, right, top = shapely.total_bounds(np.array(made)).tolist()
+    rows, columns = grid.pixels((left, bottom, right, top))
+    rows = slice(max(rows.start, 0), min(rows.stop, grid.rows))
+    columns = slice(max(columns.start, 0), min(columns.stop, grid.columns))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        there, here = near_degrees((left, bottom, right, top), grid.system), near_degrees(grid.bounds, grid.system)
+        raise BadInput(f"{file}: no raster lies in it; it is at {there}, they at {here}")
+    part = grid.part(rows, columns)
+    smaller = replace(
+        grid, transform=tuple(part)[:6], rows=rows.stop - rows.start, columns=columns.stop - columns.start
+    )
+    return tuple(shapely.to_wkt(shape, rounding_precision=-1) for shape in made), smaller
+
+
+def extent(seen: Sequence[Seen]) -> str:
+    """Where the rasters lie, in words."""
+    boxes = np.array([in_system(each.place.bounds(each.place.crs), each.place.crs, WGS84) for each in seen])
+    least, most = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
+    return near_degrees((*least, *most), WGS84)
+
+
+def degrees_of(area: Sequence[str], grid: Grid) -> str:
+    bounds = shapely.total_bounds(np.array([shapely.from_wkt(text) for text in area])).tolist()
+    return near_degrees((bounds[0], bounds[1], bounds[2], bounds[3]), grid.system)
+
+
+def ranges(sources: Sequence[SourceFile], reading: Reading, tick: Tick) -> dict[str, str]:
+    """One range for all rasters of a type, so that neighbours look alike; none for samples of 8 bits."""
+    found = {}
+    for samples in dict.fromkeys(source.samples for source in sources):
+        same = [source for source in sources if source.samples == samples]
+        bands, _, dtype = samples.split()
+        try:
+            levels = levels_of(np.dtype(dtype), reading.stretched, int(bands), parts(same, reading, tick))
+        except BadInput as e:
+            raise BadInput(f"{same[0].name}: {e}") from e
+        if levels:
+            found[samples] = str(levels.stretch)
+            if levels.note:
+                of = "the picture" if len(same) == 1 else f"all {len(same)} rasters"
+                say(Path(same[0].name), levels.note.replace("the picture", of), f" (here {levels.stretch})")
+    return found
+
+
+def parts(sources: Sequence[SourceFile], reading: Reading, tick: Tick) -> Iterator[Part]:
+    """All samples of some rasters."""
+
+    def of(index: int) -> Iterator[Part]:
+        with opened(Path(sources[index].name), replace(reading, gsd=NATIVE)) as source:
+            yield from source.parts()
+        tick(index + 1, len(sources), "rasters searched for the range of their samples")
+
+    return chain.from_iterable(of(i) for i in range(len(sources)))
+
+
+def say_grid(seen: Sequence[Seen], sources: Sequence[SourceFile], grid: Grid, wanted: float | None) -> None:
+    """Say which rasters are not read as they are."""
+    if warped := [source for source in sources if not source.plain]:
+        own = {each.place.name: each.place.metres for each in seen}
+        metres = [m for source in warped for m in own[source.name]]
+        range_ = f"{min(metres):.3g}" + (f" to {max(metres):.3g}" if max(metres) / min(metres) > 1.01 else "")
+        at = f"{min(grid.metres):.3g} m a pixel in {grid.system.to_string()[:60]}"
+        native = "" if wanted is None else "; --gsd native keeps the ground resolution of the largest"
+        say(
+            Path(warped[0].name),
+            f"{counted(len(warped), 'raster')} of {len(sources)} ({range_} m a pixel) warped to the map's grid",
+            f": {at}{native}",
+        )
+
+
+def with_data(plan: Plan) -> Iterator[int]:
+    """The blocks in which a raster, and the area, have pixels."""
+    boxes = shapely.box(*np.array([(s.columns[0], s.rows[0], s.columns[1], s.rows[1]) for s in plan.sources]).T)
+    tree = shapely.STRtree(boxes)
+    area = shapely.union_all([shapely.from_wkt(text) for text in plan.area]) if plan.area else None
+    if area is not None:
+        shapely.prepare(area)
+    rows, _ = plan.spans
+    a, _, c, _, e, f = plan.grid.transform
+    for block in range(-(-len(rows) // plan.side) * plan.across):
+        down, along = plan.core(block)
+        inside = shapely.box(along.start + 0.5, down.start + 0.5, along.stop - 0.5, down.stop - 0.5)
+        if not len(tree.query(inside, predicate="intersects")):
+            continue
+        ground = shapely.box(a * along.start + c, e * down.stop + f, a * along.stop + c, e * down.start + f)
+        if area is None or area.intersects(ground):
+            yield block

@@ -1,0 +1,258 @@
+"""Makes a map: plans it, does its blocks by an engine, and finishes it. Run again, it goes on where it ended."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dlink.imagery.notes import say
+from dlink.maps.job.engines import EngineOptions, engine_of
+from dlink.maps.job.finish import ResultOptions, Results, write_results
+from dlink.maps.job.folder import BLOCKS, Progress, done_blocks, is_locked, locked
+from dlink.maps.job.mosaic_file import check_blocks, write_vrt
+from dlink.maps.job.plan import FILE, MapOptions, Plan, changed
+from dlink.maps.job.planning import planned
+from dlink.maps.job.sources import found_sources, in_words
+from dlink.maps.job.store import Store
+from dlink.maps.job.tasks import MOSAIC, Done, Job, Task, lines_task, roads_task
+from dlink.runtime import open_model
+from dlink.runtime.errors import BadInput, CheckFailed
+from dlink.runtime.files import file_mark
+from dlink.runtime.progress import Tick, ignore
+from dlink.runtime.words import counted
+
+PIXEL = 2 + 1 / 8 + 4 / 3  # bytes of disk at most: two bands and the mask of a block, and the mosaic with overviews
+PACKED = 0.1  # of that, as masks are mostly compressed
+SHOWN = 3  # errors in a message
+ON_GPU = ".plan"
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where a map is made, and how much of it by this run.
+
+    Raises:
+        BadInput: A part is none, such as 5/4.
+    """
+
+    folder: Path
+    part: str | None = None  # such as 3/16: this run does the third of 16 parts of the blocks, and no results
+
+    def __post_init__(self) -> None:
+        _ = self.share
+
+    @property
+    def share(self) -> tuple[int, int] | None:
+        """Which part of how many, counted from 0."""
+        if self.part is None:
+            return None
+        one, slash, all = self.part.partition("/")
+        if not (slash and one.isdecimal() and all.isdecimal() and 1 <= int(one) <= int(all)):
+            raise BadInput(f"--part {self.part[:20]}: expected such as 3/16, the third of 16 parts")
+        return int(one) - 1, int(all)
+
+
+def make_map(
+    model: Path | None,
+    names: Sequence[str],
+    where: Where,
+    how: MapOptions | None = None,
+    engine: EngineOptions | None = None,
+    results: ResultOptions | None = None,
+    tick: Tick = ignore,
+    tell: Tell = ignore,
+) -> Results | None:
+    """Make a map, or go on with it.
+
+    Args:
+        model: The model's file; None: the plan's.
+        names: The rasters, the first on top; see `found_sources`. Empty: the plan's.
+        where: The map's folder.
+        how: What the pixels depend on. It must be as before where a plan is there. None: the plan's, or the defaults.
+        engine: Who does the work.
+        results: What is made of the blocks.
+        tick: Called with (blocks done, all blocks, words).
+        tell: Called with lines about the map: its size, what it needs.
+
+    Returns:
+        What was made; None for a part.
+
+    Raises:
+        BadInput: Rasters, options or blocks do not fit.
+        CheckFailed: Some blocks failed; the others are done.
+        OSError: A file cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from dlink.maps.job.run import Where, make_map
+        >>> made = make_map(Path("roads.onnx"), ["scene.tif"], Where(folder=Path("map")))
+        >>> sorted(path.name for path in made.files)[:2]
+        ['roads.gpkg', 'roads.tif']
+    """
+    engine, results = engine or EngineOptions(), results or ResultOptions()
+    with locked(where.folder, shared=where.share is not None) as alone:
+        plan = plan_of(model, names, where, how, tick)
+        store = store_of(where.folder, plan)
+        if not store.remote:
+            store.folder.mkdir(parents=True, exist_ok=True)
+        if alone:
+            store.remove_unfinished()
+            remove_unfinished(where.folder)
+        job = Job(str(where.folder.absolute()), store.place, plan.mark, threads_of(engine, plan))
+        roads, lines = done_blocks(plan, store)
+        tell(in_short(plan, roads, store))
+        check_disk(plan, store, len(plan.blocks) - len(roads))
+        wanted = [block for block in plan.blocks if block not in roads]
+        if share := where.share:
+            wanted = [block for i, block in enumerate(plan.blocks) if i % share[1] == share[0] and block not in roads]
+        do(roads_task, job, wanted, engine, tick, "blocks")
+        if share:
+            return None
+        check_blocks(plan, store)
+        write_vrt(where.folder / MOSAIC, plan, store)
+        do(lines_task, job, [block for block in plan.blocks if block not in lines], engine, tick, "blocks of lines")
+        return write_results(where.folder, plan, store, results, tick)
+
+
+def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOptions | None, tick: Tick) -> Plan:
+    """The plan that is there, if it is what is asked for; otherwise a new one."""
+    folder = where.folder
+    if not (folder / FILE).exists():
+        if model is None or not names:
+            raise BadInput(f"{folder}: no map is planned there; give a model and rasters")
+        found = found_sources(names, folder)
+        with open_model(model, threshold=(how or MapOptions()).threshold, halo=(how or MapOptions()).halo) as open:
+            plan = planned(model, open, found, how or MapOptions(), tick)
+        plan.write(folder)
+        return plan
+    plan = Plan.read(folder)
+    other = f"{folder}: is another map"
+    if model is not None:
+        if file_mark(model).sha256 != plan.model.sha256:
+            raise BadInput(f"{other}, of the model {plan.model.name} ({plan.model_path}); choose another folder")
+        plan = replace(plan, model_path=str(model.absolute()))
+    if how is not None and (options := how.differing(plan.asked)):
+        raise BadInput(f"{other}, with another {', '.join(options)}; choose another folder")
+    if names:
+        check_names(found_sources(names, folder), plan, other)
+    if why := changed(plan.sources):
+        raise BadInput(why)
+    if model is not None:
+        plan.write(folder)
+    return plan
+
+
+def store_of(folder: Path, plan: Plan) -> Store:
+    return Store(plan.asked.blocks or str(folder.absolute() / BLOCKS), plan.mark)
+
+
+def check_names(names: Sequence[str], plan: Plan, other: str) -> None:
+    """Raise BadInput unless these are the rasters of a plan."""
+    before = [source.name for source in plan.sources] + [each.name for each in plan.left_out]
+    if new := [name for name in names if name not in set(before)]:
+        raise BadInput(f"{other}, without {in_words(new)}; choose another folder")
+    if gone := [name for name in before if name not in set(names)]:
+        raise BadInput(f"{other}, also of {in_words(gone)}; choose another folder")
+    order = [name for name in names if name in {source.name for source in plan.sources}]
+    if order != [source.name for source in plan.sources]:
+        raise BadInput(f"{other}, with its rasters in another order; choose another folder")
+
+
+def do(task: Task, job: Job, blocks: Sequence[int], engine: EngineOptions, tick: Tick, words: str) -> None:
+    """Do a task for blocks.
+
+    Raises:
+        CheckFailed: Some blocks failed.
+    """
+    if not blocks:
+        return
+    failed: list[Done] = []
+    tick(0, len(blocks), words)
+    with engine_of(engine, workers_of(engine, job)) as run:
+        for i, done in enumerate(run(task, job, blocks), 1):
+            for path, said, detail in done.notes:
+                say(Path(path), said, detail)
+            if done.error:
+                failed.append(done)
+            if done.ends:
+                break
+            tick(i, len(blocks), words)
+    if failed:
+        shown = "; ".join(dict.fromkeys(done.error for done in failed[:SHOWN]))
+        what = f"{len(failed)} of {counted(len(blocks), 'block')} failed" if len(failed) > 1 else "a block failed"
+        raise CheckFailed(f"{what}: {shown}; what is done stays: run this again to go on")
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def workers_of(engine: EngineOptions, job: Job) -> int:
+    """Processes: as many as cores, one thread each, which is faster than one process of all threads; one on a GPU."""
+    if engine.workers:
+        return engine.workers
+    return max(1, cores() // job.threads)
+
+
+def threads_of(engine: EngineOptions, plan: Plan) -> int:
+    if engine.threads:
+        return engine.threads
+    if Path(plan.model_path).suffix == ON_GPU:
+        return cores()
+    return max(1, cores() // engine.workers) if engine.workers else 1
+
+
+def in_short(plan: Plan, done: set[int], store: Store) -> str:
+    """The size of a map and what it needs, in a line."""
+    grid, down = plan.grid, min(plan.grid.metres)
+    system = grid.system.to_string()
+    system = system if len(system) < 40 else "its own system"
+    need = pixels(plan, len(plan.blocks) - len(done)) * PIXEL
+    rest = f", {len(done)} of them done" if done else ""
+    return (
+        f"{grid.columns:,} x {grid.rows:,} px of {down:.3g} m in {system}, {counted(len(plan.sources), 'raster')}, "
+        f"{counted(len(plan.blocks), 'block')}{rest}; takes at most {size(need)} in {store.place}, mostly a tenth of it"
+    )
+
+
+def pixels(plan: Plan, blocks: int) -> float:
+    """Pixels of so many blocks, at most."""
+    return blocks * float(plan.side * (plan.of_model.tile - 2 * plan.halo) + 2 * plan.halo) ** 2
+
+
+def size(bytes: float) -> str:
+    return f"{bytes / 1e9:.1f} GB" if bytes >= 1e9 else f"{bytes / 1e6:.0f} MB"
+
+
+def check_disk(plan: Plan, store: Store, blocks: int) -> None:
+    """Raise BadInput if the disk is too small even for blocks as small as they mostly are."""
+    if store.remote:
+        return
+    need, free = pixels(plan, blocks) * PIXEL * PACKED, shutil.disk_usage(store.folder).free
+    if free < need:
+        raise BadInput(f"{store.folder}: needs some {size(need)}, and {size(free)} are free; make room")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed run has left of results."""
+    for path in folder.glob(".*"):
+        if path.name.startswith((".roads.", ".plan.", ".report.")):
+            path.unlink(missing_ok=True)
+
+
+def progress_of(where: Where) -> Progress:
+    """How far a map is, from any process and machine."""
+    plan = Plan.read(where.folder)
+    store = store_of(where.folder, plan)
+    roads, lines = done_blocks(plan, store)
+    return Progress(
+        all=len(plan.blocks),
+        roads=len(roads),
+        lines=len(lines),
+        finished=(where.folder / "report.json").exists() and len(lines) == len(plan.blocks),
+        running=is_locked(where.folder),
+        rate=store.rate(),
+    )

@@ -1,0 +1,111 @@
+"""Which rasters a map is made of: files, folders, patterns, lists of names, GDAL's file systems and addresses."""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dlink.imagery.kinds import SUFFIXES, VSI
+from dlink.runtime.errors import BadInput
+from dlink.runtime.words import counted
+
+LISTS = (".txt", ".lst")
+ITEMS = (".json", ".geojson")  # of a STAC catalogue
+RESULTS = ("_mask", "_prob", "_overlay")  # end the names of dlink-segment's files
+PATTERN = "*?["
+WEB = ("http://", "https://")
+BUCKETS = {"s3://": "/vsis3/", "gs://": "/vsigs/", "az://": "/vsiaz/"}
+
+
+def found_sources(names: Sequence[str], without: Path) -> list[str]:
+    """The rasters that names stand for, each once, in the order of the names.
+
+    Args:
+        names: Files, folders (with their subfolders), patterns such as `*.tif`, `.txt` files of names, addresses, and
+            paths of GDAL's file systems.
+        without: A folder that is left out, that of the map itself.
+
+    Returns:
+        Absolute paths, and paths of GDAL's file systems.
+
+    Raises:
+        BadInput: A name stands for nothing.
+    """
+    found = [each for name in names for each in expanded(name, Path(), without.absolute())]
+    return list(dict.fromkeys(found))
+
+
+def expanded(name: str, folder: Path, without: Path) -> Iterator[str]:
+    """The rasters of one name; relative names begin at `folder`."""
+    if (remote := remote_path(name)) is not None:
+        yield remote
+        return
+    path = folder / name
+    if path.is_dir():
+        yield from in_folder(path, without)
+    elif path.suffix.lower() in LISTS and path.is_file():
+        yield from listed(path, without)
+    elif path.suffix.lower() in ITEMS and path.is_file():
+        from dlink.maps.stac import stac_sources
+
+        yield from stac_sources(path)
+    elif path.exists():
+        yield str(path.absolute())
+    elif any(sign in name for sign in PATTERN):
+        matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - also absolute patterns
+        if not matched:
+            raise BadInput(f"{name}: no file matches it")
+        for each in matched:
+            if not Path(each).is_dir():
+                yield str(Path(each).absolute())
+    else:
+        raise BadInput(f"{path}: no such file or folder")
+
+
+def remote_path(name: str) -> str | None:
+    """An address or a path of GDAL's file systems as such a path; None for a file of this machine."""
+    if name.startswith(VSI):
+        return name
+    if name.startswith(WEB):
+        return f"/vsicurl/{name}"
+    return next((vsi + name[len(head) :] for head, vsi in BUCKETS.items() if name.startswith(head)), None)
+
+
+def in_folder(folder: Path, without: Path) -> Iterator[str]:
+    """The rasters of a folder and its subfolders, sorted, without hidden ones, results of dlink, and `without`."""
+    found = []
+    for root, folders, files in os.walk(folder):
+        here = Path(root).absolute()
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and here / f != without)
+        found += [
+            str(here / f)
+            for f in sorted(files)
+            if Path(f).suffix.lower() in SUFFIXES and not f.startswith(".") and not Path(f).stem.endswith(RESULTS)
+        ]
+    if not found:
+        raise BadInput(f"{folder}: no rasters in it; expected names ending in {', '.join(SUFFIXES)}")
+    yield from found
+
+
+def listed(path: Path, without: Path) -> Iterator[str]:
+    """The rasters that a list names, one a line; relative names begin at the list's folder."""
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as e:
+        raise BadInput(f"{path}: not a list of names, one a line in UTF-8") from e
+    names = [line for line in lines if line and not line.startswith("#")]
+    if not names:
+        raise BadInput(f"{path}: a list without names; write one raster a line")
+    for name in names:
+        if Path(name).suffix.lower() in LISTS:
+            raise BadInput(f"{path}: names the list {name}; lists cannot hold lists")
+        try:
+            yield from expanded(name, path.parent, without)
+        except BadInput as e:
+            raise BadInput(f"{path}: {e}") from e
+
+
+def in_words(names: Sequence[str], most: int = 3) -> str:
+    """The first of some names, and how many there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {counted(len(names) - most, 'more', 'more')}"
