@@ -193,6 +193,10 @@ class Source:
         grid = self.native if native else self.shape
         samples = self.samples(rows, cols, grid)
         valid = self.valid(rows, cols, grid, samples)
+        return self.image_of(samples, valid), valid
+
+    def image_of(self, samples: NDArray[Any], valid: Valid | None = None) -> Image:
+        """Samples as stored (bands, H, W) as an image (H, W, planes)."""
         planes = samples
         if self.levels:
             planes = self.levels.bytes_of(samples)
@@ -201,7 +205,7 @@ class Source:
             ink = WHITE - planes.astype(np.uint16)
             planes = ((ink[:3] * ink[3] + WHITE // 2) // WHITE).astype(np.uint8)
         planes = self.turned(planes)
-        return np.stack(list(planes) * (self.planes // len(planes)), axis=-1), valid
+        return np.stack(list(planes) * (self.planes // len(planes)), axis=-1)
 
     def note_ends(self, planes: Image, samples: NDArray[Any], valid: Valid | None) -> None:
         """Count samples with data, and those that a stretch cuts off."""

@@ -1,18 +1,32 @@
 """Makes the results of a map from its blocks: one mask, one file of lines for each format, and a report."""
 
+import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import rasterio
 
 from dlink.maps.job.mosaic_file import write_cog
 from dlink.maps.job.plan import Plan
 from dlink.maps.job.store import Store
 from dlink.maps.job.tasks import unpacked
+from dlink.maps.report.page import Report, write_report
+from dlink.maps.report.preview import preview
 from dlink.maps.vectorize import LineOptions, Summary, roads_of, say_areas, summary_of
 from dlink.maps.write import Roads, write_roads
 from dlink.runtime.progress import Tick
 
 NAME = "roads"
+COARSE = 4096  # px of the side of a mask from which the area is counted
+WHAT = {
+    ".tif": "the mask, 255 where there is road; a Cloud Optimized GeoTIFF",
+    ".gpkg": "the roads as lines, GeoPackage",
+    ".fgb": "the roads as lines, FlatGeobuf",
+    ".geojson": "the roads as lines, GeoJSON in longitude and latitude",
+    ".geojsonl": "the roads as lines, a GeoJSON feature a line",
+}
 FORMATS = ("gpkg", "fgb", "geojson", "geojsonl")
 
 
@@ -69,7 +83,57 @@ def write_results(folder: Path, plan: Plan, store: Store, how: ResultOptions, ti
         tick(0, 0, f"writing {NAME}.{format}")
         write_roads(folder / f"{NAME}.{format}", roads)
         files.append(folder / f"{NAME}.{format}")
-    return Results(summary_of(roads, nodes), tuple(files), roads)
+    summary = summary_of(roads, nodes)
+    page = folder / "report.html"
+    report = report_of(folder, plan, store, how, summary, files)
+    write_report(page, folder / "report.json", report, preview(plan, tick), roads.lines)
+    return Results(summary, (*files, page), roads)
+
+
+def report_of(
+    folder: Path, plan: Plan, store: Store, how: ResultOptions, summary: Summary, results: Sequence[Path]
+) -> Report:
+    """What the report of a map says."""
+    grid, asked = plan.grid, plan.asked
+    with rasterio.open(folder / f"{NAME}.tif") as mask:
+        factor = max(1, max(mask.shape) // COARSE)
+        small = mask.dataset_mask(out_shape=(-(-mask.height // factor), -(-mask.width // factor)))
+    area = float((small > 0).mean()) * grid.rows * grid.metres[0] * grid.columns * grid.metres[1] / 1e6
+    begun, ended = store.times()
+    return Report(
+        title=f"Roads of {folder.absolute().name}",
+        found={
+            "Roads": f"{summary.km:,.2f} km in {summary.lines:,} lines and {summary.nodes:,} nodes",
+            "Area with data": f"{area:,.3g} km²",
+            "Roads per area": f"{summary.km / area:.2f} km a km²" if area else "no data",
+            "Grid": f"{grid.columns:,} x {grid.rows:,} px of {min(grid.metres):.3g} m, {grid.system.to_string()[:80]}",
+        },
+        how={
+            "Model": f"{plan.model.name}, SHA-256 {plan.model.sha256}",
+            "Views": plan.views,
+            "Threshold": f"{plan.threshold:g}",
+            "Bands": plan.bands or "by their names",
+            "Stretch": "; ".join(f"{kind}: {range_}" for kind, range_ in plan.stretch.items()) or "none",
+            "Blocks": f"{len(plan.blocks):,} of {plan.side} x {plan.side} windows of {plan.of_model.tile} px",
+            "Area of interest": asked.aoi or "all",
+            "Lines": in_words(how.lines(plan.widest)),
+            "Blocks made": f"{begun} to {ended}" if begun else "",
+            "Finished on": f"{platform.node()}, dlink {plan.dlink}",
+            "Plan": plan.mark,
+        },
+        files={path.name: WHAT[path.suffix] for path in results},
+        sources=[{"name": s.name, "read": "as it is" if s.plain else "warped to the grid"} for s in plan.sources],
+        left_out=[{"name": each.name, "why": each.why} for each in plan.left_out],
+    )
+
+
+def in_words(how: LineOptions) -> str:
+    smooth = "smoothed" if how.smooth else "not smoothed"
+    bridge = f"gaps bridged up to {how.bridge:g} m" if how.bridge else "no gaps bridged"
+    return (
+        f"{smooth}, simplified by {how.simplify:g} m, pieces from {how.min_length:g} m on, {bridge}, "
+        f"no roads wider than {how.widest:g} m"
+    )
 
 
 def tags(plan: Plan) -> dict[str, str]:

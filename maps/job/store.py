@@ -11,6 +11,7 @@ import io
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -64,6 +65,14 @@ class Store:
         """Blocks of roads a second, by the times of the latest; 0: not known."""
         times = sorted(path.stat().st_mtime for path in self.folder.glob(f"[!.]*{ROADS}"))[-LATEST:]
         return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
+
+    def times(self) -> tuple[str, str]:
+        """When the first and the last of the blocks of roads were made, in UTC; empty: not known."""
+        times = [path.stat().st_mtime for path in self.folder.glob(f"[!.]*{ROADS}")]
+        if not times:
+            return "", ""
+        one, other = (datetime.fromtimestamp(when, timezone.utc) for when in (min(times), max(times)))
+        return f"{one:%Y-%m-%d %H:%M:%S}", f"{other:%Y-%m-%d %H:%M:%S} UTC"
 
     def put_roads(
         self, name: str, grid: Grid, core: tuple[slice, slice], bands: NDArray[np.uint8], valid: Valid
