@@ -46,6 +46,9 @@ INTERRUPTED = 130
     click.option("--skip-bad", is_flag=True, help="Leave out rasters that cannot be used, and say so in the report."),
     click.option("--widest", type=POSITIVE, metavar="METRES", help="Wider areas are no roads.  [default: 50]"),
     click.option(
+        "--windows", type=options.AT_LEAST_1, help="Windows of a block, down and across.  [default: 5 or more]"
+    ),
+    click.option(
         "--blocks", metavar="PATH", help="Where blocks lie, such as /vsis3/bucket/map.  [default: the folder]"
     ),
 )

@@ -93,6 +93,8 @@ NEEDS = (
         least="2.0",
         use="fetch from OpenStreetMap (Python 3.11 on)",
     ),
+    Need(name="Dask", package="distributed", distributions=("distributed",), least="2024.8", use="maps on a cluster"),
+    Need(name="Ray", package="ray", distributions=("ray",), least="2.40", use="maps on a cluster"),
     Need(name="Polygraphy", package="polygraphy", distributions=("polygraphy",), least="0.53.6", use="build plans"),
     Need(name="cryptography", package="cryptography", distributions=("cryptography",), least="43", use="sign plans"),
     Need(
@@ -154,8 +156,24 @@ EXTRAS = {  # in the order of docs/install.md
     "maps": Extra(
         can="draw roads as lines",
         needs=("rasterio", "pyogrio", "shapely", "scipy"),
-        commands=("vectorize",),
-        modules=("maps.vectorize",),
+        commands=("vectorize", "map"),
+        modules=("maps.vectorize", "maps.job.run"),
+    ),
+    "maps-dask": Extra(
+        can="make maps on a Dask cluster",
+        needs=("Dask", "rasterio", "pyogrio", "shapely", "scipy"),
+        includes=("maps",),
+        beside=("cpu",),
+        commands=("map",),
+        modules=("maps.job.run", "maps.job.dask_engine"),
+    ),
+    "maps-ray": Extra(
+        can="make maps on a Ray cluster",
+        needs=("Ray", "rasterio", "pyogrio", "shapely", "scipy"),
+        includes=("maps",),
+        beside=("cpu",),
+        commands=("map",),
+        modules=("maps.job.run", "maps.job.ray_engine"),
     ),
     "train": Extra(
         can="train a network",

@@ -19,6 +19,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window as Box
 
+from dlink.imagery.affine import shifted
 from dlink.imagery.gdal_file import GDAL_ERRORS, checker_of, decoder_warnings, gdal, open_file, why, with_colours
 from dlink.imagery.reading import Reading
 from dlink.imagery.source import ALIKE, Source, Valid, box_on
@@ -127,7 +128,7 @@ class Warped(Source):
         if self.checker is None:
             return
         bounds = array_bounds(
-            int(box.height), int(box.width), self.onto.transform * Affine.translation(box.col_off, box.row_off)
+            int(box.height), int(box.width), shifted(self.onto.transform, int(box.row_off), int(box.col_off))
         )
         left, bottom, right, top = transform_bounds(self.onto.crs, self.dataset.crs, *bounds)
         a, b, c, d, e, f = tuple(~self.dataset.transform)[:6]

@@ -21,7 +21,7 @@ LIBRARIES = {  # of each folder, NumPy apart: one set of heavy ones, or none
     "scenes": {"cv2"},
     "nets": {"safetensors", "torch"},
     "accuracy": {"cv2", "rasterio", "scipy", "shapely", "skimage"},
-    "maps": {"pyogrio", "rasterio", "scipy", "shapely"},
+    "maps": {"distributed", "pyogrio", "rasterio", "ray", "scipy", "shapely"},  # a cluster is one or the other
     "export": {"onnx", "torch"},
     "calib": {"onnx"},
     "engine": {"onnx", "polygraphy"},

@@ -6,28 +6,18 @@ Blocks are files, so work that was done twice changes nothing. All workers see t
 rasters under the same paths.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeAlias
 
 from dlink.maps.job.local_workers import LocalWorkers
 from dlink.maps.job.tasks import Done, Job, Task
-from dlink.runtime.errors import BadInput, DlinkError
+from dlink.runtime.errors import BadInput
 
 ENGINES = ("local", "dask", "ray")
-RETRIES = 3  # of a block whose worker was lost
-PATIENCE = 20  # seconds, for a cluster to answer
-AGAIN = "run this again, and it goes on"
 
 Run: TypeAlias = Callable[[Task, Job, Sequence[int]], Iterator[Done]]
-
-
-class EngineLost(DlinkError, RuntimeError):
-    """The cluster that did the work is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +45,13 @@ class EngineOptions:
 def engine_of(how: EngineOptions, workers: int) -> AbstractContextManager[Run]:
     """The engine, closed at the end of a `with` block. Dask and Ray are imported here."""
     if how.engine == "dask":
+        from dlink.maps.job.dask_engine import dask
+
         return dask(how.address, workers)
     if how.engine == "ray":
-        return ray(how.address, workers)
+        from dlink.maps.job.ray_engine import ray_cluster
+
+        return ray_cluster(how.address, workers)
     return local(workers)
 
 
@@ -66,59 +60,3 @@ def local(workers: int) -> Iterator[Run]:
     """Worker processes of this machine."""
     with LocalWorkers(workers) as pool:
         yield pool.run
-
-
-@contextmanager
-def dask(address: str | None, workers: int) -> Iterator[Run]:
-    """The workers of a Dask cluster. One of this machine has a process for each, in which one task runs at a time."""
-    import distributed
-
-    with ExitStack() as stack:
-        try:
-            where = address or stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
-                )
-            )
-            client = stack.enter_context(distributed.Client(where, timeout=PATIENCE))
-        except (OSError, ValueError) as e:
-            raise EngineLost(f"--engine-address {address}: no Dask scheduler answers; {e}") from e
-
-        def run(task: Task, job: Job, blocks: Sequence[int]) -> Iterator[Done]:
-            futures = client.map(partial(task, job), blocks, pure=False, retries=RETRIES)
-            try:
-                for future in distributed.as_completed(futures):
-                    yield future.result()
-            except (CancelledError, OSError, distributed.scheduler.KilledWorker) as e:
-                raise EngineLost(f"the Dask cluster is gone, or its workers die: {e}; {AGAIN}") from e
-
-        yield run
-
-
-@contextmanager
-def ray(address: str | None, workers: int) -> Iterator[Run]:
-    """The workers of a Ray cluster."""
-    import ray
-
-    try:
-        if address:
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as e:
-        raise EngineLost(f"--engine-address {address}: no Ray cluster answers; {e}") from e
-
-    def run(task: Task, job: Job, blocks: Sequence[int]) -> Iterator[Done]:
-        remote = ray.remote(task).options(num_cpus=1, max_retries=RETRIES)
-        waiting = [remote.remote(job, block) for block in blocks]
-        try:
-            while waiting:
-                done, waiting = ray.wait(waiting)
-                yield from ray.get(done)
-        except ray.exceptions.RayError as e:
-            raise EngineLost(f"the Ray cluster is gone, or its workers die: {e}; {AGAIN}") from e
-
-    try:
-        yield run
-    finally:
-        ray.shutdown()

@@ -17,6 +17,7 @@ from rasterio.errors import RasterioError
 from rasterio.transform import array_bounds
 from rasterio.warp import transform_bounds
 
+from dlink.imagery.affine import shifted
 from dlink.imagery.resolution import WGS84, metres_a_pixel
 from dlink.imagery.source import ALIKE
 from dlink.runtime.errors import BadInput
@@ -66,7 +67,7 @@ class Grid:
 
     def part(self, rows: slice, cols: slice) -> Affine:
         """The transform of a window."""
-        return self.affine * Affine.translation(cols.start, rows.start)
+        return shifted(self.affine, rows.start, cols.start)
 
     def pixels(self, bounds: Bounds) -> tuple[slice, slice]:
         """Rows and columns that hold these bounds; they may lie beyond the grid."""

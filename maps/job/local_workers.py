@@ -15,15 +15,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import IO, Any
 
-from dlink.maps.job.tasks import Done, Job, Task
-from dlink.runtime.errors import DlinkError
+from dlink.maps.job.tasks import Done, EngineLost, Job, Task
 
 DEATHS = 3  # workers that may die of one block
 LENGTH = struct.Struct(">Q")
-
-
-class WorkersLost(DlinkError, RuntimeError):
-    """Workers die again and again."""
 
 
 def send(pipe: IO[bytes], message: Any) -> None:
@@ -100,7 +95,7 @@ class LocalWorkers:
         """Do the blocks; yields what became of each, in any order.
 
         Raises:
-            WorkersLost: Several workers in a row died of one block.
+            EngineLost: Several workers in a row died of one block.
         """
         waiting, deaths = deque(blocks), Counter[int]()
         while len(self.workers) < min(self.count, len(blocks)):
@@ -134,9 +129,7 @@ class LocalWorkers:
         why = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         deaths[-1 if block is None else block] += 1
         if block is None or deaths[block] == DEATHS:
-            raise WorkersLost(
-                f"{DEATHS} workers died of block {block} ({why}); if memory is short give fewer --workers"
-            )
+            raise EngineLost(f"{DEATHS} workers died of block {block} ({why}); if memory is short give fewer --workers")
         new = Worker()
         new.block = block
         self.workers[self.workers.index(dead)] = new

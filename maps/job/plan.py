@@ -64,6 +64,7 @@ class MapOptions:
     crs: str | None = None  # the map's coordinate system; None: that of most rasters
     skip_bad: bool = False  # leave out rasters that cannot be used
     widest: float = 50.0  # metres; wider areas are no roads
+    windows: int | None = None  # of a block, down and across; None: 5, or more of small ones
     blocks: str | None = None  # where the blocks lie, such as /vsis3/bucket/map; None: in the map's folder
 
     def __post_init__(self) -> None:

@@ -86,7 +86,7 @@ def planned(model: Path, segmenter: Segmenter, names: Sequence[str], how: MapOpt
         views=how.views or str(len(spec.views)),
         threshold=segmenter.threshold,
         halo=segmenter.halo,
-        side=max(WINDOWS, -(-BLOCK // (spec.tile - 2 * segmenter.halo))),
+        side=how.windows or max(WINDOWS, -(-BLOCK // (spec.tile - 2 * segmenter.halo))),
         widest=how.widest,
         blocks=(),
     )

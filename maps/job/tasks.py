@@ -62,6 +62,12 @@ class Done:
 
 
 Task = Callable[[Job, int], Done]
+RETRIES = 3  # of a block whose worker was lost
+AGAIN = "run this again, and it goes on"
+
+
+class EngineLost(DlinkError, RuntimeError):
+    """The cluster that did the work is gone, or its workers die again and again."""
 
 
 def roads_task(job: Job, block: int) -> Done:

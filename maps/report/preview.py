@@ -14,6 +14,7 @@ from rasterio import Affine
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
+from dlink.imagery.affine import scaled
 from dlink.imagery.gdal_file import GDAL_ERRORS, gdal
 from dlink.imagery.kinds import remote
 from dlink.imagery.source import opened
@@ -39,8 +40,7 @@ def preview(plan: Plan, tick: Tick = ignore) -> Preview:
     """The picture of a map."""
     factor = max(1.0, max(plan.grid.shape) / SIDE)
     high, wide = (max(1, round(n / factor)) for n in plan.grid.shape)
-    scale = Affine.scale(plan.grid.columns / wide, plan.grid.rows / high)
-    place = plan.grid.affine * scale
+    place = scaled(plan.grid.affine, plan.grid.rows / high, plan.grid.columns / wide)
     pixels = np.full((high, wide, COLOURS), PAPER, np.uint8)
     unread = 0
     for i, source in enumerate(reversed(plan.sources)):
@@ -65,7 +65,7 @@ def lay(source: SourceFile, plan: Plan, factor: float, place: Affine, pixels: ND
             mask = file.dataset.dataset_mask(out_shape=(height, width))
             image = file.image_of(samples)
             shown = np.moveaxis(image[..., :COLOURS] if image.shape[2] >= COLOURS else image[..., [0, 0, 0]], -1, 0)
-            own = file.dataset.transform * Affine.scale(file.native[1] / width, file.native[0] / height)
+            own = scaled(file.dataset.transform, file.native[0] / height, file.native[1] / width)
             both = np.zeros((COLOURS + 1, *pixels.shape[:2]), np.uint8)
             reproject(
                 np.concatenate([shown, mask[None]]),

@@ -1,0 +1,38 @@
+"""A Dask cluster as an engine of maps. Needs distributed."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import distributed
+
+from dlink.maps.job.tasks import AGAIN, RETRIES, Done, EngineLost, Job, Task
+
+PATIENCE = 20  # seconds, for a cluster to answer
+
+
+@contextmanager
+def dask(address: str | None, workers: int) -> Iterator[Callable[[Task, Job, Sequence[int]], Iterator[Done]]]:
+    """The workers of a Dask cluster. One of this machine has a process for each, in which one task runs at a time."""
+    with ExitStack() as stack:
+        try:
+            where = address or stack.enter_context(
+                distributed.LocalCluster(
+                    n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
+                )
+            )
+            client = stack.enter_context(distributed.Client(where, timeout=PATIENCE))
+        except (OSError, ValueError) as e:
+            raise EngineLost(f"--engine-address {address}: no Dask scheduler answers; {e}") from e
+
+        def run(task: Task, job: Job, blocks: Sequence[int]) -> Iterator[Done]:
+            futures = client.map(partial(task, job), blocks, pure=False, retries=RETRIES)
+            try:
+                for future in distributed.as_completed(futures):
+                    yield future.result()
+            except (CancelledError, OSError, distributed.scheduler.KilledWorker) as e:
+                raise EngineLost(f"the Dask cluster is gone, or its workers die: {e}; {AGAIN}") from e
+
+        yield run
