@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as e:
-        if e.filename != str(part):
+        if e.filename not in (None, str(part)):  # a full disk names no file
             raise
         raise OSError(e.errno, e.strerror, str(path)) from e  # names the caller's path, not the temporary one
     finally:

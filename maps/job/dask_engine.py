@@ -16,6 +16,7 @@ PATIENCE = 20  # seconds, for a cluster to answer
 @contextmanager
 def dask(address: str | None, workers: int) -> Iterator[Callable[[Task, Job, Sequence[int]], Iterator[Done]]]:
     """The workers of a Dask cluster. One of this machine has a process for each, in which one task runs at a time."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a lost scheduler is one line of ours
     with ExitStack() as stack:
         try:
             where = address or stack.enter_context(

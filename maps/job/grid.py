@@ -7,7 +7,6 @@ they are. Otherwise it is a grid of that resolution in the coordinate system tha
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from rasterio import Affine
@@ -23,6 +22,8 @@ from dlink.imagery.source import ALIKE
 from dlink.runtime.errors import BadInput
 
 MOST_SIDE = 4_000_000  # px; 2,000 km at 0.5 m
+MULTIPLE = 0.02  # of a ground resolution, by which whole numbers of pixels may differ from it
+DIGITS = 6  # behind the point, of the place of a grid
 IN_PLACE = 0.02  # px that a raster's corners may be off the grid and still be on it
 Bounds = tuple[float, float, float, float]  # left, bottom, right, top
 
@@ -164,15 +165,14 @@ def grid_of(prints: Sequence[Footprint], wanted: float | None, crs: CRS | None =
         BadInput: The rasters lie too far apart for one grid, or its resolution varies too much over them.
     """
     crs = crs or most_ground(prints)
-    grids: dict[tuple[Any, ...], float] = {}  # ground that has a grid: pixel sizes, and where in a pixel it begins
+    grids: dict[Affine, float] = {}  # ground that has a grid
     for each in prints:
-        if each.crs == crs and each.upright and each.is_alike(wanted):
-            grids[key_of(each)] = grids.get(key_of(each), 0) + each.ground
+        if each.crs == crs and (own := own_grid(each, wanted)):
+            grids[own] = grids.get(own, 0) + each.ground
     bounds = [each.bounds(crs) for each in prints]
     left, bottom, right, top = (f(b[i] for b in bounds) for i, f in enumerate((min, min, max, max)))
     if grids:
-        best = max(grids.items(), key=lambda item: item[1])[0]
-        own = next(each for each in prints if each.crs == crs and each.upright and key_of(each) == best).transform
+        own = max(grids.items(), key=lambda item: item[1])[0]
     else:
         metres = wanted or min(max(prints, key=lambda each: each.ground).metres)
         own = fitting(crs, metres, (left, bottom, right, top))
@@ -203,10 +203,22 @@ def most_ground(prints: Sequence[Footprint]) -> CRS:
     return max(systems, key=lambda item: item[1])[0]
 
 
-def key_of(each: Footprint) -> tuple[Any, ...]:
-    """Equal for rasters that share a grid, nearly always for those alone."""
-    t = each.transform
-    return round(t.a, 9), round(t.e, 9), round(t.c / t.a % 1, 1) % 1, round(t.f / t.e % 1, 1) % 1
+def own_grid(each: Footprint, wanted: float | None) -> Affine | None:
+    """A raster's own pixels, or whole numbers of them, if they have the wanted ground resolution; None if not.
+
+    The transform is equal for rasters that share it: it begins next to the system's origin.
+    """
+    if not each.upright:
+        return None
+    times = 1
+    if not each.is_alike(wanted):
+        assert wanted is not None
+        times = round(wanted / min(each.metres))
+        if times < 1 or max(abs(times * own / wanted - 1) for own in each.metres) > MULTIPLE:
+            return None
+    a, _, c, _, e, f = tuple(each.transform)[:6]
+    x, y = a * times, e * times
+    return Affine(round(x, 9), 0, round(c % x, DIGITS), 0, round(y, 9), round(f % y, DIGITS))
 
 
 def fitting(crs: CRS, metres: float, bounds: Bounds) -> Affine:

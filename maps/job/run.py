@@ -133,15 +133,15 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
     if model is not None:
         if file_mark(model).sha256 != plan.model.sha256:
             raise BadInput(f"{other}, of the model {plan.model.name} ({plan.model_path}); choose another folder")
-        plan = replace(plan, model_path=str(model.absolute()))
+        if plan.model_path != str(model.absolute()):
+            plan = replace(plan, model_path=str(model.absolute()))
+            plan.write(folder)
     if how is not None and (options := how.differing(plan.asked)):
         raise BadInput(f"{other}, with another {', '.join(options)}; choose another folder")
     if names:
         check_names(found_sources(names, folder), plan, other)
     if why := changed(plan.sources):
         raise BadInput(why)
-    if model is not None:
-        plan.write(folder)
     return plan
 
 

@@ -9,12 +9,12 @@ import rasterio
 from rasterio import Affine
 from rasterio.transform import array_bounds
 from rasterio.warp import Resampling, reproject, transform_bounds
+from scipy.ndimage import gaussian_filter
 
 from dlink.imagery.affine import shifted
 from dlink.maps.job.plan import MapOptions
 from dlink.maps.job.run import Where, make_map
 from dlink.runtime.spec import Spec
-from tests.maps.masks import blobs
 from tests.support.models import write_blur
 
 GRID = Affine(0.5, 0, 718_000, 0, -0.5, 5_400_000)  # near the edge of UTM's zones 33 and 34
@@ -22,26 +22,18 @@ ZONE, NEXT = "EPSG:32633", "EPSG:32634"
 BLOCK = MapOptions(windows=4)  # blocks of 128 px
 
 
-def roads(path):
+def roads(path, radius=3):
     """A network of tiles of 64 px that looks 3 px around each pixel."""
-    return write_blur(path, Spec(tile=64, views=(0, 1, 2, 3)), 3)
+    return write_blur(path, Spec(tile=64, views=(0, 1, 2, 3)), radius)
 
 
 def scene(shape=(400, 500), seed=3):
     """uint8 (3, H, W): bright winding roads on dark ground, nowhere 0."""
     random = np.random.default_rng(seed)
-    field = np.abs(blobs_field(seed, shape))
-    road = field < 0.12
+    hills = gaussian_filter(random.normal(size=shape), 30)
     image = random.integers(20, 90, (3, *shape))
-    image[0] += np.where(road, 140, 0)
+    image[0] += np.where(np.abs(hills / hills.std()) < 0.12, 140, 0)
     return image.astype(np.uint8)
-
-
-def blobs_field(seed, shape):
-    from scipy.ndimage import gaussian_filter
-
-    noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 30)
-    return noise / noise.std()
 
 
 def write(path, image, crs=ZONE, transform=GRID, **more):

@@ -1,26 +1,31 @@
-"""A map of many rasters is that of one, by blocks as a whole; it goes on where it ended, and refuses what does not fit."""
+"""A map of many rasters is that of one, by blocks as a whole; what does not fit is refused."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 from click.testing import CliRunner
 from rasterio import Affine
+from rasterio.warp import transform
 
 from dlink.cli.map import map as command
 from dlink.cli.segment import segment
+from dlink.imagery.affine import scaled, shifted
+from dlink.imagery.tiff import TILES, WIDTH, directories
 from dlink.maps.job.finish import ResultOptions
+from dlink.maps.job.plan import Plan
 from dlink.maps.job.run import Where, make_map, progress_of
 from dlink.maps.vectorize import vectorize
-from dlink.runtime.errors import BadInput, CheckFailed
+from dlink.runtime.spec import Spec
 from tests.maps.job.scenes import (
     BLOCK,
     GRID,
     blocks_of,
     cut,
-    leftovers,
     made,
     options,
     read,
@@ -29,6 +34,7 @@ from tests.maps.job.scenes import (
     warped,
     write,
 )
+from tests.support.models import write_pointwise
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +85,205 @@ def test_blocks_of_any_size_make_the_same_map(whole, model, tmp_path, windows):
     made(tmp_path / "map", model, [whole / "scene.tif"], how, results=ResultOptions(formats=("geojson",)))
     np.testing.assert_array_equal(read(tmp_path / "map" / "roads.tif")[0], read(whole / "mask.tif")[0])
     assert geometries(tmp_path / "map" / "roads.geojson") == geometries(whole / "roads.geojson")
+
+
+def test_rasters_of_two_zones_are_one_map(whole, model, tmp_path):
+    """The half that is warped to the other zone and back is as near to the whole as interpolation lets it be."""
+    image = scene()
+    write(tmp_path / "west.tif", image[:, :, :350])
+    warped(tmp_path / "east.tif", image[:, :, 310:], transform=shifted(GRID, 0, 310))
+    made(tmp_path / "map", model, [tmp_path / "west.tif", tmp_path / "east.tif"])
+    with rasterio.open(tmp_path / "map" / "roads.tif") as file:
+        assert file.crs == "EPSG:32633"
+        row, col = round((file.transform.f - GRID.f) / GRID.e), round((file.transform.c - GRID.c) / GRID.a)
+        found, valid = file.read(1), file.dataset_mask() > 0
+    found, valid = (pixels[-row : 400 - row, -col : 500 - col] for pixels in (found, valid))
+    mask, _ = read(whole / "mask.tif")
+    assert valid[:, :498].mean() > 0.999
+    inner = slice(8, 392)  # outside there is black, and not the end of the picture
+    parts = (slice(8, 300), slice(300, 400), slice(400, 490))
+    shares = [iou(found[inner, part], mask[inner, part]) for part in parts]
+    assert shares[0] == 1  # read as it is
+    assert min(shares[1:]) > 0.97
+    assert abs(shares[1] - shares[2]) < 0.015
+
+
+def iou(one, other):
+    return ((one > 0) & (other > 0)).sum() / ((one > 0) | (other > 0)).sum()
+
+
+@pytest.mark.parametrize("metres", [0.125, 0.25])
+def test_finer_rasters_are_averaged_to_the_networks_resolution(model, tmp_path, metres):
+    """Pixels that are repeated are those of the coarse raster again."""
+    times = round(0.5 / metres)
+    image = scene((200, 300))
+    fine = image.repeat(times, axis=1).repeat(times, axis=2)
+    write(tmp_path / "fine.tif", fine, transform=scaled(GRID, 1 / times, 1 / times))
+    write(tmp_path / "coarse.tif", image)
+    for name in ("fine", "coarse"):
+        made(tmp_path / name, model, [tmp_path / f"{name}.tif"])
+    np.testing.assert_array_equal(read(tmp_path / "fine" / "roads.tif")[0], read(tmp_path / "coarse" / "roads.tif")[0])
+
+
+def test_the_first_raster_is_on_top_and_others_fill_its_holes(model, tmp_path):
+    dark, bright = np.full((3, 128, 128), 30, np.uint8), np.full((3, 128, 128), 220, np.uint8)
+    dark[:, 40:90, 40:90] = 0  # too large for a black thing
+    write(tmp_path / "dark.tif", dark, nodata=0)
+    write(tmp_path / "bright.tif", bright)
+    made(tmp_path / "one", model, [tmp_path / "dark.tif", tmp_path / "bright.tif"])
+    made(tmp_path / "other", model, [tmp_path / "bright.tif", tmp_path / "dark.tif"])
+    mask, valid = read(tmp_path / "one" / "roads.tif")
+    assert valid.all()
+    assert (mask[45:85, 45:85] == 255).all()
+    assert (mask[:35] == 0).all()
+    assert (read(tmp_path / "other" / "roads.tif")[0] == 255).all()
+
+
+def test_small_black_things_are_data_and_large_holes_are_none(model, tmp_path):
+    image = np.full((3, 200, 200), 200, np.uint8)
+    image[:, 60:70, 60:72] = 0  # 5 m x 6 m
+    image[:, 120:160, 120:160] = 0
+    write(tmp_path / "a.tif", image, nodata=0)
+    made(tmp_path / "map", model, [tmp_path / "a.tif"], options(windows=1))
+    _, valid = read(tmp_path / "map" / "roads.tif")
+    expected = np.ones((200, 200), bool)
+    expected[120:160, 120:160] = False
+    np.testing.assert_array_equal(valid, expected)
+
+
+def test_an_area_of_interest_cuts_the_map(whole, model, tmp_path):
+    ring = [(0, 0), (60, 0), (60, 50), (0, 50), (0, 0)]
+    at = [(718_050 + x, 5_399_950 - y) for x, y in ring]
+    lon, lat = transform("EPSG:32633", "EPSG:4326", *zip(*at, strict=True))
+    shape = {"type": "Polygon", "coordinates": [list(zip(lon, lat, strict=True))]}
+    (tmp_path / "area.geojson").write_text(json.dumps(shape))
+    made(tmp_path / "map", model, [whole / "scene.tif"], options(aoi=str(tmp_path / "area.geojson")))
+    with rasterio.open(tmp_path / "map" / "roads.tif") as file:
+        assert file.bounds == pytest.approx((718_050, 5_399_900, 718_110, 5_399_950), abs=0.5)
+        assert (file.dataset_mask() > 0).mean() > 0.97
+
+
+def test_samples_of_16_bits_share_one_range_over_all_rasters(model, tmp_path):
+    """Also where one raster alone would be stretched to another."""
+    image = scene((200, 300)).astype(np.uint16) * 7 + 200
+    write(tmp_path / "whole.tif", image)
+    for name, part in (("west", slice(0, 100)), ("east", slice(100, 300))):
+        write(tmp_path / f"{name}.tif", image[:, :, part], transform=shifted(GRID, 0, part.start))
+    made(tmp_path / "one", model, [tmp_path / "whole.tif"])
+    made(tmp_path / "two", model, [tmp_path / "west.tif", tmp_path / "east.tif"])
+    np.testing.assert_array_equal(read(tmp_path / "one" / "roads.tif")[0], read(tmp_path / "two" / "roads.tif")[0])
+    assert Plan.read(tmp_path / "one").stretch == Plan.read(tmp_path / "two").stretch
+
+
+def test_parts_of_an_array_of_jobs_make_the_map(whole, model, tmp_path):
+    for part in ("1/3", "2/3", "3/3"):
+        where = Where(folder=tmp_path / "map", part=part)
+        assert make_map(model, [str(whole / "scene.tif")], where, BLOCK) is None
+    assert not (tmp_path / "map" / "roads.tif").exists()
+    done = progress_of(Where(folder=tmp_path / "map"))
+    assert (done.roads, done.lines, done.finished) == (done.all, 0, False)
+    made(tmp_path / "map", None, [], None)
+    assert blocks_of(tmp_path / "map") == blocks_of(whole / "map")
+
+
+def test_the_mask_is_a_cloud_optimized_geotiff(whole):
+    """Its directories come first, then the overviews' blocks, the smallest first, then its own."""
+    with (whole / "map" / "roads.tif").open("rb") as file:
+        found = [(tags[WIDTH][0], tags[TILES]) for tags in directories(file)]
+        file.seek(0)
+        assert b"LAYOUT=IFDS_BEFORE_DATA" in file.read(400)
+    assert [width for width, _ in found] == [500, 500]
+    assert min(start for _, starts in found for start in starts) > 400
+
+
+def test_results_are_written_again_with_other_options_without_the_network(whole, tmp_path):
+    shutil.copytree(whole / "map", tmp_path / "map")
+    before = blocks_of(tmp_path / "map")
+    done = call("-o", tmp_path / "map", "--bridge", 15, "--format", "fgb")
+    assert done.exit_code == 0, done.output
+    assert blocks_of(tmp_path / "map") == before
+    assert pyogrio.read_info(tmp_path / "map" / "roads.fgb")["fields"].tolist()[-2:] == ["bridge", "probability"]
+    said = json.loads((tmp_path / "map" / "report.json").read_text())
+    assert "gaps bridged up to 15 m" in said["how"]["Lines"]
+
+
+def test_the_report_names_what_was_left_out_and_loads_nothing(model, tmp_path):
+    write(tmp_path / "good.tif", scene((100, 100)))
+    (tmp_path / "bad <b>.tif").write_bytes(b"II*\0 no picture")
+    made(tmp_path / "map", model, [tmp_path / "good.tif", tmp_path / "bad <b>.tif"], options(skip_bad=True))
+    page = (tmp_path / "map" / "report.html").read_text()
+    assert "bad &lt;b&gt;.tif" in page
+    assert "<b>" not in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    said = json.loads((tmp_path / "map" / "report.json").read_text())
+    [left_out] = said["left_out"]
+    assert left_out["name"].endswith("bad <b>.tif")
+    assert "GDAL says" in left_out["why"]
+
+
+REFUSED = {
+    "no CRS": (lambda t: write(t / "a.tif", scene((99, 99)), crs=None), "a.tif: has no coordinate system; give it one"),
+    "a folder without rasters": (lambda t: (t / "in").mkdir() or t / "in", "in: no rasters in it"),
+    "no such file": (lambda t: t / "a.tif", "a.tif: no such file or folder"),
+    "a pattern without files": (lambda t: t / "*.tif", r"\*.tif: no file matches it"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_rasters_that_cannot_be_used_are_refused_by_name(model, tmp_path, kind):
+    make, words = REFUSED[kind]
+    done = call(model, make(tmp_path), "-o", tmp_path / "map")
+    assert done.exit_code == 1
+    assert re.search(words, done.stderr.splitlines()[-1]), done.stderr
+    assert not (tmp_path / "map" / "plan.json").exists()
+
+
+def test_rasters_that_lack_a_band_of_the_network_are_refused(tmp_path):
+    model = write_pointwise(
+        tmp_path / "four.onnx", Spec(tile=64, bands=("red", "green", "blue", "nir"), scale=(0.01,) * 4, shift=(-1,) * 4)
+    )
+    done = call(model, write(tmp_path / "a.tif", scene((99, 99))), "-o", tmp_path / "map")
+    assert done.exit_code == 1
+    assert "a.tif: " in done.stderr and "nir" in done.stderr
+
+
+def test_a_rotated_raster_is_laid_on_the_grid(model, tmp_path):
+    turned = Affine(0.4, 0.3, 718_000, 0.3, -0.4, 5_400_000)
+    write(tmp_path / "turned.tif", np.full((3, 200, 200), 220, np.uint8), transform=turned)
+    made(tmp_path / "map", model, [tmp_path / "turned.tif"])
+    mask, valid = read(tmp_path / "map" / "roads.tif")
+    assert valid.sum() == pytest.approx(200 * 200, rel=0.02)
+    assert (mask[valid] == 255).mean() > 0.95
+
+
+def test_another_plan_in_the_folder_is_refused(whole, model, tmp_path):
+    shutil.copytree(whole / "map", tmp_path / "map")
+    other = roads(tmp_path / "other.onnx", 2)
+    again = [model, whole / "scene.tif", "-o", tmp_path / "map", "--windows", 4]
+    for args, words in (
+        ([other, *again[1:]], "is another map, of the model roads.onnx"),
+        ([*again, "--views", 1], "is another map, with another --views"),
+        ([model, cut(tmp_path / "parts", scene()), *again[2:]], "is another map, without"),
+    ):
+        done = call(*args)
+        assert done.exit_code == 1
+        assert words in done.stderr, done.stderr
+    assert call(*again).exit_code == 0
+
+
+def test_blocks_of_another_plan_are_refused(whole, model, tmp_path):
+    shutil.copytree(whole / "map", tmp_path / "map")
+    made(tmp_path / "other", model, [whole / "scene.tif"], options(views="1"))
+    shutil.copy(tmp_path / "other" / "blocks" / "0001_0001.tif", tmp_path / "map" / "blocks")
+    done = call("-o", tmp_path / "map")
+    assert done.exit_code == 1
+    assert "0001_0001.tif: a block of another map" in done.stderr
+
+
+def test_the_status_is_told_without_a_change(whole):
+    done = call("-o", whole / "map", "--status")
+    assert (done.exit_code, done.output) == (0, f"{whole / 'map'}: finished, 12 blocks\n")
+    nothing = call("-o", whole / "nothing", "--status")
+    assert nothing.exit_code == 1
+    assert "no map is planned there" in nothing.stderr
+    assert not (whole / "nothing").exists()
