@@ -32,10 +32,19 @@ OFFLINE = {"CPL_VSIL_CURL_ALLOWED_EXTENSIONS": "{none}"}  # so that a VRT does n
 PATIENT = {"GDAL_HTTP_CONNECTTIMEOUT": 20, "GDAL_HTTP_TIMEOUT": 120}  # seconds, of a server that does not answer
 
 
+networked = False  # whether all files may lead to the network, since one of a job's is there
+
+
+def allow_network() -> None:
+    """From here on, in this process, a file may lead to the network."""
+    global networked
+    networked = True
+
+
 @contextmanager
 def gdal(path: Path) -> Iterator[None]:
     """GDAL's settings while a raster is read, without rasterio's warnings."""
-    offline = PATIENT if remote(path) else OFFLINE
+    offline = PATIENT if networked or remote(path) else OFFLINE
     with rasterio.Env(GDAL_CACHEMAX=CACHE, GDAL_TIFF_INTERNAL_MASK=True, **offline), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # raised for RPCs and control points too
         warnings.simplefilter("ignore", NodataShadowWarning)

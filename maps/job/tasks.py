@@ -5,6 +5,7 @@ whole grid, so a block's roads are those of the whole map, whoever computes them
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from dlink.imagery.gdal_file import GDAL_ERRORS, gdal, why
+from dlink.imagery.gdal_file import GDAL_ERRORS, allow_network, gdal, why
+from dlink.imagery.kinds import remote
 from dlink.imagery.notes import LOG
 from dlink.imagery.source import Image
 from dlink.maps.blocks import BLOCK, Part, Probable, Reach, lines_of
@@ -63,6 +65,7 @@ class Done:
 
 Task = Callable[[Job, int], Done]
 RETRIES = 3  # of a block whose worker was lost
+ONE = threading.Lock()  # a worker of a cluster may have several threads, and GDAL's files are for one at a time
 AGAIN = "run this again, and it goes on"
 
 
@@ -88,7 +91,8 @@ def attempted(block: int, work: Callable[[], int]) -> Done:
     LOG.addHandler(handler)
     LOG.propagate = False
     try:
-        return replace(outcome(block, work), notes=tuple(notes))
+        with ONE:
+            return replace(outcome(block, work), notes=tuple(notes))
     finally:
         LOG.removeHandler(handler)
 
@@ -114,7 +118,7 @@ class Opened:
 
     plan: Plan
     store: Store
-    mosaic: Mosaic
+    mosaic: Mosaic | None = None
     model: Segmenter | None = None
     roads: Any = None  # the mosaic of all blocks
     stack: ExitStack | None = None
@@ -125,7 +129,9 @@ def opened(job: Job) -> Opened:
     plan = Plan.read(job.path)
     if plan.mark != job.mark:
         raise BadInput(f"{job.folder}: its plan has changed; run this again")
-    return Opened(plan, Store(job.store, plan.mark), Mosaic(plan))
+    if any(remote(Path(name)) for name in (job.store, *(source.name for source in plan.sources))):
+        allow_network()
+    return Opened(plan, Store(job.store, plan.mark))
 
 
 def model_of(job: Job, here: Opened) -> Segmenter:
@@ -145,6 +151,7 @@ def views_of(plan: Plan) -> Views:
 def find_roads(job: Job, block: int) -> int:
     """Write a block's roads; the number of windows that the network has seen."""
     here = opened(job)
+    here.mosaic = here.mosaic or Mosaic(here.plan)
     plan, core = here.plan, here.plan.core(block)
     shape = core[0].stop - core[0].start, core[1].stop - core[1].start
     bands, valid = np.zeros((2, *shape), np.uint8), np.zeros(shape, np.bool_)

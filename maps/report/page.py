@@ -21,6 +21,7 @@ from rasterio import Affine
 
 from dlink.maps.report.preview import Preview, encoded
 from dlink.runtime.files import replacing
+from dlink.runtime.words import counted
 
 MOST_POINTS = 400_000  # of the lines on the picture; some 3 MB
 MOST_ROWS = 200  # of a table
@@ -73,7 +74,7 @@ def body(report: Report, shown: Preview, lines: Sequence[NDArray[np.float64]]) -
     if drawn < len(lines):
         words += f" Of {len(lines):,} lines the first {drawn:,} are drawn."
     if shown.unread:
-        words += f" {shown.unread:,} rasters are not in the picture."
+        words += f" Not in the picture: {counted(shown.unread, 'raster')}."
     return "".join(
         (
             f"<h1>{escape(report.title)}</h1>",
