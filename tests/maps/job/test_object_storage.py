@@ -36,7 +36,7 @@ def storage(tmp_path, monkeypatch):
 
 
 def put(address, name, data=None):
-    head = {"Authorization": "AWS a:b"}
+    head = {"Authorization": "AWS a:b", "Content-Type": "image/tiff"}
     urlopen(Request(f"http://{address}/roads{name}", data=data, method="PUT", headers=head)).close()
 
 
