@@ -18,8 +18,10 @@ from dlink.maps.job.store import Store
 from dlink.maps.job.tasks import MOSAIC, Done, Job, Task, lines_task, roads_task
 from dlink.runtime import open_model
 from dlink.runtime.errors import BadInput, CheckFailed
-from dlink.runtime.files import file_mark
+from dlink.runtime.files import file_mark, refuse_checkpoint
+from dlink.runtime.onnx_bytes import read_onnx
 from dlink.runtime.progress import Tick, ignore
+from dlink.runtime.spec import Spec
 from dlink.runtime.words import counted
 
 PIXEL = 2 + 1 / 8 + 4 / 3  # bytes of disk at most: two bands and the mask of a block, and the mosaic with overviews
@@ -124,8 +126,7 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
         if model is None or not names:
             raise BadInput(f"{folder}: no map is planned there; give a model and rasters")
         found = found_sources(names, folder)
-        with open_model(model, threshold=(how or MapOptions()).threshold, halo=(how or MapOptions()).halo) as open:
-            plan = planned(model, open, found, how or MapOptions(), tick)
+        plan = planned(model, spec_of(model), found, how or MapOptions(), tick)
         plan.write(folder)
         return plan
     plan = Plan.read(folder)
@@ -147,6 +148,15 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
 
 def store_of(folder: Path, plan: Plan) -> Store:
     return Store(plan.asked.blocks or str(folder.absolute() / BLOCKS), plan.mark)
+
+
+def spec_of(model: Path) -> Spec:
+    """A model's Spec. An ONNX file is read without its engine, which would keep memory while the map is made."""
+    refuse_checkpoint(model)
+    if model.suffix == ".onnx":
+        return read_onnx(model).spec
+    with open_model(model) as open:
+        return open.spec
 
 
 def check_names(names: Sequence[str], plan: Plan, other: str) -> None:
