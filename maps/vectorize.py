@@ -3,9 +3,11 @@
 Memory grows with the roads and not with the mask.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +29,13 @@ from dlink.maps.network import (
     straightened,
     without_pieces,
 )
+from dlink.maps.osm_options import OsmOptions
 from dlink.maps.write import Points, Roads, driver_of, ground_length, in_degrees, write_roads
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Tick, ignore
+
+if TYPE_CHECKING:
+    from dlink.maps.conflate import Conflated
 
 BLOCK = 1024  # side of a block's core, px
 MOST_HALF = 400  # px, of the widest road: with its halo a block takes a gigabyte
@@ -66,11 +72,13 @@ class Summary:
     lines: int
     km: float
     nodes: int
+    beside: "Conflated | None" = None  # what they are beside OpenStreetMap, if they were compared
 
 
 def vectorize(
-    mask: Path, out: Path, how: LineOptions | None = None, reading: Reading | None = None, tick: Tick = ignore
-) -> Summary:
+    mask: Path, out: Path, how: LineOptions | None = None, reading: Reading | None = None, tick: Tick = ignore,
+    osm: OsmOptions | None = None,
+) -> Summary:  # fmt: skip
     """Write the roads of a mask as lines.
 
     Args:
@@ -79,6 +87,7 @@ def vectorize(
         how: What lines are made.
         reading: Its `road_value` says which values are road.
         tick: Called with (blocks done, all blocks, words).
+        osm: Its extract has roads that are left out, and joined.
 
     Returns:
         What the file holds.
@@ -96,14 +105,30 @@ def vectorize(
     how = how or LineOptions()
     with opened_mask(mask, reading or Reading(), how.threshold, how.gsd_m) as road:
         driver_of(out, road.crs)
+        compare = comparison(road.crs, osm, how.min_length)
         if out.exists() and out.samefile(mask):
             raise BadInput(f"{out}: is the mask, and would be replaced; choose another output")
         say_system(road)
         net = tidied(net_of(find(road, how, tick), road.shape, road.metres), how)
-        tick(0, 0, "writing")
         roads, nodes = placed(net, road, how)
+    beside = None
+    if compare:
+        tick(0, 0, "comparing")
+        beside = compare(roads)
+        roads, nodes = beside.roads, beside.nodes
+    tick(0, 0, "writing")
     write_roads(out, roads)
-    return Summary(len(roads.lines), float(roads.fields["length_m"].sum()) / 1000, nodes)
+    return Summary(len(roads.lines), float(roads.fields["length_m"].sum()) / 1000, nodes, beside)
+
+
+def comparison(crs: Any, osm: OsmOptions | None, shortest: float) -> "Callable[[Roads], Conflated] | None":
+    """What compares roads with OpenStreetMap; None if they are not compared. What can't be is refused here."""
+    if osm is None or osm.extract is None:
+        return None
+    from dlink.maps.conflate import check_conflation, conflated  # needs pyosmium
+
+    check_conflation(crs, osm)
+    return partial(conflated, how=osm, shortest=shortest)
 
 
 def say_system(road: RoadMask) -> None:

@@ -21,7 +21,7 @@ LIBRARIES = {  # of each folder, NumPy apart: one set of heavy ones, or none
     "scenes": {"cv2"},
     "nets": {"safetensors", "torch"},
     "accuracy": {"cv2", "rasterio", "scipy", "shapely", "skimage"},
-    "maps": {"pyogrio", "rasterio", "scipy", "shapely"},
+    "maps": {"osmium", "pyogrio", "rasterio", "scipy", "shapely"},
     "export": {"onnx", "torch"},
     "calib": {"onnx"},
     "engine": {"onnx", "polygraphy"},
