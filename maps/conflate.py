@@ -117,19 +117,19 @@ class Work:
         walk = Walk.along([line[:, :2] for line in lines])
         covered = self.covered(walk, tolerance)
         left = left_of(walk, covered, ends, tolerance.tolist(), shortest)
-        km = float(walk.length[covered].sum()) / 1000
         parts = [(part, between(lines[part.line], part.begin, part.end)) for part in left.parts]
         joiner = Joiner(self.existing, self.segments, self.frame)
         joins = joiner.joins(self.ends(parts, left, tolerance))
-        kept, gone = [], 0.0
+        kept, rest = [], float(walk.length[left.gone & ~covered].sum())
         for part, line in parts:
             moved = self.moved(line, [joins.get(node) for node in part.nodes])
             length = float(distances(moved[:, :2])[-1])
             if leads_back(part, joins) and length < FEW * tolerance[part.line]:
-                gone += length
+                rest += length
             else:
                 kept.append((part, moved))
-        return self.result(kept, joins, joiner, tolerance, (km, (left.rest + gone) / 1000))
+        km = float(walk.length[left.gone & covered].sum()) / 1000, rest / 1000
+        return self.result(kept, joins, joiner, tolerance, km)
 
     def covered(self, walk: Walk, tolerance: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Of each piece of a walk, whether a road or a path is there already."""

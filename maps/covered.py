@@ -9,7 +9,7 @@ stretches:
 4. An uncovered end shorter than `shortest` goes, unless it leads to other new roads. So do short lines between places
    that are covered.
 
-What goes by 1 and 4 is `rest`, not covered.
+What goes by 1 and 4 is a rest, and not covered.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Left:
 
     parts: list[Part]
     touching: set[int]  # nodes at which a covered stretch ends
-    rest: float  # metres that were dropped because they are short
+    gone: Flags  # (P,) pieces of the walk that were dropped
 
 
 def left_of(walk: Walk, covered: Flags, ends: NDArray[np.int64], tolerance: Sequence[float], shortest: float) -> Left:
@@ -77,7 +77,7 @@ def left_of(walk: Walk, covered: Flags, ends: NDArray[np.int64], tolerance: Sequ
         loose = [node in firm or degrees[node] == 1 for node in ends[i].tolist()]
         drop_ends(runs, loose, any(node in firm for node in ends[i].tolist()), shortest)
         lines[i] = merged(runs)
-    return cut(lines, ends, float(walk.length[covered].sum()))
+    return cut(lines, ends, gone_of(walk, bounds, lines))
 
 
 def runs_of(walk: Walk, covered: Flags, start: int, stop: int) -> list[Run]:
@@ -123,16 +123,26 @@ def drop_ends(runs: list[Run], loose: list[bool], firm: bool, shortest: float) -
                 run.covered = True
 
 
-def cut(lines: list[list[Run]], ends: NDArray[np.int64], covered: float) -> Left:
-    """The parts between covered stretches. `covered`: metres that are truly so."""
+def gone_of(walk: Walk, bounds: NDArray[np.int64], lines: list[list[Run]]) -> Flags:
+    """Which pieces lie in covered stretches."""
+    gone = np.zeros(len(walk.line), np.bool_)
+    middle = walk.start + walk.length / 2
+    for runs, start, stop in zip(lines, bounds[:-1], bounds[1:], strict=True):
+        for run in runs:
+            if run.covered:
+                gone[start:stop] |= (middle[start:stop] > run.begin) & (middle[start:stop] < run.end)
+    return gone
+
+
+def cut(lines: list[list[Run]], ends: NDArray[np.int64], gone: Flags) -> Left:
+    """The parts between covered stretches."""
     parts: list[Part] = []
     touching: set[int] = set()
-    dropped, new = 0.0, int(ends.max(initial=-1)) + 1
+    new = int(ends.max(initial=-1)) + 1
     for i, runs in enumerate(lines):
         nodes = ends[i].tolist()
         for k, run in enumerate(runs):
             if run.covered:
-                dropped += run.length
                 touching |= {node for node, at_end in zip(nodes, (k == 0, k == len(runs) - 1), strict=True) if at_end}
                 continue
             first, last = nodes
@@ -143,4 +153,4 @@ def cut(lines: list[list[Run]], ends: NDArray[np.int64], covered: float) -> Left
                 last, new = new, new + 1
                 touching.add(last)
             parts.append(Part(i, run.begin, run.end, (first, last)))
-    return Left(parts, touching, dropped - covered)
+    return Left(parts, touching, gone)

@@ -6,6 +6,7 @@ the kept roads, for their versions and tags. Memory: pyosmium's table of node lo
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ PLANNED = {"construction", "planned", "proposed"}
 RAILS = {"light_rail", "monorail", "narrow_gauge", "preserved", "rail", "subway", "tram", "funicular"}
 WATERS = {"canal", "ditch", "drain", "river", "stream"}
 GROUND, ABOVE, BELOW = "ground", "above", "below"
+NOWHERE = (np.nan, np.nan)
 HALF_ROUND = 180  # degrees; what is wider has no west and east
 
 Points = NDArray[np.float64]
@@ -132,7 +134,7 @@ def read_existing(path: Path, box: Box) -> Existing:
     check_extract(path)
     try:
         ways, extent = ways_of(path, box)
-        wanted = {id for way in ways if way.kind == ROAD for id in way.osm.nodes}
+        wanted = {id for way in ways if way.kind == ROAD for id in way.osm.nodes if id > 0}
         nodes = {node.id: node for node in nodes_of(path, wanted)}
     except (RuntimeError, ValueError) as e:
         raise BadInput(f"{path}: not an OpenStreetMap extract, or a damaged one; pyosmium says: {e}") from e
@@ -150,8 +152,8 @@ def ways_of(path: Path, box: Box) -> tuple[list[Way], tuple[float, float, float,
     """The ways in a box, and the extent of all with that of the file's header."""
     found: list[Way] = []
     lowest, highest = np.full(2, np.inf), np.full(2, -np.inf)
-    reader = reader_of(path)
-    for way, line in lines_of(reader):
+    reader, places = reader_of(path), Places(path)
+    for way, line in lines_of(reader, places):
         ground = line[~np.isnan(line[:, 0])]
         if len(ground) < 2:
             continue
@@ -162,7 +164,7 @@ def ways_of(path: Path, box: Box) -> tuple[list[Way], tuple[float, float, float,
         tags = dict(way.tags)
         if kind := kind_of(tags):
             ids = tuple(node.ref for node in way.nodes)
-            exact = np.array([at(node.location) for node in way.nodes])
+            exact = places.of(way)
             found.append(Way(OsmWay(way.id, way.version, ids, tags), exact, kind, level_of(tags)))
     if lowest[0] > highest[0]:
         return [], None
@@ -181,19 +183,37 @@ def reader_of(path: Path) -> Any:
     return reader.with_filter(osmium.filter.KeyFilter("highway", "railway", "waterway"))
 
 
-def lines_of(reader: Any) -> Iterator[tuple[Any, Points]]:
+@dataclass(frozen=True)
+class Places:
+    """Where the nodes of an extract are. pyosmium keeps no place of a negative id, which JOSM gives to what is new."""
+
+    path: Path
+
+    def of(self, way: Any) -> Points:
+        """Degrees (K, 2) of a way's nodes, NaN where the extract lacks one."""
+        found = [at(node.location) if node.ref > 0 else self.new.get(node.ref, NOWHERE) for node in way.nodes]
+        return np.array(found, np.float64).reshape(-1, 2)
+
+    @cached_property
+    def new(self) -> dict[int, tuple[float, float]]:
+        """Those of negative ids. All nodes are read for them, but only a file that has some asks for it."""
+        reader: Any = osmium.FileProcessor(str(self.path), osmium.osm.NODE)
+        return {node.id: at(node.location) for node in reader if node.id < 0}
+
+
+def lines_of(reader: Any, places: Places) -> Iterator[tuple[Any, Points]]:
     """Each way with the places of its nodes, of which it may skip those that repeat."""
     maker = osmium.geom.WKBFactory()  # four times as fast as a loop over the nodes
     for way in reader:
         try:
             line = np.frombuffer(bytes.fromhex(maker.create_linestring(way))[9:], "<f8").reshape(-1, 2)
         except (osmium.InvalidLocationError, RuntimeError, ValueError):  # an extract cuts ways at its edge
-            line = np.array([at(node.location) for node in way.nodes], np.float64).reshape(-1, 2)
+            line = places.of(way)
         yield way, line
 
 
 def at(location: Any) -> tuple[float, float]:
-    return (location.lon, location.lat) if location.valid() else (np.nan, np.nan)
+    return (location.lon, location.lat) if location.valid() else NOWHERE
 
 
 def nodes_of(path: Path, wanted: set[int]) -> Iterator[OsmNode]:

@@ -106,6 +106,8 @@ def vectorize(
     with opened_mask(mask, reading or Reading(), how.threshold, how.gsd_m) as road:
         driver_of(out, road.crs)
         compare = comparison(road.crs, osm, how.min_length)
+        if osm and osm.extract and out.exists() and out.samefile(osm.extract):
+            raise BadInput(f"{out}: is the extract, and would be replaced; choose another output")
         if out.exists() and out.samefile(mask):
             raise BadInput(f"{out}: is the mask, and would be replaced; choose another output")
         say_system(road)
