@@ -159,9 +159,9 @@ def nearest(segments: Segments, places: Points, reach: NDArray[np.float64]) -> F
 def ends_of(
     nodes: dict[int, Points], degrees: dict[int, int], touching: set[int], reach: dict[int, float]
 ) -> list[End]:
-    """The nodes that may join: free ends, and those where a covered stretch ends."""
+    """The nodes that may join: free ends, junctions, and those where a covered stretch ends."""
     return [
         End(node, nodes[node], reach[node] + STEP, node in touching)
         for node in sorted(nodes)
-        if node in touching or degrees[node] == 1
+        if node in touching or degrees[node] != 2
     ]

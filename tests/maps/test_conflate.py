@@ -200,6 +200,47 @@ def test_a_line_that_strays_a_little_is_covered_as_a_whole(compare):
     assert 0 < found.rest_km < 0.03
 
 
+def test_a_line_that_comes_near_and_leaves_again_is_not_cut(compare):
+    line = [(-100, 60), (-6, 10), (6, 10), (100, 60)]
+    found, _ = compare(Drawing().way(*MAIN), line)
+    assert len(found.roads.lines) == 1
+    assert (found.covered_km, found.joins) == (0, 0)
+    assert reviews(found)[0].startswith("runs along highway=residential (way 1) for 1")
+
+
+def test_a_junction_near_an_existing_road_is_joined_as_a_whole(compare):
+    """One of its roads begins along the existing road, for 10 m."""
+    at = (200, 9)
+    found, osm = compare(Drawing().way(*MAIN), [at, (210, 9), (230, 100)], [at, (200, 150)], [at, (100, 150)])
+    assert len(found.roads.lines) == 3
+    assert found.roads.fields["from_node"].tolist() == [1, 1, 1]
+    assert found.joins == 1
+    [(nodes, _, _)] = osm.old.values()
+    np.testing.assert_allclose(drawn([osm.nodes[nodes[2]][:2]]), [[200, 0]], atol=0.02)
+
+
+def test_a_short_link_from_an_existing_road_to_new_roads_stays(compare):
+    at = (208, 18)
+    found, osm = compare(Drawing().way(*MAIN), [(-300, 3), (200, 3), at], [at, (150, 150)], [at, (300, 150)])
+    assert len(found.roads.lines) == 3
+    assert found.joins == 1
+    assert len(osm.old) == 1
+
+
+def test_a_line_that_leaves_an_existing_road_and_comes_back_to_the_same_node_goes(compare):
+    """And the way gets no node for it."""
+    found, osm = compare(Drawing().way(*MAIN), [(-300, 3), (200, 3), (200.4, 18), (200.8, 3), (300, 3)])
+    assert found.roads.lines == []
+    assert 0.02 < found.rest_km < 0.036
+    assert (osm.old, osm.nodes, found.changed) == ({}, {}, 0)
+
+
+def test_a_road_that_is_joined_and_crosses_elsewhere_is_said(compare):
+    found, osm = compare(Drawing().way(*MAIN), [(200, 7), (200, 40), (230, 40), (230, -100)])
+    assert reviews(found) == ["crosses highway=residential (way 1)"]
+    assert len(osm.old) == 1
+
+
 def test_a_crossing_without_a_node_is_said_and_not_joined(compare):
     found, osm = compare(Drawing().way(*MAIN), [(200, -100), (200, 100)])
     assert reviews(found) == ["crosses highway=residential (way 1)"]
