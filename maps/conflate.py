@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dlink.imagery.notes import say
 from dlink.maps.covered import Left, Part, left_of
 from dlink.maps.cutting import between, with_begin
-from dlink.maps.extract import BELOW, PATH, ROAD, Box, Existing, check_extract, eastward, in_words, read_existing
+from dlink.maps.extract import Box, Existing, check_extract, eastward, in_words, read_existing
 from dlink.maps.joining import Join, Joiner, ends_of
 from dlink.maps.near import Frame, Points, Segments, Walk, distances
 from dlink.maps.osm_file import Beside
@@ -133,10 +133,8 @@ class Work:
 
     def covered(self, walk: Walk, tolerance: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Of each piece of a walk, whether a road or a path is there already."""
-        roads = self.segments.only(lambda way: way.kind == ROAD and way.level != BELOW)
-        paths = self.segments.only(lambda way: way.kind == PATH and way.level != BELOW)
-        by_road = walk.beside(roads, tolerance[walk.line]) >= 0
-        by_path = walk.beside(paths, np.full(len(walk.line), self.how.distance / 2)) >= 0
+        by_road = walk.beside(self.segments.roads, tolerance[walk.line]) >= 0
+        by_path = walk.beside(self.segments.paths, np.full(len(walk.line), self.how.distance / 2)) >= 0
         return by_road | by_path
 
     def ends(self, parts: "Sequence[tuple[Part, Points]]", left: Left, tolerance: NDArray[np.float64]) -> Any:
@@ -167,10 +165,10 @@ class Work:
         review = self.reviews(lines, at, tolerance[of])
         number, used = numbered([part.nodes for part, _ in kept], joins)
         nodes, ways = joiner.changed({id for id in used.values() if id < 0})
-        nodes += [self.existing.nodes[id] for id in sorted({id for id in used.values() if id > 0})]
+        nodes += [joiner.nodes[id] for id in sorted({id for id in used.values() if id > 0})]
         have = {node.id for node in nodes}
         inside = {id for way in ways for id in way.nodes} - have
-        nodes += [self.existing.nodes[id] for id in sorted(inside)]
+        nodes += [joiner.nodes[id] for id in sorted(inside)]
         shapes = self.in_system(lines)
         fields = {name: values[of] for name, values in self.roads.fields.items()}
         fields["id"] = np.arange(1, len(lines) + 1)

@@ -1,7 +1,7 @@
 """Reads what lies around some roads from an OpenStreetMap extract, by pyosmium: .osm, .osm.pbf, .osm.gz, .osm.bz2.
 
-Two passes. The first goes through all ways that may matter, and keeps those in the box. The second reads the nodes of
-the kept roads, for their versions and tags. Memory: pyosmium's table of node locations, and what lies in the box.
+One pass goes through all ways that may matter, and keeps those in the box. Another reads the nodes of the few ways that
+are joined, for their versions and tags. Memory: pyosmium's table of node locations, and what lies in the box.
 """
 
 from collections.abc import Iterator, Mapping
@@ -83,11 +83,10 @@ class Way:
 
 @dataclass(frozen=True)
 class Existing:
-    """What an extract has in a box. `nodes` are those of the roads. `extent` is where its lines lie, in degrees."""
+    """What an extract has in a box. `extent` is where all its lines lie, in degrees."""
 
     path: Path
     ways: list[Way]
-    nodes: Mapping[int, OsmNode]
     extent: tuple[float, float, float, float]  # west, south, east, north
 
 
@@ -134,8 +133,6 @@ def read_existing(path: Path, box: Box) -> Existing:
     check_extract(path)
     try:
         ways, extent = ways_of(path, box)
-        wanted = {id for way in ways if way.kind == ROAD for id in way.osm.nodes if id > 0}
-        nodes = {node.id: node for node in nodes_of(path, wanted)}
     except (RuntimeError, ValueError) as e:
         raise BadInput(f"{path}: not an OpenStreetMap extract, or a damaged one; pyosmium says: {e}") from e
     if extent is None:
@@ -145,7 +142,7 @@ def read_existing(path: Path, box: Box) -> Existing:
             f"{path}: does not cover the roads: it has {in_words(*extent)} (longitude, latitude), "
             f"the roads are in {box}"
         )
-    return Existing(path, ways, nodes, extent)
+    return Existing(path, ways, extent)
 
 
 def ways_of(path: Path, box: Box) -> tuple[list[Way], tuple[float, float, float, float] | None]:
@@ -164,7 +161,7 @@ def ways_of(path: Path, box: Box) -> tuple[list[Way], tuple[float, float, float,
         tags = dict(way.tags)
         if kind := kind_of(tags):
             ids = tuple(node.ref for node in way.nodes)
-            exact = places.of(way)
+            exact = line if len(line) == len(ids) else places.of(way)
             found.append(Way(OsmWay(way.id, way.version, ids, tags), exact, kind, level_of(tags)))
     if lowest[0] > highest[0]:
         return [], None
@@ -216,12 +213,13 @@ def at(location: Any) -> tuple[float, float]:
     return (location.lon, location.lat) if location.valid() else NOWHERE
 
 
-def nodes_of(path: Path, wanted: set[int]) -> Iterator[OsmNode]:
-    """Nodes by their ids."""
+def read_nodes(path: Path, wanted: set[int]) -> dict[int, OsmNode]:
+    """Nodes by their ids. What is new has no version, and is left out."""
+    wanted = {id for id in wanted if id > 0}
     if not wanted:
-        return
-    reader = osmium.FileProcessor(str(path), osmium.osm.NODE)
-    node: Any
-    for node in reader.with_filter(osmium.filter.IdFilter(wanted)):
-        if node.location.valid():
-            yield OsmNode(node.id, node.version, node.location.lon, node.location.lat, dict(node.tags))
+        return {}
+    try:
+        reader: Any = osmium.FileProcessor(str(path), osmium.osm.NODE).with_filter(osmium.filter.IdFilter(wanted))
+        return {node.id: OsmNode(node.id, node.version, *at(node.location), dict(node.tags)) for node in reader}
+    except RuntimeError as e:
+        raise BadInput(f"{path}: an OpenStreetMap extract that changed or is damaged; pyosmium says: {e}") from e

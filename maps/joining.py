@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.imagery.resolution import WGS84
-from dlink.maps.extract import ABOVE, BELOW, GROUND, PATH, ROAD, Existing
+from dlink.maps.extract import ABOVE, GROUND, Existing, read_nodes
 from dlink.maps.near import STEP, Frame, Points, Segments
 from dlink.maps.osm_file import DECIMALS, MOST_NODES, OsmNode, OsmWay
 
@@ -48,6 +48,7 @@ class Joiner:
     existing: Existing
     segments: Segments  # of all ways, in metres
     frame: Frame
+    nodes: dict[int, OsmNode] = field(default_factory=dict)  # of the ways that may be joined
     put_in: dict[int, list[tuple[int, float, OsmNode, Points]]] = field(default_factory=dict)  # by way: index, where
     count: int = 0
 
@@ -55,10 +56,11 @@ class Joiner:
         """By node. An end that stays as it is has none."""
         if not ends:
             return {}
-        roads = self.segments.only(lambda way: way.kind == ROAD and way.level != BELOW)
-        paths = self.segments.only(lambda way: way.kind == PATH and way.level != BELOW)
+        roads, paths = self.segments.roads, self.segments.paths
         places, reach = np.array([end.place for end in ends]), np.array([end.reach for end in ends])
         road, path = (nearest(segments, places, reach) for segments in (roads, paths))
+        ways = {int(roads.way[segment]) for (_, level), (_, segment, *_) in road.items() if level == GROUND}
+        self.nodes = read_nodes(self.existing.path, {id for way in ways for id in roads.ways[way].osm.nodes})
         found: dict[int, Join] = {}
         for i, end in enumerate(ends):
             ground, above = road.get((i, GROUND)), road.get((i, ABOVE))
@@ -94,7 +96,7 @@ class Joiner:
         return Join(foot, None, "", f"lies on {way} and is not joined: {why}")
 
     def usable(self, id: int) -> bool:
-        return id > 0 and id in self.existing.nodes and self.existing.nodes[id].version > 0
+        return id > 0 and id in self.nodes and self.nodes[id].version > 0
 
     def at_node(self, way: OsmWay, id: int, place: Points) -> Join:
         return Join(place, id, f"node {id}", motorway(way))

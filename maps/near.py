@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from dlink.imagery.resolution import WGS84
-from dlink.maps.extract import Box, Way, eastward
+from dlink.maps.extract import BELOW, PATH, ROAD, Box, Way, eastward
 
 METRES_A_DEGREE = 110_000.0  # of latitude, at least
 STEP = 2.0  # metres of a piece of a walk, at most
@@ -92,6 +92,16 @@ class Segments:
         """Those of some ways."""
         kept = np.array([wanted(way) for way in self.ways], np.bool_)[self.way] if len(self.ways) else slice(0)
         return Segments(self.ways, self.a[kept], self.b[kept], self.way[kept], self.place[kept])
+
+    @cached_property
+    def roads(self) -> "Segments":
+        """Those that a picture may show and a road may join."""
+        return self.only(lambda way: way.kind == ROAD and way.level != BELOW)
+
+    @cached_property
+    def paths(self) -> "Segments":
+        """Those that a picture may show as a road, and no road joins."""
+        return self.only(lambda way: way.kind == PATH and way.level != BELOW)
 
     @cached_property
     def directions(self) -> Points:

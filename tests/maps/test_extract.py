@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dlink.maps.extract import kind_of, level_of, read_existing
+from dlink.maps.extract import kind_of, level_of, read_existing, read_nodes
 from dlink.maps.near import Frame
 from dlink.runtime.errors import BadInput
 from tests.maps.extracts import Drawing, degrees
@@ -27,8 +27,10 @@ def test_every_kind_of_extract_gives_the_same_lines(name, tmp_path):
     ]
     assert found.ways[0].osm.tags == {"highway": "primary", "name": "A"}
     np.testing.assert_array_equal(found.ways[0].line, degrees([(0, 0), (100, 0)]))
-    assert sorted(found.nodes) == [101, 102, 105, 106]
-    assert (found.nodes[101].version, found.nodes[101].tags) == (3, {"highway": "crossing"})
+    nodes = read_nodes(found.path, {101, 105, -7, 999})
+    assert sorted(nodes) == [101, 105]
+    assert (nodes[101].version, nodes[101].tags) == (3, {"highway": "crossing"})
+    assert [(nodes[101].lon, nodes[101].lat)] == [tuple(place) for place in degrees([(0, 0)]).tolist()]
 
 
 def test_a_way_that_passes_the_box_without_a_node_in_it_is_read(tmp_path):
