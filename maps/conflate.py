@@ -133,8 +133,8 @@ class Work:
 
     def covered(self, walk: Walk, tolerance: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Of each piece of a walk, whether a road or a path is there already."""
-        by_road = walk.beside(self.segments.roads, tolerance[walk.line]) >= 0
-        by_path = walk.beside(self.segments.paths, np.full(len(walk.line), self.how.distance / 2)) >= 0
+        by_road = walk.beside(self.segments, self.segments.roads, tolerance[walk.line]) >= 0
+        by_path = walk.beside(self.segments, self.segments.paths, np.full(len(walk.line), self.how.distance / 2)) >= 0
         return by_road | by_path
 
     def ends(self, parts: "Sequence[tuple[Part, Points]]", left: Left, tolerance: NDArray[np.float64]) -> Any:

@@ -56,32 +56,29 @@ class Joiner:
         """By node. An end that stays as it is has none."""
         if not ends:
             return {}
-        roads, paths = self.segments.roads, self.segments.paths
+        all = self.segments
         places, reach = np.array([end.place for end in ends]), np.array([end.reach for end in ends])
-        road, path = (nearest(segments, places, reach) for segments in (roads, paths))
-        ways = {int(roads.way[segment]) for (_, level), (_, segment, *_) in road.items() if level == GROUND}
-        self.nodes = read_nodes(self.existing.path, {id for way in ways for id in roads.ways[way].osm.nodes})
+        road, path = (nearest(all, places, reach, wanted) for wanted in (all.roads, all.paths))
+        ways = {int(all.way[segment]) for (_, level), (_, segment, *_) in road.items() if level == GROUND}
+        self.nodes = read_nodes(self.existing.path, {id for way in ways for id in all.ways[way].osm.nodes})
         found: dict[int, Join] = {}
         for i, end in enumerate(ends):
             ground, above = road.get((i, GROUND)), road.get((i, ABOVE))
             if above and (ground is None or above[0] < ground[0] - NODE_NEAR):
-                found[end.node] = Join(
-                    end.place, None, "", f"meets {roads.ways[roads.way[above[1]]]}, which is a bridge"
-                )
+                found[end.node] = Join(end.place, None, "", f"meets {all.ways[all.way[above[1]]]}, which is a bridge")
             elif ground:
-                found[end.node] = self.join(end, roads, *ground[1:])
+                found[end.node] = self.join(end, *ground[1:])
             elif end.touching and (along := path.get((i, GROUND)) or path.get((i, ABOVE))):
-                found[end.node] = Join(end.place, None, "", f"goes on as {paths.ways[paths.way[along[1]]]}")
+                found[end.node] = Join(end.place, None, "", f"goes on as {all.ways[all.way[along[1]]]}")
         return found
 
-    def join(self, end: End, roads: Segments, segment: int, foot: Points, t: float) -> Join:
+    def join(self, end: End, segment: int, foot: Points, t: float) -> Join:
         """The join of an end at a place of a segment."""
-        number, place = int(roads.way[segment]), int(roads.place[segment])
-        way = roads.ways[number]
+        all = self.segments
+        number, place = int(all.way[segment]), int(all.place[segment])
+        way = all.ways[number]
         ids = way.osm.nodes[place : place + 2]
-        corners = [
-            (id, at) for id, at in zip(ids, (roads.a[segment], roads.b[segment]), strict=True) if self.usable(id)
-        ]
+        corners = [(id, at) for id, at in zip(ids, (all.a[segment], all.b[segment]), strict=True) if self.usable(id)]
         at_node = sorted((float(np.hypot(*(at - foot))), k) for k, (_, at) in enumerate(corners))
         if at_node and at_node[0][0] <= NODE_NEAR:
             return self.at_node(way.osm, *corners[at_node[0][1]])
@@ -148,10 +145,10 @@ def motorway(way: OsmWay) -> str:
 Found = dict[tuple[int, str], tuple[float, int, Points, float]]
 
 
-def nearest(segments: Segments, places: Points, reach: NDArray[np.float64]) -> Found:
+def nearest(segments: Segments, places: Points, reach: NDArray[np.float64], wanted: NDArray[np.bool_]) -> Found:
     """By place and level: distance, segment, its nearest place, and where on it."""
     found: Found = {}
-    for near in segments.pairs(places, reach):
+    for near in segments.pairs(places, reach, wanted):
         for k in np.lexsort((near.segment, near.distance)).tolist():
             key = int(near.point[k]), segments.ways[segments.way[near.segment[k]]].level
             found.setdefault(key, (float(near.distance[k]), int(near.segment[k]), near.foot[k], float(near.along[k])))

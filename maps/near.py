@@ -26,6 +26,7 @@ AT_ONCE = 100_000  # places that are compared with segments at once
 
 Points = NDArray[np.float64]
 Whole = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -88,20 +89,19 @@ class Segments:
         first = np.flatnonzero((way[1:] == way[:-1]) & there[1:] & there[:-1])
         return Segments(ways, metres[first], metres[first + 1], way[first], place[first])
 
-    def only(self, wanted: Callable[[Way], bool]) -> "Segments":
-        """Those of some ways."""
-        kept = np.array([wanted(way) for way in self.ways], np.bool_)[self.way] if len(self.ways) else slice(0)
-        return Segments(self.ways, self.a[kept], self.b[kept], self.way[kept], self.place[kept])
+    def which(self, wanted: Callable[[Way], bool]) -> Flags:
+        """Those of some ways (S,). They all stay in one tree, because a tree is most of the memory."""
+        return np.array([wanted(way) for way in self.ways], np.bool_)[self.way]
 
     @cached_property
-    def roads(self) -> "Segments":
+    def roads(self) -> Flags:
         """Those that a picture may show and a road may join."""
-        return self.only(lambda way: way.kind == ROAD and way.level != BELOW)
+        return self.which(lambda way: way.kind == ROAD and way.level != BELOW)
 
     @cached_property
-    def paths(self) -> "Segments":
+    def paths(self) -> Flags:
         """Those that a picture may show as a road, and no road joins."""
-        return self.only(lambda way: way.kind == PATH and way.level != BELOW)
+        return self.which(lambda way: way.kind == PATH and way.level != BELOW)
 
     @cached_property
     def directions(self) -> Points:
@@ -114,11 +114,12 @@ class Segments:
     def tree(self) -> Any:
         return shapely.STRtree(shapely.linestrings(np.stack([self.a, self.b], axis=1)))
 
-    def pairs(self, points: Points, reach: Points) -> "Iterator[Pairs]":
-        """Points (P, 2) and the segments within `reach` (P,) of them, some at once."""
+    def pairs(self, points: Points, reach: NDArray[np.float64], wanted: Flags) -> "Iterator[Pairs]":
+        """Points (P, 2) and the `wanted` segments (S,) within `reach` (P,) of them, some at once."""
         for start in range(0, len(points), AT_ONCE) if len(self.a) else ():
             some = slice(start, start + AT_ONCE)
             i, j = self.tree.query(shapely.points(points[some]), predicate="dwithin", distance=reach[some])
+            i, j = i[wanted[j]], j[wanted[j]]
             point, a, to = points[some][i], self.a[j], self.b[j] - self.a[j]
             square = (to * to).sum(axis=1)
             t = np.divide(((point - a) * to).sum(axis=1), square, out=np.zeros(len(i)), where=square > 0).clip(0, 1)
@@ -156,16 +157,15 @@ class Walk:
         start, length, middle, direction = (np.concatenate(all) for all in zip(*(parts or empty), strict=True))
         return Walk(of, start, length, middle, direction)
 
-    def beside(self, segments: Segments, within: NDArray[np.float64]) -> Whole:
-        """Of each piece the nearest segment that it runs along, with all of it `within` metres (P,); -1: none."""
-        best, nearest = np.full(len(self.line), np.inf), np.full(len(self.line), -1)
-        for near in segments.pairs(self.middle, np.maximum(within, 0)):
+    def beside(self, segments: Segments, wanted: Flags, within: NDArray[np.float64]) -> Whole:
+        """Of each piece the nearest `wanted` segment along which it runs, all of it `within` metres (P,); -1: none."""
+        nearest = np.full(len(self.line), -1)
+        for near in segments.pairs(self.middle, within, wanted):
             along = np.abs((self.direction[near.point] * segments.directions[near.segment]).sum(axis=1)) >= ALONG
             fits = along & (near.distance + self.length[near.point] / 2 <= within[near.point])
             # The nearest comes first, of equally near ones the first of the map.
             order = np.lexsort((near.segment[fits], near.distance[fits], near.point[fits]))
             point, first = np.unique(near.point[fits][order], return_index=True)
-            best[point] = near.distance[fits][order][first]
             nearest[point] = near.segment[fits][order][first]
         return nearest
 

@@ -160,3 +160,11 @@ def test_a_mask_is_vectorized_without_pyosmium():
         "import sys; sys.modules['osmium'] = None; import dlink.maps.vectorize, dlink.maps.write, dlink.cli.vectorize"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_missing_pyosmium_is_said_before_any_work(mask, extract, tmp_path):
+    code = "import sys; sys.modules['osmium'] = None; from dlink.cli.main import dlink; dlink()"
+    args = ["vectorize", mask, "-o", tmp_path / "roads.osm", "--osm", extract]
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: this needs osmium: pip install 'dlink[osm]'\n"
