@@ -5,7 +5,7 @@ stretches:
 
 1. A gap shorter than `shortest` between two covered stretches is covered too: a line that strays a little.
 2. A covered stretch shorter than two tolerances with uncovered ones on both sides is none: a crossing at a low angle.
-3. The same at a line's end, where no other line there is covered: a junction of new roads near an existing one.
+3. The same at a line's end where it meets others: a fork at a low angle, or a junction near an existing road.
 4. An uncovered end shorter than `shortest` goes, unless it leads to other new roads. So do short lines between places
    that are covered.
 
@@ -70,8 +70,9 @@ def left_of(walk: Walk, covered: Flags, ends: NDArray[np.int64], tolerance: Sequ
     }
     for i, runs in enumerate(lines):
         for node, k in zip(ends[i].tolist(), (0, -1), strict=True):
-            if len(runs) > 1 and runs[k].covered and degrees[node] > 1 and node not in firm:
-                runs[k].covered = False
+            if len(runs) > 1 and runs[k].covered and degrees[node] > 1 and runs[k].length < 2 * tolerance[i]:
+                beside = runs[1] if k == 0 else runs[-2]
+                runs[k].covered = node in firm and beside.length < shortest
         lines[i] = merged(runs)
     for i, runs in enumerate(lines):
         loose = [node in firm or degrees[node] == 1 for node in ends[i].tolist()]

@@ -208,6 +208,17 @@ def test_a_line_that_comes_near_and_leaves_again_is_not_cut(compare):
     assert reviews(found)[0].startswith("runs along highway=residential (way 1) for 1")
 
 
+def test_a_fork_at_a_low_angle_keeps_its_line_up_to_the_junction(compare):
+    at = (3, 2)
+    found, osm = compare(Drawing().way(*MAIN), [(-300, 2), at], [at, (300, 2)], [at, (150, 65), (300, 140)])
+    [(nodes, _, _)] = osm.new.values()
+    assert (nodes[0], osm.old) == (102, {})
+    whole = shapely.LineString([at, (150, 65), (300, 140)])
+    away = [whole.distance(shapely.Point(*place)) for place in places(found)[0]]
+    assert max(away[1:]) < 0.01
+    assert found.covered_km == pytest.approx(0.6, abs=0.005)
+
+
 def test_a_junction_near_an_existing_road_is_joined_as_a_whole(compare):
     """One of its roads begins along the existing road, for 10 m."""
     at = (200, 9)

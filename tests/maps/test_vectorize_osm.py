@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import osmium
 import pyogrio
 import pytest
 import shapely
@@ -12,8 +13,10 @@ from rasterio import Affine
 
 from dlink.cli.vectorize import vectorize as command
 from dlink.imagery.notes import SAID
+from dlink.maps.osm_options import OsmOptions
+from dlink.maps.vectorize import vectorize
 from tests.maps.extracts import Drawing, drawn, read_osm
-from tests.maps.masks import cross, write_mask
+from tests.maps.masks import blobs, cross, write_mask
 
 MIDDLE = 100.25  # metres from the mask's corner to the middle of both roads of `cross`
 
@@ -111,6 +114,36 @@ def test_a_mask_whose_roads_all_exist_gives_an_empty_file_and_says_so(mask, tmp_
     assert (done.exit_code, done.stderr) == (0, f"note: {mask}: no road is new; {out} has no lines\n")
     assert "has 0.40 km of the roads already; 0 lines new" in done.stdout
     assert len(pyogrio.raw.read(out)[2]) == 0
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_roads_that_are_taken_out_of_a_map_come_back_at_their_junctions(seed, tmp_path):
+    """The map is of the mask's own lines, of which two in five are missing."""
+    mask = write_mask(tmp_path / "mask.tif", blobs(seed, (1200, 1200), 14, 0.6))
+    vectorize(mask, tmp_path / "all.osm")
+    all = read_osm(tmp_path / "all.osm")
+    rng = np.random.default_rng(seed)
+    old = [id for id in all.ways if rng.random() < 0.6]
+    with osmium.SimpleWriter(str(tmp_path / "x.osm.pbf")) as writer:
+        for node in sorted({node for id in old for node in all.ways[id][0]}, reverse=True):
+            writer.add_node(osmium.osm.mutable.Node(id=-node, version=1, location=all.nodes[node][:2]))
+        for id in old:
+            nodes = [-node for node in all.ways[id][0]]
+            writer.add_way(osmium.osm.mutable.Way(id=-id, version=1, nodes=nodes, tags={"highway": "road"}))
+    vectorize(mask, tmp_path / "new.osm", osm=OsmOptions(extract=tmp_path / "x.osm.pbf"))
+    new = read_osm(tmp_path / "new.osm")
+    missing = [id for id in all.ways if id not in old]
+    was, came = (
+        shapely.MultiLineString([drawn(file.line(id)) for id in ids]) for file, ids in ((all, missing), (new, new.new))
+    )
+    assert was.length > 1000
+    assert was.difference(came.buffer(2)).length < 0.05 * was.length
+    assert came.difference(was.buffer(2)).length < 0.02 * was.length
+    had = {node for id in old for node in all.ways[id][0]}
+    junctions = {-node for id in missing for node in (all.ways[id][0][0], all.ways[id][0][-1]) if node in had}
+    joined = {node for nodes, _, _ in new.new.values() for node in nodes if node > 0}
+    assert len(junctions) > 10
+    assert len(junctions & joined) >= 0.85 * len(junctions)
 
 
 def test_probabilities_and_bridges_keep_their_fields(extract, tmp_path):
