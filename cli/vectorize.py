@@ -6,20 +6,23 @@ from typing import TYPE_CHECKING
 import click
 
 from dlink.cli import options
-from dlink.cli.options import POSITIVE, Picture, together
+from dlink.cli.options import IN_FILE, POSITIVE, Picture, together
 from dlink.cli.step import Step, progress
 from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
     from dlink.imagery.reading import Reading
+    from dlink.maps.conflate import Conflated
+    from dlink.maps.osm_options import OsmOptions
     from dlink.maps.vectorize import LineOptions
 
 METRES = click.FloatRange(0)
+LEAST_KM = 0.005  # that is shown
 
 
 @click.command(cls=Step, short_help="Draw the roads of a mask as lines.")
 @click.argument("mask", type=Picture(path_type=Path))
-@options.output("The lines: .gpkg, .fgb, .geojson or .geojsonl.", required=True)
+@options.output("The lines: .gpkg, .fgb, .geojson, .geojsonl, or .osm for JOSM.", required=True)
 @together(
     "how",
     "maps.vectorize:LineOptions",
@@ -34,15 +37,42 @@ METRES = click.FloatRange(0)
     options.gsd("Metres a pixel of a mask that does not say it.  [default: the mask's, or 0.5]"),
 )
 @together("reading", "imagery.reading:Reading", options.road_value)
-def vectorize(mask: Path, out: Path, how: "LineOptions", reading: "Reading") -> None:
+@together(
+    "osm",
+    "maps.osm_options:OsmOptions",
+    click.option(
+        "--osm", "extract", type=IN_FILE, help="Leave out, and join, what this OpenStreetMap extract has (.osm.pbf)."
+    ),
+    click.option(
+        "--osm-distance",
+        "distance",
+        type=POSITIVE,
+        metavar="METRES",
+        help="How near an existing line is the same road; for wide roads half their width and 4 m.  [default: 12]",
+    ),
+)
+def vectorize(mask: Path, out: Path, how: "LineOptions", reading: "Reading", osm: "OsmOptions") -> None:
     """Draw the roads of MASK as lines that meet at shared nodes, with their length and width.
 
-    MASK is a raster of any size: two values, of which 0 is no road, or probabilities. GeoJSON is in longitude and
-    latitude, other formats are in the mask's coordinate system.
+    MASK is a raster of any size: two values, of which 0 is no road, or probabilities. GeoJSON and .osm are in longitude
+    and latitude, other formats are in the mask's coordinate system. --osm keeps what OpenStreetMap does not have yet.
     """
     from dlink.maps.vectorize import vectorize as write_lines
 
-    found = write_lines(mask, out, how, reading, progress("vectorize"))
+    found = write_lines(mask, out, how, reading, progress("vectorize"), osm)
     if not found.lines:
-        click.echo(f"note: {mask}: no road was found; {out} has no lines", err=True)
+        why = "no road was found" if found.beside is None or not found.beside.covered_km else "no road is new"
+        click.echo(f"note: {mask}: {why}; {out} has no lines", err=True)
     click.echo(f"{out}: {counted(found.lines, 'line')}, {found.km:.2f} km, {counted(found.nodes, 'node')}")
+    if found.beside:
+        click.echo(f"{osm.extract}: {in_words(found.beside, out.suffix.lower() == '.osm')}")
+
+
+def in_words(beside: "Conflated", changes: bool) -> str:
+    """What the comparison with OpenStreetMap found. `changes`: the file has the existing ways that get nodes."""
+    changed = f"{counted(beside.changed, 'existing way')} with new nodes, " if changes else ""
+    rest = f", and {beside.rest_km:.2f} km of short rests" if beside.rest_km >= LEAST_KM else ""
+    return (
+        f"has {beside.covered_km:.2f} km of the roads already{rest}; {counted(len(beside.roads.lines), 'line')} new, "
+        f"{counted(beside.joins, 'join')}, {changed}{counted(beside.flagged, 'line')} to review"
+    )

@@ -1,4 +1,6 @@
-"""Writes roads as lines: GeoPackage, FlatGeobuf, GeoJSON and GeoJSON text sequences. Needs pyogrio, shapely, rasterio.
+"""Writes roads as lines: GeoPackage, FlatGeobuf, GeoJSON, GeoJSON text sequences, and .osm (by osm_file.py).
+
+Needs pyogrio, shapely, rasterio.
 
 The layer is called `roads`. Its fields are id, length_m (on the ground), width_m, from_node and to_node, and
 probability where the mask has it. Lines that meet have the same node and the same vertex there. GeoJSON is in longitude
@@ -20,6 +22,7 @@ from rasterio.errors import RasterioError
 from rasterio.warp import transform
 
 from dlink.imagery.resolution import AXIS_M, FLATTENING, WGS84
+from dlink.maps.osm_file import ALONE, Beside, write_osm
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
 
@@ -31,8 +34,9 @@ DRIVERS = {
     ".json": "GeoJSON",
     ".geojsonl": "GeoJSONSeq",
     ".geojsons": "GeoJSONSeq",
+    ".osm": "OSM",
 }
-IN_DEGREES = ("GeoJSON", "GeoJSONSeq")
+IN_DEGREES = ("GeoJSON", "GeoJSONSeq", "OSM")
 OPTIONS = {"GeoJSON": {"RFC7946": "YES"}}
 
 Points = NDArray[np.float64]
@@ -45,6 +49,8 @@ class Roads:
     lines: list[Points]  # (K, 2) each
     crs: Any
     fields: dict[str, NDArray[Any]]
+    source: str = ""  # what they were made of, in words, for .osm
+    beside: Beside = ALONE  # what of OpenStreetMap they join, for .osm
 
 
 def driver_of(path: Path, crs: Any) -> str:
@@ -60,7 +66,7 @@ def driver_of(path: Path, crs: Any) -> str:
         raise BadInput(f"{path}: no format of lines by its name; expected {', '.join(DRIVERS)}")
     if driver in IN_DEGREES and not crs:
         raise BadInput(
-            f"{path}: GeoJSON is in longitude and latitude, and the mask has no coordinate system; give it one "
+            f"{path}: {path.suffix} is in longitude and latitude, and the mask has no coordinate system; give it one "
             f"(gdal_edit.py -a_srs EPSG:N), or write .gpkg"
         )
     return driver
@@ -72,6 +78,9 @@ def write_roads(path: Path, roads: Roads) -> None:
     lines, crs = roads.lines, roads.crs
     if driver in IN_DEGREES:
         lines, crs = in_degrees(lines, crs, path), WGS84
+    if driver == "OSM":
+        write_osm(path, lines, roads.fields, roads.source, roads.beside)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     geometry = np.empty(len(lines), object)
     geometry[:] = [shapely.to_wkb(shapely.LineString(line)) for line in lines]
