@@ -3,6 +3,9 @@
 A float32 file is computed in float32, although OpenVINO's default is bfloat16 where the CPU has it. An FP16 or INT8
 file is computed in the CPU's fastest reduced precision: bfloat16 on x86 with AVX-512 BF16 or AMX, float16 on Arm,
 float32 where there is neither. Int8 is replaced by float on processors whose int8 sums saturate (saturation.py).
+
+Threads are not pinned to cores. By default OpenVINO pins them, in each process from the first core on, so two processes
+of one thread each share one core.
 """
 
 from pathlib import Path
@@ -57,7 +60,7 @@ def why(e: RuntimeError) -> str:
 
 
 def compile(model: openvino.Model, spec: Spec, threads: int | None) -> openvino.CompiledModel:
-    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
     if spec.precision == "fp32":
         options["INFERENCE_PRECISION_HINT"] = "f32"
     if any(op.get_type_name() == "FakeQuantize" for op in model.get_ops()) and saturates():
