@@ -344,6 +344,17 @@ threading.Thread(target=work).start()
     assert run(tmp_path, code) == (0, ["256", "256"], "")
 
 
+def test_both_slots_may_be_the_first_to_compute_in_their_process(tmp_path):
+    """Six of twenty such processes hung when OpenVINO took its first array on two threads at once."""
+    code = """
+sys.setswitchinterval(1e-6)
+for run in [model.backend.start(image[None]) for _ in range(4)]: run()
+model.close()
+"""
+    for _ in range(8):
+        assert run(tmp_path, code) == (0, [], "")
+
+
 def test_ctrl_c_does_not_wait_for_the_image(tmp_path):
     code = """
 import signal
