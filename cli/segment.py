@@ -71,9 +71,9 @@ def segment(
     jobs = find_jobs(images, out, how, reading)
     work = workers(jobs)
     # Of a plan there are two whatever the images. A model that can't be read is refused by open_here.
-    slots = (
-        slots_for(jobs, read_onnx(model).spec, opening.halo) if model.suffix == ".onnx" and model.is_file() else None
-    )
+    slots = None
+    if model.suffix == ".onnx" and model.is_file():
+        slots = slots_for(jobs, read_onnx(model).spec, opening.halo, opening.threads)
     with open_here(model, opening, slots) as segmenter:
         failed = run(jobs, work, segmenter, how)
     if failed:

@@ -20,12 +20,14 @@ SLOTS = 2  # measured on two cores; more slots need more memory, and cores that 
 GAIN = 1.02  # what two slots gain at least on a quiet machine; see "Slots on a CPU" in DESIGN.md
 
 
-def slots_for(jobs: Sequence[Job], spec: Spec, halo: int | None) -> int:
+def slots_for(jobs: Sequence[Job], spec: Spec, halo: int | None, threads: int | None = None) -> int:
     """SLOTS if both have work nearly all the time, else 1.
 
     Pictures follow each other without a pause, so several of them count by their number. A raster ends before the next
-    image begins.
+    image begins. A number of threads that is odd can't be halved.
     """
+    if threads and threads % SLOTS:
+        return 1
     rasters = [windows_of(job, spec, halo) for job in jobs if job.geo]
     pictures = [job for job in jobs if not job.geo]
     if pictures:

@@ -60,6 +60,11 @@ def test_pictures_follow_each_other_and_rasters_do_not(tmp_path):
     assert slots_for([raster] * 4, SPEC, None) == 1
 
 
+def test_an_odd_number_of_threads_is_not_halved(tmp_path):
+    job = write(tmp_path / "two.png", 80)
+    assert [slots_for([job], SPEC, None, threads) for threads in (1, 2, 3, 4)] == [1, 2, 1, 2]
+
+
 @pytest.mark.parametrize("content", [None, b"", b"\x89PNG\r\n\x1a\n", b"roads"])
 def test_what_cannot_be_read_is_left_to_the_reader(tmp_path, content):
     path = tmp_path / "a.png"
