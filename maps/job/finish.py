@@ -12,9 +12,10 @@ from dlink.maps.job.mosaic_file import write_cog
 from dlink.maps.job.plan import Plan
 from dlink.maps.job.store import Store
 from dlink.maps.job.tasks import unpacked
+from dlink.maps.osm_options import OsmOptions
 from dlink.maps.report.page import Report, write_report
 from dlink.maps.report.preview import preview
-from dlink.maps.vectorize import LineOptions, Summary, roads_of, say_areas, summary_of
+from dlink.maps.vectorize import LineOptions, Summary, comparison, roads_of, say_areas, summary_of
 from dlink.maps.write import Roads, write_roads
 from dlink.runtime.progress import Tick
 
@@ -26,8 +27,9 @@ WHAT = {
     ".fgb": "the roads as lines, FlatGeobuf",
     ".geojson": "the roads as lines, GeoJSON in longitude and latitude",
     ".geojsonl": "the roads as lines, a GeoJSON feature a line",
+    ".osm": "the roads for JOSM, to be reviewed",
 }
-FORMATS = ("gpkg", "fgb", "geojson", "geojsonl")
+FORMATS = ("gpkg", "fgb", "geojson", "geojsonl", "osm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ class ResultOptions:
     simplify: float = 1.0
     smooth: bool = True
     bridge: float = 0.0
+    osm: OsmOptions = field(default_factory=OsmOptions)
 
     def lines(self, widest: float) -> LineOptions:
         return LineOptions(
@@ -78,12 +81,17 @@ def write_results(folder: Path, plan: Plan, store: Store, how: ResultOptions, ti
     lines = how.lines(plan.widest)
     say_areas(ground, parts, plan.widest)
     roads, nodes = roads_of(parts, ground, lines)
+    beside = None
+    if compare := comparison(plan.grid.system, how.osm, how.min_length):
+        tick(0, 0, "comparing with OpenStreetMap")
+        beside = compare(roads)
+        roads, nodes = beside.roads, beside.nodes
     files = [mask]
     for format in how.formats or FORMATS[:1]:
         tick(0, 0, f"writing {NAME}.{format}")
         write_roads(folder / f"{NAME}.{format}", roads)
         files.append(folder / f"{NAME}.{format}")
-    summary = summary_of(roads, nodes)
+    summary = summary_of(roads, nodes, beside)
     page = folder / "report.html"
     report = report_of(folder, plan, store, how, summary, files)
     write_report(page, folder / "report.json", report, preview(plan, tick), roads.lines)
@@ -117,6 +125,7 @@ def report_of(
             "Blocks": f"{len(plan.blocks):,} of {plan.side} x {plan.side} windows of {plan.of_model.tile} px",
             "Area of interest": asked.aoi or "all",
             "Lines": in_words(how.lines(plan.widest)),
+            "OpenStreetMap": beside_osm(how.osm, summary),
             "Blocks made": f"{begun} to {ended}" if begun else "",
             "Finished on": f"{platform.node()}, dlink {plan.dlink}",
             "Plan": plan.mark,
@@ -124,6 +133,16 @@ def report_of(
         files={path.name: WHAT[path.suffix] for path in results},
         sources=[{"name": s.name, "read": "as it is" if s.plain else "warped to the grid"} for s in plan.sources],
         left_out=[{"name": each.name, "why": each.why} for each in plan.left_out],
+    )
+
+
+def beside_osm(how: OsmOptions, summary: Summary) -> str:
+    if summary.beside is None:
+        return "not compared"
+    found = summary.beside
+    return (
+        f"{how.extract}: has {found.covered_km:,.2f} km of the roads within {how.distance:g} m, which are left out; "
+        f"{found.joins:,} joins, {found.flagged:,} lines to review"
     )
 
 
