@@ -1,7 +1,7 @@
 """How many tiles of a job's images are computed side by side on a CPU.
 
 A model with two slots gives each of them half of the threads. Beside another busy process that is faster, and on a
-quiet machine a little, as long as both slots have work. While one has none, half of the processor is idle; so an image
+quiet machine no slower, as long as both slots have work. While one has none, half of the processor is idle; so an image
 of one tile takes twice as long. DESIGN.md has the figures.
 """
 
@@ -17,7 +17,7 @@ from dlink.runtime.spec import Spec
 from dlink.runtime.windows import cover
 
 SLOTS = 2  # measured on two cores; more slots need more memory, and cores that they divide
-GAIN = 1.02  # what two slots gain at least on a quiet machine; see "Slots on a CPU" in DESIGN.md
+EVEN = 1.02  # how much more turns than full ones are still even: it costs 2 % of the time
 
 
 def slots_for(jobs: Sequence[Job], spec: Spec, halo: int | None, threads: int | None = None) -> int:
@@ -33,7 +33,7 @@ def slots_for(jobs: Sequence[Job], spec: Spec, halo: int | None, threads: int | 
     if pictures:
         rasters.append(windows_of(pictures[0], spec, halo) if len(pictures) == 1 else len(pictures))
     turns = sum(-(-count // SLOTS) for count in rasters)
-    return SLOTS if SLOTS * turns <= GAIN * sum(rasters) else 1
+    return SLOTS if SLOTS * turns <= EVEN * sum(rasters) else 1
 
 
 def windows_of(job: Job, spec: Spec, halo: int | None) -> int:
