@@ -50,6 +50,7 @@ class Roads:
     crs: Any
     fields: dict[str, NDArray[Any]]
     source: str = ""  # what they were made of, in words, for .osm
+    tags: Mapping[str, str] = field(default_factory=dict)  # of the layer, in a GeoPackage
     beside: Beside = ALONE  # what of OpenStreetMap they join, for .osm
 
 
@@ -90,6 +91,7 @@ def write_roads(path: Path, roads: Roads) -> None:
             pyogrio.raw.write(
                 part, geometry, list(roads.fields.values()), list(roads.fields), layer=LAYER, driver=driver,
                 geometry_type="LineString", crs=crs.to_wkt() if crs else None, layer_options=OPTIONS.get(driver, {}),
+                layer_metadata=dict(roads.tags) if driver == "GPKG" and roads.tags else None,
             )  # fmt: skip
             count = pyogrio.read_info(part, force_feature_count=True)["features"]
         except (RuntimeError, ValueError) as e:

@@ -11,6 +11,7 @@ import rasterio
 from click.testing import CliRunner
 from rasterio import Affine
 from rasterio.warp import transform
+from rasterio.windows import Window
 
 from dlink.cli.map import map as command
 from dlink.cli.segment import segment
@@ -24,6 +25,7 @@ from dlink.runtime.spec import Spec
 from tests.maps.job.scenes import (
     BLOCK,
     GRID,
+    ZONE,
     blocks_of,
     cut,
     made,
@@ -149,6 +151,25 @@ def test_small_black_things_are_data_and_large_holes_are_none(model, tmp_path):
     expected = np.ones((200, 200), bool)
     expected[120:160, 120:160] = False
     np.testing.assert_array_equal(valid, expected)
+
+
+@pytest.mark.parametrize("warped", [False, True], ids=["plain", "warped"])
+def test_blocks_of_a_tiff_that_were_never_written_are_no_data(model, tmp_path, warped):
+    image = np.full((3, 128, 192), 200, np.uint8)
+    place = GRID if not warped else shifted(GRID, 0.5, 0.5)
+    form = {"driver": "GTiff", "height": 128, "width": 192, "count": 3, "dtype": "uint8", "sparse_ok": True}
+    form |= {"tiled": True, "blockxsize": 64, "blockysize": 64, "interleave": "pixel"}
+    with rasterio.open(tmp_path / "a.tif", "w", **form, crs=ZONE, transform=place) as file:
+        for left in (0, 128):
+            file.write(image[:, :, :64], window=Window(left, 0, 64, 128))
+    write(tmp_path / "grid.tif", scene((64, 64)), transform=shifted(GRID, -64, -64))
+    made(tmp_path / "map", model, [tmp_path / "a.tif", tmp_path / "grid.tif"])
+    with rasterio.open(tmp_path / "map" / "roads.tif") as file:
+        row, col = round((GRID.f - file.transform.f) / -0.5), round((GRID.c - file.transform.c) / 0.5)
+        valid = file.dataset_mask()[row : row + 128, col : col + 192] > 0
+    expected = np.ones((128, 192), bool)
+    expected[:, 64:128] = False
+    assert (valid == expected).mean() > (0.97 if warped else 0.999999)
 
 
 def test_an_area_of_interest_cuts_the_map(whole, model, tmp_path):
