@@ -9,7 +9,8 @@ and latitude (RFC 7946), the others are in the mask's system.
 
 import errno
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,7 @@ def write_results(folder: Path, plan: Plan, store: Store, how: ResultOptions, ti
         tick(0, 0, "comparing with OpenStreetMap")
         beside = compare(roads)
         roads, nodes = beside.roads, beside.nodes
+    roads = replace(roads, tags=tags(plan), source=f"dlink, {plan.model.name}")
     files = [mask]
     for format in how.formats or FORMATS[:1]:
         tick(0, 0, f"writing {NAME}.{format}")

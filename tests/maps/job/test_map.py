@@ -301,6 +301,13 @@ def test_blocks_of_another_plan_are_refused(whole, model, tmp_path):
     assert "0001_0001.tif: a block of another map" in done.stderr
 
 
+def test_the_geopackage_says_which_model_and_plan_made_it(whole):
+    said = pyogrio.read_info(whole / "map" / "roads.gpkg")["layer_metadata"]
+    plan = Plan.read(whole / "map")
+    assert said["DLINK_PLAN"] == plan.mark
+    assert plan.model.sha256 in said["DLINK_MODEL"]
+
+
 def test_the_status_is_told_without_a_change(whole):
     done = call("-o", whole / "map", "--status")
     assert (done.exit_code, done.output) == (0, f"{whole / 'map'}: finished, 12 blocks\n")
