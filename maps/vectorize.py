@@ -186,9 +186,16 @@ def say_areas(road: Ground, parts: Sequence[Part], widest: float) -> None:
         say(road.path, f"is wider than {widest:g} m {where}; such areas are left out, --widest sets the width")
 
 
-def roads_of(parts: Sequence[Part], ground: Ground, how: LineOptions) -> tuple[Roads, int]:
-    """The roads of all blocks of a mask, and how many nodes they have."""
-    return placed(tidied(net_of(join(parts), ground.shape, ground.metres), how), ground, how)
+def roads_of(parts: list[Part], ground: Ground, how: LineOptions) -> tuple[Roads, int]:
+    """The roads of all blocks of a mask, and how many nodes they have. `parts` is emptied, for its memory."""
+    # One expression, so that each step frees what the one before has made.
+    return placed(tidied(net_of(joined(parts), ground.shape, ground.metres), how), ground, how)
+
+
+def joined(parts: list[Part]) -> "list[NDArray[np.float32]]":
+    chains = join(parts)
+    parts.clear()
+    return chains
 
 
 def tidied(net: Net, how: LineOptions) -> Net:

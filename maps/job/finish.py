@@ -72,9 +72,6 @@ class Results:
 
 def write_results(folder: Path, plan: Plan, store: Store, how: ResultOptions, tick: Tick) -> Results:
     """Write a map's mask and lines, each whole or not at all."""
-    tick(0, 0, "writing the mask")
-    mask = folder / f"{NAME}.tif"
-    write_cog(mask, plan, store, tags(plan))
     tick(0, 0, "joining lines")
     parts = [unpacked(store.lines(plan.name(block))) for block in plan.blocks]
     ground = MapGround(folder, plan.grid.shape, plan.grid.metres, plan.grid.system, plan.grid.affine)
@@ -87,11 +84,14 @@ def write_results(folder: Path, plan: Plan, store: Store, how: ResultOptions, ti
         beside = compare(roads)
         roads, nodes = beside.roads, beside.nodes
     roads = replace(roads, tags=tags(plan), source=f"dlink, {plan.model.name}")
+    mask = folder / f"{NAME}.tif"
     files = [mask]
     for format in how.formats or FORMATS[:1]:
         tick(0, 0, f"writing {NAME}.{format}")
         write_roads(folder / f"{NAME}.{format}", roads)
         files.append(folder / f"{NAME}.{format}")
+    tick(0, 0, "writing the mask")
+    write_cog(mask, plan, store, tags(plan))
     summary = summary_of(roads, nodes, beside)
     page = folder / "report.html"
     report = report_of(folder, plan, store, how, summary, files)
