@@ -1,4 +1,4 @@
-"""Writes roads as lines: GeoPackage, FlatGeobuf, GeoJSON, GeoJSON text sequences, and .osm (by osm_file.py).
+"""Writes roads as lines: GeoPackage, FlatGeobuf, GeoJSON, GeoJSON text sequences, .osm (osm_file.py), PMTiles (pmtiles.py).
 
 Needs pyogrio, shapely, rasterio.
 
@@ -8,6 +8,7 @@ and latitude (RFC 7946), the others are in the mask's system.
 """
 
 import errno
+import sqlite3
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from rasterio.warp import transform
 
 from dlink.imagery.resolution import AXIS_M, FLATTENING, WGS84
 from dlink.maps.osm_file import ALONE, Beside, write_osm
+from dlink.maps.pmtiles import check_pmtiles, write_pmtiles
+from dlink.maps.style import add_style
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
 
@@ -35,8 +38,9 @@ DRIVERS = {
     ".geojsonl": "GeoJSONSeq",
     ".geojsons": "GeoJSONSeq",
     ".osm": "OSM",
+    ".pmtiles": "PMTiles",
 }
-IN_DEGREES = ("GeoJSON", "GeoJSONSeq", "OSM")
+IN_DEGREES = ("GeoJSON", "GeoJSONSeq", "OSM", "PMTiles")
 OPTIONS = {"GeoJSON": {"RFC7946": "YES"}}
 
 Points = NDArray[np.float64]
@@ -51,6 +55,7 @@ class Roads:
     fields: dict[str, NDArray[Any]]
     source: str = ""  # what they were made of, in words, for .osm
     beside: Beside = ALONE  # what of OpenStreetMap they join, for .osm
+    metres: float | None = None  # a pixel of the mask, for .pmtiles
 
 
 def driver_of(path: Path, crs: Any) -> str:
@@ -81,6 +86,9 @@ def write_roads(path: Path, roads: Roads) -> None:
     if driver == "OSM":
         write_osm(path, lines, roads.fields, roads.source, roads.beside)
         return
+    if driver == "PMTiles":
+        write_pmtiles(path, lines, roads.fields, roads.metres)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     geometry = np.empty(len(lines), object)
     geometry[:] = [shapely.to_wkb(shapely.LineString(line)) for line in lines]
@@ -92,7 +100,9 @@ def write_roads(path: Path, roads: Roads) -> None:
                 geometry_type="LineString", crs=crs.to_wkt() if crs else None, layer_options=OPTIONS.get(driver, {}),
             )  # fmt: skip
             count = pyogrio.read_info(part, force_feature_count=True)["features"]
-        except (RuntimeError, ValueError) as e:
+            if driver == "GPKG":
+                add_style(part, LAYER, roads.fields)
+        except (RuntimeError, ValueError, sqlite3.Error) as e:
             raise OSError(errno.EIO, f"can't be written, is the disk full? GDAL says: {e}", str(path)) from e
         if count != len(lines):
             raise OSError(errno.EIO, f"can't be written, is the disk full? {count} of {len(lines)} lines", str(path))
