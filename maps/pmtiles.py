@@ -70,7 +70,7 @@ def write_pmtiles(path: Path, lines: list[Points], fields: Mapping[str, NDArray[
                 left.unlink(missing_ok=True)
         check_whole(path, fields["id"], columns[0])
     if any("tile" in str(warning.message) for warning in told):
-        say(path, f"has full tiles, with coarser or fewer lines, before zoom {last}; zoom {last} has all")
+        say(path, f"has full tiles, in which lines are coarser or left out; every line is in zoom {last}")
 
 
 def options(path: Path, first: int, last: int) -> dict[str, str]:
@@ -111,5 +111,7 @@ def check_whole(path: Path, wanted: NDArray[Any], found: NDArray[Any]) -> None:
     """Raise OSError unless each line is in the last zoom's tiles."""
     if lost := len(np.setdiff1d(wanted, found)):
         raise OSError(
-            errno.EIO, f"can't be written, is the disk full? {len(wanted) - lost} of {len(wanted)} lines", str(path)
+            errno.EIO,
+            f"can't be written: {len(wanted) - lost} of {len(wanted)} lines; is the disk full, or a tile?",
+            str(path),
         )

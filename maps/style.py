@@ -35,8 +35,8 @@ TABLE = """CREATE TABLE layer_styles (
   update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')))"""
 LISTED = """INSERT INTO gpkg_contents (table_name, data_type, identifier, description, srs_id)
   VALUES ('layer_styles', 'attributes', 'layer_styles', 'Styles of QGIS', 0)"""
-ROW = """INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
-  styleSLD, useAsDefault, description, owner)
+ROW = """INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName,
+  styleQML, styleSLD, useAsDefault, description, owner)
   SELECT '', '', table_name, column_name, 'roads', ?, '', 1, 'Roads by dlink', '' FROM gpkg_geometry_columns
   WHERE table_name = ?"""
 

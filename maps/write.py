@@ -1,6 +1,7 @@
-"""Writes roads as lines: GeoPackage, FlatGeobuf, GeoJSON, GeoJSON text sequences, .osm (osm_file.py), PMTiles (pmtiles.py).
+"""Writes roads as lines: GeoPackage, FlatGeobuf, GeoJSON, GeoJSON text sequences.
 
-Needs pyogrio, shapely, rasterio.
+osm_file.py writes .osm, pmtiles.py PMTiles, and style.py the look of a GeoPackage in QGIS. Needs pyogrio, shapely,
+rasterio.
 
 The layer is called `roads`. Its fields are id, length_m (on the ground), width_m, from_node and to_node, and
 probability where the mask has it. Lines that meet have the same node and the same vertex there. GeoJSON is in longitude
@@ -24,7 +25,7 @@ from rasterio.warp import transform
 
 from dlink.imagery.resolution import AXIS_M, FLATTENING, WGS84
 from dlink.maps.osm_file import ALONE, Beside, write_osm
-from dlink.maps.pmtiles import check_pmtiles, write_pmtiles
+from dlink.maps.pmtiles import write_pmtiles
 from dlink.maps.style import add_style
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing

@@ -1,21 +1,27 @@
-"""Makes the results of a map from its blocks: one mask, one file of lines for each format, and a report."""
+"""Makes the results of a map from its blocks: a mask, a file of lines for each format, a report, a STAC item."""
 
+import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import rasterio
 
+from dlink.imagery.notes import say
 from dlink.maps.job.mosaic_file import write_cog
 from dlink.maps.job.plan import Plan
 from dlink.maps.job.store import Store
 from dlink.maps.job.tasks import unpacked
+from dlink.maps.pmtiles import check_pmtiles
 from dlink.maps.report.page import Report, write_report
 from dlink.maps.report.preview import preview
+from dlink.maps.stac_item import Made, item
 from dlink.maps.vectorize import LineOptions, Summary, roads_of, say_areas, summary_of
 from dlink.maps.write import Roads, write_roads
+from dlink.runtime.files import replacing
 from dlink.runtime.progress import Tick
 
 NAME = "roads"
@@ -26,8 +32,12 @@ WHAT = {
     ".fgb": "the roads as lines, FlatGeobuf",
     ".geojson": "the roads as lines, GeoJSON in longitude and latitude",
     ".geojsonl": "the roads as lines, a GeoJSON feature a line",
+    ".pmtiles": "the roads as lines in tiles for web maps, PMTiles",
+    ".html": "a picture, the figures, how it was made, what was left out",
+    ".json": "a STAC item of these files",
 }
-FORMATS = ("gpkg", "fgb", "geojson", "geojsonl")
+FORMATS = ("gpkg", "fgb", "geojson", "geojsonl", "pmtiles")
+ITEM = "item.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +49,10 @@ class ResultOptions:
     simplify: float = 1.0
     smooth: bool = True
     bridge: float = 0.0
+
+    def __post_init__(self) -> None:
+        if "pmtiles" in self.formats:
+            check_pmtiles("--format pmtiles")
 
     def lines(self, widest: float) -> LineOptions:
         return LineOptions(
@@ -81,13 +95,37 @@ def write_results(folder: Path, plan: Plan, store: Store, how: ResultOptions, ti
     files = [mask]
     for format in how.formats or FORMATS[:1]:
         tick(0, 0, f"writing {NAME}.{format}")
-        write_roads(folder / f"{NAME}.{format}", roads)
-        files.append(folder / f"{NAME}.{format}")
+        out = folder / f"{NAME}.{format}"
+        if format == "pmtiles" and not roads.lines:
+            out.unlink(missing_ok=True)
+            say(out, "is not made: there is no road")
+            continue
+        write_roads(out, roads)
+        files.append(out)
     summary = summary_of(roads, nodes)
     page = folder / "report.html"
-    report = report_of(folder, plan, store, how, summary, files)
+    report = report_of(folder, plan, store, how, summary, [*files, folder / ITEM])
     write_report(page, folder / "report.json", report, preview(plan, tick), roads.lines)
-    return Results(summary, (*files, page), roads)
+    write_item(folder / ITEM, plan, [*files, page])
+    return Results(summary, (*files, page, folder / ITEM), roads)
+
+
+def write_item(path: Path, plan: Plan, results: Sequence[Path]) -> None:
+    """Write the STAC item of a map's results, which are there."""
+    grid = plan.grid
+    made = Made(
+        id=path.absolute().parent.name or NAME,
+        crs=grid.system,
+        transform=grid.affine,
+        shape=grid.shape,
+        gsd_m=min(grid.metres),
+        dlink=plan.dlink,
+        model=plan.model,
+        files={each: WHAT[each.suffix] for each in results},
+        created=datetime.now(timezone.utc),
+    )
+    with replacing(path) as part:
+        part.write_text(json.dumps(item(made), indent=1))
 
 
 def report_of(
