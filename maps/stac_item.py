@@ -5,7 +5,7 @@ Its extensions are projection 2.0, file 2.1 and processing 1.1. Addresses are re
 `dlink:model` and `dlink:model_sha256` name the network.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +16,8 @@ import shapely
 from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform
+from shapely.geometry import mapping
+from shapely.geometry.polygon import orient
 
 from dlink.imagery.resolution import WGS84
 from dlink.runtime.files import FileMark
@@ -37,6 +39,7 @@ KINDS = {  # of files: the asset's name, its media type, its role
     ".html": ("report", "text/html", "metadata"),
 }
 POINTS = 16  # of each edge of the footprint, as straight edges of a grid are curved in degrees
+STRAIGHT = 5e-7  # degrees that an outline may be off: 5 cm
 DIGITS = 7  # of degrees: a centimetre
 HALF_TURN, TURN = 180, 360
 
@@ -132,21 +135,20 @@ def footprint(made: Made) -> tuple[dict[str, Any], list[float]]:
     a, b, c, d, e, f = tuple(made.transform)[:6]
     lon, lat = map(np.array, transform(made.crs, WGS84, a * columns + b * rows + c, d * columns + e * rows + f))
     if np.ptp(lon) <= HALF_TURN:
-        return polygon(lon, lat), rounded([lon.min(), lat.min(), lon.max(), lat.max()])
+        whole = polygon(lon, lat)
+        return mapping(whole), list(whole.bounds)
     lon = lon % TURN
     whole = shapely.Polygon(np.column_stack([lon, lat]))
-    west = shapely.intersection(whole, shapely.box(0, -90, HALF_TURN, 90))
-    east = shapely.intersection(whole, shapely.box(HALF_TURN, -90, TURN, 90))
-    parts = [shapely.get_coordinates(west), shapely.get_coordinates(east) - (TURN, 0)]
-    geometry = {"type": "MultiPolygon", "coordinates": [polygon(*part.T)["coordinates"] for part in parts]}
-    return geometry, rounded([lon.min(), lat.min(), lon.max() - TURN, lat.max()])
+    one = shapely.intersection(whole, shapely.box(0, -90, HALF_TURN, 90))
+    other = shapely.intersection(whole, shapely.box(HALF_TURN, -90, TURN, 90))
+    parts = shapely.MultiPolygon(
+        [polygon(*shapely.get_coordinates(one).T), polygon(*(shapely.get_coordinates(other) - (TURN, 0)).T)]
+    )
+    west, east = parts.geoms[0].bounds[0], parts.geoms[1].bounds[2]
+    return mapping(parts), [west, parts.bounds[1], east, parts.bounds[3]]
 
 
-def polygon(lon: Any, lat: Any) -> dict[str, Any]:
-    ring = shapely.LinearRing(np.column_stack([lon, lat]).round(DIGITS))
-    found: dict[str, Any] = shapely.geometry.mapping(shapely.geometry.polygon.orient(shapely.Polygon(ring)))
-    return found
-
-
-def rounded(values: Sequence[float]) -> list[float]:
-    return [round(float(value), DIGITS) for value in values]
+def polygon(lon: Any, lat: Any) -> Any:
+    """Counter-clockwise, as GeoJSON has it."""
+    whole = shapely.Polygon(np.column_stack([lon, lat])).simplify(STRAIGHT)
+    return orient(shapely.transform(whole, lambda points: points.round(DIGITS)))

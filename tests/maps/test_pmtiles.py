@@ -123,6 +123,6 @@ def test_a_line_that_is_missing_is_an_error_and_nothing_is_left(tmp_path, monkey
 def test_full_tiles_are_said(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("dlink.imagery.notes.SAID", set())
     random = np.random.default_rng(0)
-    lines = random.uniform(0, 1.3, (4000, 1, 2)) + random.uniform(0, 0.02, (4000, 60, 2))
+    lines = random.uniform(0, 1.3, (6000, 1, 2)) + random.uniform(0, 0.02, (6000, 60, 2))
     write_roads(tmp_path / "roads.pmtiles", roads(*lines, metres=40))
     assert "has full tiles, in which lines are coarser or left out; every line is in zoom 9" in caplog.text

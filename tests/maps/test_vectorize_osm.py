@@ -67,7 +67,8 @@ def test_other_formats_have_fields_of_the_comparison(mask, extract, tmp_path, su
     done = call(mask, "-o", out, "--osm", extract)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.endswith("has 0.20 km of the roads already; 2 lines new, 1 join, 0 lines to review\n")
-    meta, _, shapes, columns = pyogrio.raw.read(out)
+    layer = "roads" if suffix != ".geojsonl" else None
+    meta, _, shapes, columns = pyogrio.raw.read(out, layer=layer)
     fields = dict(zip(meta["fields"], columns, strict=True))
     assert list(fields)[-3:] == ["review", "from_osm", "to_osm"]
     joined = [a or b for a, b in zip(fields["from_osm"], fields["to_osm"], strict=True)]
