@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dlink.cli import options
-from dlink.cli.options import IN_FILE, POSITIVE, Picture, together
+from dlink.cli.options import Picture, together
 from dlink.cli.step import Step, progress
 from dlink.runtime.words import counted
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from dlink.maps.osm_options import OsmOptions
     from dlink.maps.vectorize import LineOptions
 
-METRES = click.FloatRange(0)
 LEAST_KM = 0.005  # that is shown
 
 
@@ -27,30 +26,12 @@ LEAST_KM = 0.005  # that is shown
     "how",
     "maps.vectorize:LineOptions",
     options.threshold("Of probabilities: road above it.  [default: 0.5 of real numbers]"),
-    click.option(
-        "--min-length", type=METRES, metavar="METRES", help="Drop shorter pieces on their own.  [default: 20]"
-    ),
-    click.option("--simplify", type=METRES, metavar="METRES", help="How far lines may be simplified.  [default: 1]"),
-    click.option("--bridge", type=METRES, metavar="METRES", help="Bridge gaps up to this length.  [default: 0]"),
-    click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth lines between junctions."),
-    click.option("--widest", type=POSITIVE, metavar="METRES", help="Wider areas are no roads.  [default: 50]"),
+    *options.lines,
+    options.widest,
     options.gsd("Metres a pixel of a mask that does not say it.  [default: the mask's, or 0.5]"),
 )
 @together("reading", "imagery.reading:Reading", options.road_value)
-@together(
-    "osm",
-    "maps.osm_options:OsmOptions",
-    click.option(
-        "--osm", "extract", type=IN_FILE, help="Leave out, and join, what this OpenStreetMap extract has (.osm.pbf)."
-    ),
-    click.option(
-        "--osm-distance",
-        "distance",
-        type=POSITIVE,
-        metavar="METRES",
-        help="How near an existing line is the same road; for wide roads half their width and 4 m.  [default: 12]",
-    ),
-)
+@options.beside_osm
 def vectorize(mask: Path, out: Path, how: "LineOptions", reading: "Reading", osm: "OsmOptions") -> None:
     """Draw the roads of MASK as lines that meet at shared nodes, with their length and width.
 

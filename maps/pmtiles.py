@@ -49,7 +49,6 @@ def write_pmtiles(path: Path, lines: list[Points], fields: Mapping[str, NDArray[
         fields: Of the lines, with an `id`.
         metres: A pixel of the mask; None: half a metre.
     """
-    check_pmtiles(path)
     points = checked(path, lines)
     first, last = zooms(points, metres or 0.5)
     geometry = np.empty(len(lines), object)

@@ -36,6 +36,7 @@ KINDS = {  # of files: the asset's name, its media type, its role
     ".geojson": ("lines-geojson", "application/geo+json", "data"),
     ".geojsonl": ("lines-geojsonl", "application/geo+json-seq", "data"),
     ".pmtiles": ("lines-pmtiles", "application/vnd.pmtiles", "data"),
+    ".osm": ("lines-osm", "application/vnd.openstreetmap.data+xml", "data"),
     ".html": ("report", "text/html", "metadata"),
 }
 POINTS = 16  # of each edge of the footprint, as straight edges of a grid are curved in degrees

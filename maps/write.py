@@ -11,7 +11,8 @@ and latitude (RFC 7946), the others are in the mask's system.
 import errno
 import sqlite3
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from rasterio.warp import transform
 
 from dlink.imagery.resolution import AXIS_M, FLATTENING, WGS84
 from dlink.maps.osm_file import ALONE, Beside, write_osm
-from dlink.maps.pmtiles import write_pmtiles
+from dlink.maps.pmtiles import check_pmtiles, write_pmtiles
 from dlink.maps.style import add_style
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
@@ -55,6 +56,7 @@ class Roads:
     crs: Any
     fields: dict[str, NDArray[Any]]
     source: str = ""  # what they were made of, in words, for .osm
+    tags: Mapping[str, str] = field(default_factory=dict)  # of the layer, in a GeoPackage
     beside: Beside = ALONE  # what of OpenStreetMap they join, for .osm
     metres: float | None = None  # a pixel of the mask, for .pmtiles
 
@@ -75,6 +77,8 @@ def driver_of(path: Path, crs: Any) -> str:
             f"{path}: {path.suffix} is in longitude and latitude, and the mask has no coordinate system; give it one "
             f"(gdal_edit.py -a_srs EPSG:N), or write .gpkg"
         )
+    if driver == "PMTiles":
+        check_pmtiles(path)
     return driver
 
 
@@ -99,6 +103,7 @@ def write_roads(path: Path, roads: Roads) -> None:
             pyogrio.raw.write(
                 part, geometry, list(roads.fields.values()), list(roads.fields), layer=LAYER, driver=driver,
                 geometry_type="LineString", crs=crs.to_wkt() if crs else None, layer_options=OPTIONS.get(driver, {}),
+                layer_metadata=dict(roads.tags) if driver == "GPKG" and roads.tags else None,
             )  # fmt: skip
             count = pyogrio.read_info(part, force_feature_count=True)["features"]
             if driver == "GPKG":

@@ -188,7 +188,7 @@ for step in STEPS:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
-    assert len(lines) == 20
+    assert len(lines) == 21
     assert all(line.endswith("[]") for line in lines), lines
 
 

@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from dlink.maps.job.mosaic_file import write_cog
 from dlink.maps.job.plan import Plan
 from dlink.maps.job.store import Store
 from dlink.maps.job.tasks import unpacked
+from dlink.maps.osm_options import OsmOptions
 from dlink.maps.pmtiles import check_pmtiles
 from dlink.maps.report.page import Report, write_report
 from dlink.maps.report.preview import preview
 from dlink.maps.stac_item import Made, item
-from dlink.maps.vectorize import LineOptions, Summary, roads_of, say_areas, summary_of
+from dlink.maps.vectorize import LineOptions, Summary, comparison, roads_of, say_areas, summary_of
 from dlink.maps.write import Roads, write_roads
 from dlink.runtime.files import replacing
 from dlink.runtime.progress import Tick
@@ -32,11 +33,12 @@ WHAT = {
     ".fgb": "the roads as lines, FlatGeobuf",
     ".geojson": "the roads as lines, GeoJSON in longitude and latitude",
     ".geojsonl": "the roads as lines, a GeoJSON feature a line",
+    ".osm": "the roads for JOSM, to be reviewed",
     ".pmtiles": "the roads as lines in tiles for web maps, PMTiles",
     ".html": "a picture, the figures, how it was made, what was left out",
     ".json": "a STAC item of these files",
 }
-FORMATS = ("gpkg", "fgb", "geojson", "geojsonl", "pmtiles")
+FORMATS = ("gpkg", "fgb", "geojson", "geojsonl", "pmtiles", "osm")
 ITEM = "item.json"
 
 
@@ -49,6 +51,7 @@ class ResultOptions:
     simplify: float = 1.0
     smooth: bool = True
     bridge: float = 0.0
+    osm: OsmOptions = field(default_factory=OsmOptions)
 
     def __post_init__(self) -> None:
         if "pmtiles" in self.formats:
@@ -92,6 +95,12 @@ def write_results(folder: Path, plan: Plan, store: Store, how: ResultOptions, ti
     lines = how.lines(plan.widest)
     say_areas(ground, parts, plan.widest)
     roads, nodes = roads_of(parts, ground, lines)
+    beside = None
+    if compare := comparison(plan.grid.system, how.osm, how.min_length):
+        tick(0, 0, "comparing with OpenStreetMap")
+        beside = compare(roads)
+        roads, nodes = beside.roads, beside.nodes
+    roads = replace(roads, tags=tags(plan), source=f"dlink, {plan.model.name}")
     files = [mask]
     for format in how.formats or FORMATS[:1]:
         tick(0, 0, f"writing {NAME}.{format}")
@@ -102,7 +111,7 @@ def write_results(folder: Path, plan: Plan, store: Store, how: ResultOptions, ti
             continue
         write_roads(out, roads)
         files.append(out)
-    summary = summary_of(roads, nodes)
+    summary = summary_of(roads, nodes, beside)
     page = folder / "report.html"
     report = report_of(folder, plan, store, how, summary, [*files, folder / ITEM])
     write_report(page, folder / "report.json", report, preview(plan, tick), roads.lines)
@@ -155,6 +164,7 @@ def report_of(
             "Blocks": f"{len(plan.blocks):,} of {plan.side} x {plan.side} windows of {plan.of_model.tile} px",
             "Area of interest": asked.aoi or "all",
             "Lines": in_words(how.lines(plan.widest)),
+            "OpenStreetMap": beside_osm(how.osm, summary),
             "Blocks made": f"{begun} to {ended}" if begun else "",
             "Finished on": f"{platform.node()}, dlink {plan.dlink}",
             "Plan": plan.mark,
@@ -162,6 +172,16 @@ def report_of(
         files={path.name: WHAT[path.suffix] for path in results},
         sources=[{"name": s.name, "read": "as it is" if s.plain else "warped to the grid"} for s in plan.sources],
         left_out=[{"name": each.name, "why": each.why} for each in plan.left_out],
+    )
+
+
+def beside_osm(how: OsmOptions, summary: Summary) -> str:
+    if summary.beside is None:
+        return "not compared"
+    found = summary.beside
+    return (
+        f"{how.extract}: has {found.covered_km:,.2f} km of the roads within {how.distance:g} m, which are left out; "
+        f"{found.joins:,} joins, {found.flagged:,} lines to review"
     )
 
 

@@ -11,7 +11,6 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform
 
-import dlink
 from dlink.imagery.kinds import remote
 from dlink.imagery.notes import say
 from dlink.imagery.reading import NATIVE, Reading
@@ -27,6 +26,7 @@ from dlink.runtime.files import file_mark
 from dlink.runtime.progress import Tick, ignore
 from dlink.runtime.segmenter import default_halo
 from dlink.runtime.spec import Spec
+from dlink.runtime.versions import installed_version
 from dlink.runtime.windows import cover
 from dlink.runtime.words import counted
 
@@ -75,7 +75,7 @@ def planned(model: Path, spec: Spec, names: Sequence[str], how: MapOptions, tick
     stretch = ranges(sources, reading, tick)
     say_grid(seen, sources, grid, wanted)
     plan = Plan(
-        dlink=dlink.__version__,
+        dlink=installed_version("dlink"),
         model=file_mark(model),
         model_path=str(model.absolute()),
         asked=how,

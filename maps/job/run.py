@@ -16,6 +16,7 @@ from dlink.maps.job.planning import planned
 from dlink.maps.job.sources import found_sources, in_words
 from dlink.maps.job.store import Store
 from dlink.maps.job.tasks import MOSAIC, Done, Job, Task, lines_task, roads_task
+from dlink.maps.vectorize import comparison
 from dlink.runtime import open_model
 from dlink.runtime.errors import BadInput, CheckFailed
 from dlink.runtime.files import file_mark, refuse_checkpoint
@@ -105,6 +106,7 @@ def make_map(
             remove_unfinished(where.folder)
         job = Job(str(where.folder.absolute()), store.place, plan.mark, threads_of(engine, plan))
         roads, lines = done_blocks(plan, store)
+        comparison(plan.grid.system, results.osm, results.min_length)  # refuses what can't be compared
         tell(in_short(plan, roads, store))
         check_disk(plan, store, len(plan.blocks) - len(roads))
         wanted = [block for block in plan.blocks if block not in roads]
@@ -116,6 +118,7 @@ def make_map(
         check_blocks(plan, store)
         write_vrt(where.folder / MOSAIC, plan, store)
         do(lines_task, job, [block for block in plan.blocks if block not in lines], engine, tick, "blocks of lines")
+        store.remove_unfinished()  # of workers that were killed
         return write_results(where.folder, plan, store, results, tick)
 
 
