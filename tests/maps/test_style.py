@@ -85,3 +85,11 @@ def test_a_line_fits_one_rule(fields, expected):
                 fitting.append(label)
     assert fitting[0] == expected
     assert len(fitting) == (1 if expected == "Road" else 2)  # ELSE is for the rest
+
+
+def test_a_style_that_cannot_be_written_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("dlink.maps.style.TABLE", "CREATE TABLE gpkg_contents (id)")  # is there already
+    fields = {"id": np.array([1]), "width_m": np.array([6.0])}
+    with pytest.raises(OSError, match=r"can't be written, is the disk full\? GDAL says: table gpkg_contents already"):
+        write_roads(tmp_path / "roads.gpkg", Roads([np.array([[0.0, 0], [90, 10]])], None, fields))
+    assert list(tmp_path.iterdir()) == []

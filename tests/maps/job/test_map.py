@@ -303,7 +303,7 @@ def test_blocks_of_another_plan_are_refused(whole, model, tmp_path):
 
 
 def test_the_geopackage_says_which_model_and_plan_made_it(whole):
-    said = pyogrio.read_info(whole / "map" / "roads.gpkg")["layer_metadata"]
+    said = pyogrio.read_info(whole / "map" / "roads.gpkg", layer="roads")["layer_metadata"]
     plan = Plan.read(whole / "map")
     assert said["DLINK_PLAN"] == plan.mark
     assert plan.model.sha256 in said["DLINK_MODEL"]
