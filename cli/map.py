@@ -43,6 +43,7 @@ INTERRUPTED = 130
     click.option("--halo", type=int, help="Context around every window's core, px.  [default: 64]"),
     click.option("--aoi", metavar="FILE", help="Polygons; there is no map outside of them."),
     click.option("--crs", metavar="EPSG:N", help="The map's coordinate system.  [default: that of most rasters]"),
+    click.option("--asset", metavar="NAME", help="Which asset of STAC items.  [default: the only raster]"),
     click.option("--skip-bad", is_flag=True, help="Leave out rasters that cannot be used, and say so in the report."),
     options.widest,
     click.option(
@@ -67,7 +68,7 @@ INTERRUPTED = 130
         "--format",
         "formats",
         multiple=True,
-        type=click.Choice(["gpkg", "fgb", "geojson", "geojsonl", "osm"]),
+        type=click.Choice(["gpkg", "fgb", "geojson", "geojsonl", "pmtiles", "osm"]),
         help="Of the lines; may be repeated.  [default: gpkg]",
     ),
     *options.lines,

@@ -21,7 +21,7 @@ LEAST_KM = 0.005  # that is shown
 
 @click.command(cls=Step, short_help="Draw the roads of a mask as lines.")
 @click.argument("mask", type=Picture(path_type=Path))
-@options.output("The lines: .gpkg, .fgb, .geojson, .geojsonl, or .osm for JOSM.", required=True)
+@options.output("The lines: .gpkg, .fgb, .geojson, .geojsonl, .pmtiles for web maps, or .osm for JOSM.", required=True)
 @together(
     "how",
     "maps.vectorize:LineOptions",
@@ -36,7 +36,8 @@ def vectorize(mask: Path, out: Path, how: "LineOptions", reading: "Reading", osm
     """Draw the roads of MASK as lines that meet at shared nodes, with their length and width.
 
     MASK is a raster of any size: two values, of which 0 is no road, or probabilities. GeoJSON and .osm are in longitude
-    and latitude, other formats are in the mask's coordinate system. --osm keeps what OpenStreetMap does not have yet.
+    and latitude, PMTiles in Web Mercator, other formats in the mask's coordinate system. --osm keeps what OpenStreetMap
+    does not have yet.
     """
     from dlink.maps.vectorize import vectorize as write_lines
 

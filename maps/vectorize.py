@@ -93,7 +93,7 @@ def vectorize(
 
     Args:
         mask: A raster that GDAL reads, of two values or of probabilities.
-        out: .gpkg, .fgb, .geojson, .geojsonl, or .osm. An existing file is replaced.
+        out: .gpkg, .fgb, .geojson, .geojsonl, .pmtiles, or .osm. An existing file is replaced.
         how: What lines are made.
         reading: Its `road_value` says which values are road.
         tick: Called with (blocks done, all blocks, words).
@@ -244,4 +244,4 @@ def placed(net: Net, road: Ground, how: LineOptions) -> tuple[Roads, int]:
         fields["bridge"] = np.array([np.isnan(line[:, 3]).any() for line in net.lines], np.int32)
     if road.probable:
         fields["probability"] = np.round(np.array([line[:, 3].mean() for line in net.lines], np.float64), 4)
-    return Roads(lines, road.crs, fields, road.path.name), len(used)
+    return Roads(lines, road.crs, fields, road.path.name, metres=min(road.metres)), len(used)

@@ -1,6 +1,7 @@
-"""Writes roads as lines: GeoPackage, FlatGeobuf, GeoJSON, GeoJSON text sequences, and .osm (by osm_file.py).
+"""Writes roads as lines: GeoPackage, FlatGeobuf, GeoJSON, GeoJSON text sequences.
 
-Needs pyogrio, shapely, rasterio.
+osm_file.py writes .osm, pmtiles.py PMTiles, and style.py the look of a GeoPackage in QGIS. Needs pyogrio, shapely,
+rasterio.
 
 The layer is called `roads`. Its fields are id, length_m (on the ground), width_m, from_node and to_node, and
 probability where the mask has it. Lines that meet have the same node and the same vertex there. GeoJSON is in longitude
@@ -8,6 +9,7 @@ and latitude (RFC 7946), the others are in the mask's system.
 """
 
 import errno
+import sqlite3
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +26,8 @@ from rasterio.warp import transform
 
 from dlink.imagery.resolution import AXIS_M, FLATTENING, WGS84
 from dlink.maps.osm_file import ALONE, Beside, write_osm
+from dlink.maps.pmtiles import check_pmtiles, write_pmtiles
+from dlink.maps.style import add_style
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
 
@@ -36,8 +40,9 @@ DRIVERS = {
     ".geojsonl": "GeoJSONSeq",
     ".geojsons": "GeoJSONSeq",
     ".osm": "OSM",
+    ".pmtiles": "PMTiles",
 }
-IN_DEGREES = ("GeoJSON", "GeoJSONSeq", "OSM")
+IN_DEGREES = ("GeoJSON", "GeoJSONSeq", "OSM", "PMTiles")
 OPTIONS = {"GeoJSON": {"RFC7946": "YES"}}
 
 Points = NDArray[np.float64]
@@ -53,6 +58,7 @@ class Roads:
     source: str = ""  # what they were made of, in words, for .osm
     tags: Mapping[str, str] = field(default_factory=dict)  # of the layer, in a GeoPackage
     beside: Beside = ALONE  # what of OpenStreetMap they join, for .osm
+    metres: float | None = None  # a pixel of the mask, for .pmtiles
 
 
 def driver_of(path: Path, crs: Any) -> str:
@@ -71,6 +77,8 @@ def driver_of(path: Path, crs: Any) -> str:
             f"{path}: {path.suffix} is in longitude and latitude, and the mask has no coordinate system; give it one "
             f"(gdal_edit.py -a_srs EPSG:N), or write .gpkg"
         )
+    if driver == "PMTiles":
+        check_pmtiles(path)
     return driver
 
 
@@ -82,6 +90,9 @@ def write_roads(path: Path, roads: Roads) -> None:
         lines, crs = in_degrees(lines, crs, path), WGS84
     if driver == "OSM":
         write_osm(path, lines, roads.fields, roads.source, roads.beside)
+        return
+    if driver == "PMTiles":
+        write_pmtiles(path, lines, roads.fields, roads.metres)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     geometry = np.empty(len(lines), object)
@@ -95,7 +106,9 @@ def write_roads(path: Path, roads: Roads) -> None:
                 layer_metadata=dict(roads.tags) if driver == "GPKG" and roads.tags else None,
             )  # fmt: skip
             count = pyogrio.read_info(part, force_feature_count=True)["features"]
-        except (RuntimeError, ValueError) as e:
+            if driver == "GPKG":
+                add_style(part, LAYER, roads.fields)
+        except (RuntimeError, ValueError, sqlite3.Error) as e:
             raise OSError(errno.EIO, f"can't be written, is the disk full? GDAL says: {e}", str(path)) from e
         if count != len(lines):
             raise OSError(errno.EIO, f"can't be written, is the disk full? {count} of {len(lines)} lines", str(path))

@@ -1,22 +1,28 @@
-"""Makes the results of a map from its blocks: one mask, one file of lines for each format, and a report."""
+"""Makes the results of a map from its blocks: a mask, a file of lines for each format, a report, a STAC item."""
 
+import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import rasterio
 
+from dlink.imagery.notes import say
 from dlink.maps.job.mosaic_file import write_cog
 from dlink.maps.job.plan import Plan
 from dlink.maps.job.store import Store
 from dlink.maps.job.tasks import unpacked
 from dlink.maps.osm_options import OsmOptions
+from dlink.maps.pmtiles import check_pmtiles
 from dlink.maps.report.page import Report, write_report
 from dlink.maps.report.preview import preview
+from dlink.maps.stac_item import Made, item
 from dlink.maps.vectorize import LineOptions, Summary, comparison, roads_of, say_areas, summary_of
 from dlink.maps.write import Roads, write_roads
+from dlink.runtime.files import replacing
 from dlink.runtime.progress import Tick
 
 NAME = "roads"
@@ -28,8 +34,12 @@ WHAT = {
     ".geojson": "the roads as lines, GeoJSON in longitude and latitude",
     ".geojsonl": "the roads as lines, a GeoJSON feature a line",
     ".osm": "the roads for JOSM, to be reviewed",
+    ".pmtiles": "the roads as lines in tiles for web maps, PMTiles",
+    ".html": "a picture, the figures, how it was made, what was left out",
+    ".json": "a STAC item of these files",
 }
-FORMATS = ("gpkg", "fgb", "geojson", "geojsonl", "osm")
+FORMATS = ("gpkg", "fgb", "geojson", "geojsonl", "pmtiles", "osm")
+ITEM = "item.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +52,10 @@ class ResultOptions:
     smooth: bool = True
     bridge: float = 0.0
     osm: OsmOptions = field(default_factory=OsmOptions)
+
+    def __post_init__(self) -> None:
+        if "pmtiles" in self.formats:
+            check_pmtiles("--format pmtiles")
 
     def lines(self, widest: float) -> LineOptions:
         return LineOptions(
@@ -88,15 +102,39 @@ def write_results(folder: Path, plan: Plan, store: Store, how: ResultOptions, ti
     files = [mask]
     for format in how.formats or FORMATS[:1]:
         tick(0, 0, f"writing {NAME}.{format}")
-        write_roads(folder / f"{NAME}.{format}", roads)
-        files.append(folder / f"{NAME}.{format}")
+        out = folder / f"{NAME}.{format}"
+        if format == "pmtiles" and not roads.lines:
+            out.unlink(missing_ok=True)
+            say(out, "is not made: there is no road")
+            continue
+        write_roads(out, roads)
+        files.append(out)
     tick(0, 0, "writing the mask")
     write_cog(mask, plan, store, tags(plan))
     summary = summary_of(roads, nodes, beside)
     page = folder / "report.html"
-    report = report_of(folder, plan, store, how, summary, files)
+    report = report_of(folder, plan, store, how, summary, [*files, folder / ITEM])
     write_report(page, folder / "report.json", report, preview(plan, tick), roads.lines)
-    return Results(summary, (*files, page), roads)
+    write_item(folder / ITEM, plan, [*files, page])
+    return Results(summary, (*files, page, folder / ITEM), roads)
+
+
+def write_item(path: Path, plan: Plan, results: Sequence[Path]) -> None:
+    """Write the STAC item of a map's results, which are there."""
+    grid = plan.grid
+    made = Made(
+        id=path.absolute().parent.name or NAME,
+        crs=grid.system,
+        transform=grid.affine,
+        shape=grid.shape,
+        gsd_m=min(grid.metres),
+        dlink=plan.dlink,
+        model=plan.model,
+        files={each: WHAT[each.suffix] for each in results},
+        created=datetime.now(timezone.utc),
+    )
+    with replacing(path) as part:
+        part.write_text(json.dumps(item(made), indent=1))
 
 
 def report_of(

@@ -62,6 +62,7 @@ class MapOptions:
     halo: int | None = None  # px
     aoi: str | None = None  # a file of polygons; there is no map outside of them
     crs: str | None = None  # the map's coordinate system; None: that of most rasters
+    asset: str | None = None  # which of STAC items; None: the only raster of each
     skip_bad: bool = False  # leave out rasters that cannot be used
     widest: float = 50.0  # metres; wider areas are no roads
     windows: int | None = None  # of a block, down and across; None: 5, or more of small ones

@@ -128,7 +128,7 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
     if not (folder / FILE).exists():
         if model is None or not names:
             raise BadInput(f"{folder}: no map is planned there; give a model and rasters")
-        found = found_sources(names, folder)
+        found = found_sources(names, folder, (how or MapOptions()).asset)
         plan = planned(model, spec_of(model), found, how or MapOptions(), tick)
         plan.write(folder)
         return plan
@@ -143,7 +143,7 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
     if how is not None and (options := how.differing(plan.asked)):
         raise BadInput(f"{other}, with another {', '.join(options)}; choose another folder")
     if names:
-        check_names(found_sources(names, folder), plan, other)
+        check_names(found_sources(names, folder, plan.asked.asset), plan, other)
     if why := changed(plan.sources):
         raise BadInput(why)
     return plan
@@ -252,7 +252,7 @@ def check_disk(plan: Plan, store: Store, blocks: int) -> None:
 def remove_unfinished(folder: Path) -> None:
     """Remove what a killed run has left of results."""
     for path in folder.glob(".*"):
-        if path.name.startswith((".roads.", ".plan.", ".report.")):
+        if path.name.startswith((".roads.", ".plan.", ".report.", ".item.")):
             path.unlink(missing_ok=True)
 
 

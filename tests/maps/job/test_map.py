@@ -28,6 +28,7 @@ from tests.maps.job.scenes import (
     ZONE,
     blocks_of,
     cut,
+    leftovers,
     made,
     options,
     read,
@@ -302,7 +303,7 @@ def test_blocks_of_another_plan_are_refused(whole, model, tmp_path):
 
 
 def test_the_geopackage_says_which_model_and_plan_made_it(whole):
-    said = pyogrio.read_info(whole / "map" / "roads.gpkg")["layer_metadata"]
+    said = pyogrio.read_info(whole / "map" / "roads.gpkg", layer="roads")["layer_metadata"]
     plan = Plan.read(whole / "map")
     assert said["DLINK_PLAN"] == plan.mark
     assert plan.model.sha256 in said["DLINK_MODEL"]
@@ -315,3 +316,33 @@ def test_the_status_is_told_without_a_change(whole):
     assert nothing.exit_code == 1
     assert "no map is planned there" in nothing.stderr
     assert not (whole / "nothing").exists()
+
+
+def test_a_stac_item_is_a_source_and_a_result(whole, model, tmp_path):
+    """The item's raster makes the map of the raster, and the map's own item names all that was made."""
+    thumb = {"href": "thumb.png", "type": "image/png", "roles": ["thumbnail"]}
+    image = {"href": "../" + (whole / "scene.tif").relative_to(tmp_path.parent).as_posix(), "type": "image/tiff"}
+    (tmp_path / "scene.json").write_text(json.dumps({"type": "Feature", "assets": {"image": image, "thumb": thumb}}))
+    args = (model, tmp_path / "scene.json", "-o", tmp_path / "map", "--format", "pmtiles", "--format", "geojson")
+    done = call(*args, "--windows", 4, "--workers", 1)
+    assert done.exit_code == 0, done.stderr
+    assert geometries(tmp_path / "map" / "roads.geojson") == geometries(whole / "map" / "roads.geojson")
+    found = json.loads((tmp_path / "map" / "item.json").read_text())
+    names = {asset["href"]: asset["file:size"] for asset in found["assets"].values()}
+    assert names == {
+        f"./{name}": (tmp_path / "map" / name).stat().st_size
+        for name in ("roads.tif", "roads.pmtiles", "roads.geojson", "report.html")
+    }
+    with rasterio.open(tmp_path / "map" / "roads.tif") as mask:
+        assert found["assets"]["mask"]["proj:transform"] == list(mask.transform)
+        assert found["assets"]["mask"]["proj:shape"] == list(mask.shape)
+    assert "item.json" in json.loads((tmp_path / "map" / "report.json").read_text())["files"]
+    assert leftovers(tmp_path / "map") == []
+
+
+def test_a_map_without_roads_has_no_tiles_and_says_so(model, tmp_path, caplog):
+    write(tmp_path / "dark.tif", np.full((3, 64, 64), 20, np.uint8))
+    made(tmp_path / "map", model, [tmp_path / "dark.tif"], results=ResultOptions(formats=("pmtiles",)))
+    assert not (tmp_path / "map" / "roads.pmtiles").exists()
+    assert "is not made: there is no road" in caplog.text
+    assert "lines-pmtiles" not in json.loads((tmp_path / "map" / "item.json").read_text())["assets"]
