@@ -86,7 +86,7 @@ def map(
 ) -> None:
     """Make one map of the roads that MODEL finds in SOURCES: a mask, lines and a report.
 
-    SOURCES are rasters of any kind, folders of them, patterns such as 'tiles/*.tif', .txt files of names, addresses,
+    SOURCES are rasters of any kind, folders of them, patterns of names, .txt files of names, addresses,
     paths of GDAL's file systems, and STAC items; where several overlap, the first is on top. The same command again
     goes on where the last one ended; -o FOLDER alone does too.
     """
