@@ -114,7 +114,7 @@ def map(
         click.echo(str(file))
     found = made.summary
     click.echo(f"{counted(found.lines, 'line')}, {found.km:.2f} km, {counted(found.nodes, 'node')}")
-    if found.beside:
+    if found.beside and results.osm:
         click.echo(f"{results.osm.extract}: {in_words(found.beside, 'osm' in results.formats)}")
 
 

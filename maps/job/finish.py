@@ -51,7 +51,7 @@ class ResultOptions:
     simplify: float = 1.0
     smooth: bool = True
     bridge: float = 0.0
-    osm: OsmOptions = field(default_factory=OsmOptions)
+    osm: OsmOptions | None = None  # None: roads are not compared with OpenStreetMap
 
     def __post_init__(self) -> None:
         if "pmtiles" in self.formats:
@@ -175,8 +175,8 @@ def report_of(
     )
 
 
-def beside_osm(how: OsmOptions, summary: Summary) -> str:
-    if summary.beside is None:
+def beside_osm(how: OsmOptions | None, summary: Summary) -> str:
+    if how is None or summary.beside is None:
         return "not compared"
     found = summary.beside
     return (

@@ -92,8 +92,8 @@ def make_map(
         >>> from pathlib import Path
         >>> from dlink.maps.job.run import Where, make_map
         >>> made = make_map(Path("roads.onnx"), ["scene.tif"], Where(folder=Path("map")))
-        >>> sorted(path.name for path in made.files)[:2]
-        ['roads.gpkg', 'roads.tif']
+        >>> made.summary.lines, sorted(path.name for path in made.files)
+        (1, ['item.json', 'report.html', 'roads.gpkg', 'roads.tif'])
     """
     engine, results = engine or EngineOptions(), results or ResultOptions()
     with locked(where.folder, shared=where.share is not None) as alone:
