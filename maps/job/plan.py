@@ -19,6 +19,7 @@ from dlink.runtime.errors import BadInput
 from dlink.runtime.files import FileMark, replacing
 from dlink.runtime.spec import Spec
 from dlink.runtime.values import dataclass_of, load_json
+from dlink.runtime.views import BY_COUNT
 from dlink.runtime.windows import Span, Window, spans
 
 FORMAT = 1
@@ -70,6 +71,8 @@ class MapOptions:
 
     def __post_init__(self) -> None:
         _ = self.reading
+        if self.views not in (None, "adaptive", *map(str, BY_COUNT)):
+            raise BadInput(f"--views {str(self.views)[:20]}: expected 8, 4, 1 or adaptive")
         if self.threshold is not None and not 0 <= self.threshold < 1:
             raise BadInput(f"--threshold {self.threshold:g}: must be at least 0 and less than 1")
 

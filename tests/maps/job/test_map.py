@@ -309,6 +309,31 @@ def test_the_geopackage_says_which_model_and_plan_made_it(whole):
     assert plan.model.sha256 in said["DLINK_MODEL"]
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:700] + b"abc" + data[703:]])
+def test_a_damaged_block_is_named_and_made_again_once_it_is_removed(whole, tmp_path, damage):
+    shutil.copytree(whole / "map", tmp_path / "map")
+    block = tmp_path / "map" / "blocks" / "0001_0001.tif"
+    block.write_bytes(damage(block.read_bytes()))
+    done = call("-o", tmp_path / "map")
+    assert done.exit_code == 1
+    assert f"{block}: " in done.stderr and "remove it and run this again" in done.stderr
+    block.unlink()
+    assert call("-o", tmp_path / "map").exit_code == 0
+    assert blocks_of(tmp_path / "map") == blocks_of(whole / "map")
+
+
+def test_rasters_in_degrees_are_read_as_they_are_where_that_is_the_grid(model, tmp_path):
+    at = Affine(4.5e-6 * 1.49, 0, 15.123456789, 0, -4.5e-6, 48.123456789)
+    image = scene((200, 300))
+    write(tmp_path / "one.tif", image[:, :, :170], "EPSG:4326", at)
+    write(tmp_path / "two.tif", image[:, :, 120:], "EPSG:4326", shifted(at, 0, 120))
+    write(tmp_path / "whole.tif", image, "EPSG:4326", at)
+    made(tmp_path / "map", model, [tmp_path / "one.tif", tmp_path / "two.tif"])
+    made(tmp_path / "all", model, [tmp_path / "whole.tif"])
+    assert all(source.plain for source in Plan.read(tmp_path / "map").sources)
+    np.testing.assert_array_equal(read(tmp_path / "map" / "roads.tif")[0], read(tmp_path / "all" / "roads.tif")[0])
+
+
 def test_the_status_is_told_without_a_change(whole):
     done = call("-o", whole / "map", "--status")
     assert (done.exit_code, done.output) == (0, f"{whole / 'map'}: finished, 12 blocks\n")
