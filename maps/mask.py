@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dlink.imagery.notes import say
 from dlink.imagery.reading import COLOUR, Reading
-from dlink.imagery.source import WHITE, Source, opened
+from dlink.imagery.source import TARGET_TAG, WHITE, Source, opened
 from dlink.maps.blocks import Metres, Probable
 from dlink.maps.thinning import Mask
 from dlink.runtime.errors import BadInput
@@ -26,6 +26,7 @@ MARGIN = 16  # px by which roads are prolonged at the mask's edge
 ASSUMED = 0.5  # metres a pixel where nobody says it
 THRESHOLD = 0.5
 BANDS = 3
+ROAD = "road"  # the target of masks that become lines
 
 
 @contextmanager
@@ -50,6 +51,7 @@ class RoadMask:
         self.shape = source.native
         self.crs = source.dataset.crs
         self.transform = source.dataset.transform
+        self.target = target_of(source)
         self.values: set[float] = set()  # those that are road, as far as the mask is read
         self.real = source.dtype.kind == "f"
         self.probable = self.real or threshold is not None
@@ -116,6 +118,11 @@ class RoadMask:
                 f"{self.path}: has values 0, {one:g}, {two:g}; a mask has two. --road-value {two:g} says which is "
                 f"road, and --threshold 0.5 reads them as probabilities"
             )
+
+
+def target_of(source: Source) -> str:
+    """What a mask shows, such as building, by its metadata; empty: it does not say."""
+    return str(source.dataset.tags().get(TARGET_TAG, ""))
 
 
 def coded(samples: NDArray[Any]) -> NDArray[Any]:

@@ -2,8 +2,10 @@
 
 An area is what hangs together by the sides of its pixels; areas that touch at a corner alone are two. Each block is
 labelled on its own. Pieces that reach its seams wait, and pieces of both sides of a seam are linked where two of their
-pixels lie side by side. At the end linked pieces become one. All other areas are whole at once, so memory grows with the
-areas and not with the mask. Corners of pixels are whole numbers, so nothing is rounded. Needs rasterio, scipy, shapely.
+pixels lie side by side. At the end linked pieces become one. All other areas are whole at once, so memory grows with
+the areas and not with the mask. Corners of pixels are whole numbers, so nothing is rounded.
+
+Needs rasterio, scipy, shapely.
 """
 
 from collections.abc import Iterator, Sequence
@@ -152,4 +154,4 @@ def corners(ring: NDArray[np.float64]) -> NDArray[np.float64]:
     """A closed ring (K, 2) without the points where it does not turn, not closed."""
     points = ring[:-1]
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
-    return points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
+    return np.asarray(points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]])

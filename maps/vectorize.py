@@ -15,7 +15,7 @@ from dlink.imagery.notes import say
 from dlink.imagery.reading import Reading
 from dlink.maps.blocks import BLOCK, Metres, Part, Reach, cores, join, lines_of
 from dlink.maps.bridging import bridged
-from dlink.maps.mask import RoadMask, opened_mask
+from dlink.maps.mask import ROAD, RoadMask, opened_mask
 from dlink.maps.network import (
     Net,
     gathered,
@@ -31,6 +31,7 @@ from dlink.maps.network import (
 from dlink.maps.write import Points, Roads, driver_of, ground_length, in_degrees, write_roads
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Tick, ignore
+from dlink.runtime.words import counted
 
 MOST_HALF = 400  # px, of the widest road: with its halo a block takes a gigabyte
 AT_ONCE = 4096  # lines that are smoothed before they are simplified
@@ -66,6 +67,10 @@ class Summary:
     lines: int
     km: float
     nodes: int
+
+    @property
+    def words(self) -> str:
+        return f"{counted(self.lines, 'line')}, {self.km:.2f} km, {counted(self.nodes, 'node')}"
 
 
 class Ground(Protocol):
@@ -110,6 +115,8 @@ def vectorize(
         if out.exists() and out.samefile(mask):
             raise BadInput(f"{out}: is the mask, and would be replaced; choose another output")
         say_system(road)
+        if road.target not in ("", ROAD):
+            say(road.path, f"shows {road.target}, by its metadata; lines are drawn as if it were road")
         parts = find(road, how, tick)
         tick(0, 0, "joining")
         roads, nodes = roads_of(parts, road, how)
