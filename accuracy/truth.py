@@ -18,8 +18,7 @@ import numpy as np
 
 from dlink.accuracy.pixels import Mask
 from dlink.accuracy.road_graphs.graph import RoadGraph
-from dlink.imagery.kinds import SUFFIXES
-from dlink.imagery.kinds import georeferenced
+from dlink.imagery.kinds import SUFFIXES, georeferenced
 from dlink.imagery.labels import WHITE, UnclearLabel, read_label, road_of, values_of
 from dlink.imagery.reading import RGB, Reading
 from dlink.imagery.vectors import AREA, VECTORS, Shape, Vectors, read_vectors

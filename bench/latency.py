@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.runtime.backend import HostBackend, Spent
+from dlink.runtime.backend import Backend, Spent
 from dlink.runtime.errors import BadInput
 from dlink.runtime.segmenter import Segmenter, Views
 
@@ -58,17 +58,20 @@ def latency(model: Segmenter, tiles: list[NDArray[np.uint8]], views: Views, seco
     """Time `mask` on images of exactly one tile, in turn, for about `seconds` and at least three calls."""
     for tile in (tiles * WARMUP)[:WARMUP]:
         model.mask(tile, views)
-    backend = model.backend
-    spent = Spent()
-    if isinstance(backend, HostBackend):
-        backend.spent = spent
+    before = spent_by(model.backend)
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < end:
         start = time.perf_counter()
         model.mask(tiles[len(times) % len(tiles)], views)
         times.append(time.perf_counter() - start)
-    return summary(times, spent, views, model.spec.tile)
+    return summary(times, spent_by(model.backend, before), views, model.spec.tile)
+
+
+def spent_by(backend: Backend, before: Spent | None = None) -> Spent:
+    """The time that a backend on the CPU has spent since; zeros of one that does not count it."""
+    now, before = getattr(backend, "spent", Spent()), before or Spent()
+    return Spent(now.prepare - before.prepare, now.network - before.network, now.undo - before.undo)
 
 
 def summary(times: list[float], spent: Spent, views: Views, side: int) -> Latency:

@@ -19,7 +19,7 @@ from dlink.accuracy.road_graphs.connectivity import connectivity_with
 from dlink.accuracy.roads import apls_drop, broken_rise
 from dlink.calib.sample import Tile
 from dlink.openvino_runtime import openvino_backend
-from dlink.runtime.backend import Probs
+from dlink.runtime.backend import Opening, Probs
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Tick
 from dlink.runtime.rounding import Near, Sides, settle
@@ -100,10 +100,12 @@ class Evaluator:
 
     def score(self, candidate: Path, views: Sequence[int] = VIEWS) -> list[Score]:
         """Run a candidate on the tiles with each number of views. Graphs are compared only for all of VIEWS."""
-        backend = openvino_backend.open(candidate)
+        # Two tiles at once, unless the last one would be alone with half of the threads.
+        backend = openvino_backend.open(candidate, Opening(slots=1 + (len(self.tiles) % 2 == 0)))
         scores = []
         for count in views:
-            probs = [backend.probabilities(tile.image[None], BY_COUNT[count])[0] for tile in self.tiles]
+            runs = [backend.start(tile.image[None], BY_COUNT[count]) for tile in self.tiles]
+            probs = [run()[0] for run in runs]
             scores.append(self.compare(count, probs, graphs=len(views) == len(VIEWS)))
         backend.close()
         return scores

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from dlink.cli import options
-from dlink.cli.options import IN_FILE, POSITIVE, together
+from dlink.cli.options import IN_FILE, together
 from dlink.cli.step import Step, progress
-from dlink.cli.vectorize import METRES
+from dlink.cli.vectorize import in_words
 from dlink.runtime.errors import BadInput
 from dlink.runtime.words import counted
 
@@ -43,8 +43,9 @@ INTERRUPTED = 130
     click.option("--halo", type=int, help="Context around every window's core, px.  [default: 64]"),
     click.option("--aoi", metavar="FILE", help="Polygons; there is no map outside of them."),
     click.option("--crs", metavar="EPSG:N", help="The map's coordinate system.  [default: that of most rasters]"),
+    click.option("--asset", metavar="NAME", help="Which asset of STAC items.  [default: the only raster]"),
     click.option("--skip-bad", is_flag=True, help="Leave out rasters that cannot be used, and say so in the report."),
-    click.option("--widest", type=POSITIVE, metavar="METRES", help="Wider areas are no roads.  [default: 50]"),
+    options.widest,
     click.option(
         "--windows", type=options.AT_LEAST_1, help="Windows of a block, down and across.  [default: 5 or more]"
     ),
@@ -67,15 +68,11 @@ INTERRUPTED = 130
         "--format",
         "formats",
         multiple=True,
-        type=click.Choice(["gpkg", "fgb", "geojson", "geojsonl"]),
+        type=click.Choice(["gpkg", "fgb", "geojson", "geojsonl", "pmtiles", "osm"]),
         help="Of the lines; may be repeated.  [default: gpkg]",
     ),
-    click.option(
-        "--min-length", type=METRES, metavar="METRES", help="Drop shorter pieces on their own.  [default: 20]"
-    ),
-    click.option("--simplify", type=METRES, metavar="METRES", help="How far lines may be simplified.  [default: 1]"),
-    click.option("--bridge", type=METRES, metavar="METRES", help="Bridge gaps up to this length.  [default: 0]"),
-    click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth lines between junctions."),
+    *options.lines,
+    options.beside_osm,
 )
 @click.option("--status", is_flag=True, help="Say how far the map is, from any shell; change nothing.")
 def map(
@@ -89,7 +86,7 @@ def map(
 ) -> None:
     """Make one map of the roads that MODEL finds in SOURCES: a mask, lines and a report.
 
-    SOURCES are rasters of any kind, folders of them, patterns such as 'tiles/*.tif', .txt files of names, addresses,
+    SOURCES are rasters of any kind, folders of them, patterns of names, .txt files of names, addresses,
     paths of GDAL's file systems, and STAC items; where several overlap, the first is on top. The same command again
     goes on where the last one ended; -o FOLDER alone does too.
     """
@@ -117,6 +114,8 @@ def map(
         click.echo(str(file))
     found = made.summary
     click.echo(f"{counted(found.lines, 'line')}, {found.km:.2f} km, {counted(found.nodes, 'node')}")
+    if found.beside and results.osm:
+        click.echo(f"{results.osm.extract}: {in_words(found.beside, 'osm' in results.formats)}")
 
 
 def tell(line: str) -> None:

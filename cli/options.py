@@ -16,6 +16,7 @@ IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 IN_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 IN_PATH = click.Path(exists=True, path_type=Path)
 OUT_PATH = click.Path(path_type=Path)
+METRES = click.FloatRange(0)
 AT_LEAST_1 = click.IntRange(1)
 FRACTION = click.FloatRange(0, 1)
 POSITIVE = click.FloatRange(0, min_open=True)
@@ -227,6 +228,34 @@ def own_reading(*more: Option) -> Together:
     """The same of a command without a model."""
     return together("reading", "imagery.reading:Reading", bands, own_stretch, read_at("as they are"), *more)
 
+
+lines = (
+    click.option(
+        "--min-length", type=METRES, metavar="METRES", help="Drop shorter pieces on their own.  [default: 20]"
+    ),
+    click.option("--simplify", type=METRES, metavar="METRES", help="How far results may be simplified.  [default: 1]"),
+    click.option("--bridge", type=METRES, metavar="METRES", help="Bridge gaps up to this length.  [default: 0]"),
+    click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth lines between junctions."),
+)
+widest = click.option("--widest", type=POSITIVE, metavar="METRES", help="Wider areas are no roads.  [default: 50]")
+areas = (
+    click.option("--min-area", type=METRES, metavar="M2", help="Of polygons: drop smaller areas.  [default: 10]"),
+    click.option("--square", is_flag=True, help="Of polygons: square their corners, as buildings have them."),
+)
+beside_osm = together(
+    "osm",
+    "maps.osm_options:OsmOptions",
+    click.option(
+        "--osm", "extract", type=IN_FILE, help="Leave out, and join, what this OpenStreetMap extract has (.osm.pbf)."
+    ),
+    click.option(
+        "--osm-distance",
+        "distance",
+        type=POSITIVE,
+        metavar="METRES",
+        help="How near an existing line is the same road; for wide roads half their width and 4 m.  [default: 12]",
+    ),
+)
 
 any_views = click.option(
     "--views", type=Views(), help="Test-time augmentation: 8, 4, 1 or adaptive.  [default: the model's]"

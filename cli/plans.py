@@ -27,7 +27,7 @@ class OpenOptions:
     require_verdict: bool = False
 
 
-def open_here(model: Path, how: OpenOptions = OpenOptions()) -> "Segmenter":
+def open_here(model: Path, how: OpenOptions = OpenOptions(), slots: int | None = None) -> "Segmenter":
     """Call open_model; with `rebuild`, build a plan again that does not fit this machine."""
     from dlink.runtime import open_model
 
@@ -40,6 +40,7 @@ def open_here(model: Path, how: OpenOptions = OpenOptions()) -> "Segmenter":
         "threshold": how.threshold,
         "halo": how.halo,
         "require_verdict": how.require_verdict,
+        "slots": slots,
     }
     try:
         return open_model(model, keys=how.keys, **given)

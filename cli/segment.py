@@ -1,7 +1,9 @@
 """`dlink-segment`: model + images -> road masks."""
 
 import sys
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from dlink.runtime.progress import Count
     from dlink.runtime.segmenter import Segmenter
 
-    Work: TypeAlias = Callable[[Job, Segmenter, OutputOptions, Count, Doing], None]
+    Begin: TypeAlias = Callable[[Job, Segmenter, OutputOptions, Count, Doing], "Finish"]
+
+Finish: TypeAlias = Callable[[], None]
 
 
 @click.command(cls=Step, short_help="Draw the roads of images.")
@@ -58,54 +62,72 @@ def segment(
     grid. Existing outputs are replaced, inputs never.
     """
     from dlink.imagery.jobs import find_jobs
+    from dlink.imagery.side_by_side import slots_for
+    from dlink.runtime.onnx_bytes import read_onnx
     from dlink.runtime.segmenter import views_of
 
     if how.views != "adaptive":
         views_of(how.views)
     jobs = find_jobs(images, out, how, reading)
     work = workers(jobs)
-    with open_here(model, opening) as segmenter:
+    # Of a plan there are two whatever the images. A model that can't be read is refused by open_here.
+    slots = None
+    if model.suffix == ".onnx" and model.is_file():
+        slots = slots_for(jobs, read_onnx(model).spec, opening.halo, opening.threads)
+    with open_here(model, opening, slots) as segmenter:
         failed = run(jobs, work, segmenter, how)
     if failed:
         raise click.ClickException(f"{failed} of {counted(len(jobs), 'image')} failed; the others are done")
 
 
-def workers(jobs: "list[Job]") -> "dict[bool, Work]":
+def workers(jobs: "list[Job]") -> "dict[bool, Begin]":
     """The function for a picture (False), and the one for a raster that says where it lies (True)."""
-    from dlink.imagery.pictures import segment_picture
+    from dlink.imagery.pictures import begin_picture
 
     geo = next((job.image for job in jobs if job.geo), None)
     if geo is None:
-        return {False: segment_picture}
+        return {False: begin_picture}
     try:
         from dlink.imagery.raster import segment_raster
     except ModuleNotFoundError as e:
         raise BadInput(f"{geo}: to keep its georeference, pip install 'dlink[geo]'") from e
-    return {False: segment_picture, True: segment_raster}
+    return {False: begin_picture, True: partial(partial, segment_raster)}
 
 
-def run(jobs: "list[Job]", work: "dict[bool, Work]", model: "Segmenter", how: "OutputOptions") -> int:
-    """Do the jobs, and count failures. The error of a single job is raised; of several, each is a line on stderr."""
+def run(jobs: "list[Job]", work: "dict[bool, Begin]", model: "Segmenter", how: "OutputOptions") -> int:
+    """Do the jobs, and count failures. The error of a single job is raised; of several, each is a line on stderr.
+
+    A picture is begun before the one ahead of it is finished if the model has several slots. A raster is done alone,
+    because GDAL's settings are those of the whole process.
+    """
     show = progress("segment")
     alone = len(jobs) == 1
     failed = 0
-    for i, job in enumerate(jobs):
+    begun: deque[tuple[int, Job, Finish]] = deque()
 
-        def tick(done: int, total: int, i: int = i, job: "Job" = job) -> None:
+    def begin(i: int, job: "Job") -> Finish:
+        def tick(done: int, total: int) -> None:
             if alone:
                 show(done, total, "windows")
             else:
                 show(i, len(jobs), f"images, {job.image.name} {done}/{total}")
 
-        def doing(words: str, i: int = i, job: "Job" = job) -> None:
+        def doing(words: str) -> None:
             if alone:
                 show(0, 0, words, at_once=True)
             else:
                 show(i, len(jobs), f"images, {job.image.name}: {words}", at_once=True)
 
         try:
+            return work[job.geo](job, model, how, tick, doing)
+        except DlinkError as e:
+            return partial(fail, e)  # in its turn
+
+    def finish(i: int, job: "Job", rest: Finish) -> None:
+        nonlocal failed
+        try:
             with within(job.image):
-                work[job.geo](job, model, how, tick, doing)
+                rest()
         except DlinkError as e:
             if alone:
                 raise
@@ -115,7 +137,20 @@ def run(jobs: "list[Job]", work: "dict[bool, Work]", model: "Segmenter", how: "O
             over_progress(str(job.out))
         if not alone:
             show(i + 1, len(jobs), "images")
+
+    for i, job in enumerate(jobs):
+        while begun and (job.geo or len(begun) >= model.backend.slots):
+            finish(*begun.popleft())
+        begun.append((i, job, begin(i, job)))
+        if job.geo:
+            finish(*begun.popleft())
+    while begun:
+        finish(*begun.popleft())
     return failed
+
+
+def fail(error: DlinkError) -> None:
+    raise error
 
 
 def over_progress(line: str, err: bool = False) -> None:

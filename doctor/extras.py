@@ -85,7 +85,9 @@ NEEDS = (
     ),
     Need(name="pyogrio", package="pyogrio", distributions=("pyogrio",), least="0.9", use="GeoPackage, FlatGeobuf"),
     Need(name="rasterio", package="rasterio", distributions=("rasterio",), least="1.3", use="rasters"),
-    Need(name="osmium", package="osmium", distributions=("osmium",), least="4.0", use="masks from OpenStreetMap"),
+    Need(
+        name="osmium", package="osmium", distributions=("osmium",), least="4.0", use="OpenStreetMap: masks, new roads"
+    ),
     Need(
         name="osmnx",
         package="osmnx",

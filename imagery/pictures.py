@@ -5,7 +5,7 @@ A mask is a PNG, uint8 (H, W), 255 where there is road and 0 elsewhere. Probabil
 Pixels come from read_image. A JPEG with an EXIF orientation is turned first, so its mask lies as viewers show the JPEG.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TypeAlias
 
@@ -67,6 +67,14 @@ def segment_picture(
         >>> int(read_label(Path("roads.png")).sum())  # road pixels
         3000
     """
+    begin_picture(job, model, how, tick, doing)()
+
+
+def begin_picture(job: Job, model: Segmenter, how: OutputOptions, tick: Count, doing: Doing) -> Callable[[], None]:
+    """Read a picture and start on it. What this returns waits for the roads and writes them.
+
+    So the next picture is read, and its first tiles are computed, while this one's last tiles are.
+    """
     reading = job.reading.of_network(model.spec)
     try:
         image, tags = read_with_tags(job.image, reading, partial(begin, doing, "reading"))
@@ -76,8 +84,18 @@ def segment_picture(
         say(job.image, unknown_resolution(reading.metres))
     shape = image.shape[0], image.shape[1]
     begin(doing, "finding the roads in", *shape)
+    begun = pieces(model, lambda w: image[w.outer], shape, how, tick)
+    return partial(finish_picture, job, model, how, doing, image, tags, begun)
+
+
+def finish_picture(
+    job: Job, model: Segmenter, how: OutputOptions, doing: Doing,
+    image: Image, tags: Mapping[str, str], begun: Iterator[tuple[Window, Roads]],
+) -> None:  # fmt: skip
+    """Write the roads of a picture that is under way."""
+    shape = image.shape[0], image.shape[1]
     roads = np.empty(shape, np.float32 if how.probability else np.uint8)
-    for window, core in pieces(model, lambda w: image[w.outer], shape, how, tick):
+    for window, core in begun:
         roads[window.core] = core
     job.out.parent.mkdir(parents=True, exist_ok=True)
     begin(doing, "writing", *shape)
@@ -106,12 +124,17 @@ def stripes(height: int) -> list[Span]:
 def pieces(
     model: Segmenter, read: Callable[[Window], Image], shape: tuple[int, ...], how: OutputOptions, tick: Count
 ) -> Iterator[tuple[Window, Roads]]:
-    """Segmenter.pieces of an image (H, W) in the output form, with a tick after each piece."""
+    """Segmenter.pieces of an image (H, W) in the output form, under way, with a tick after each piece."""
     height, width = shape
     total = len(cover(height, width, model.spec.tile, model.halo))
-    for done, piece in enumerate(model.pieces(read, height, width, how.views, how.form), 1):
-        yield piece
-        tick(done, total)
+    begun = model.begun(read, cover(height, width, model.spec.tile, model.halo), how.views, how.form)
+
+    def ticking() -> Iterator[tuple[Window, Roads]]:
+        for done, piece in enumerate(begun, 1):
+            yield piece
+            tick(done, total)
+
+    return ticking()
 
 
 def mask_of(roads: Roads, model: Segmenter, how: OutputOptions) -> Mask:

@@ -7,8 +7,9 @@ A raster that says its ground resolution is read at the network's, unless both a
 finer, interpolated where it is coarser (of a palette the nearest pixel is taken). Rows and columns are then those of
 that grid, not the file's.
 
-A pixel has no data by a nodata value, an alpha band, a mask, or NaN in one of the bands. The network sees such pixels
-as they are stored, NaN as 0, so that a road at the edge of the data has its context.
+A pixel has no data by a nodata value, an alpha band, a mask, NaN in one of the bands, or a block of a TIFF that was
+never written. The network sees such pixels as they are stored, NaN as 0, so that a road at the edge of the data has its
+context.
 
 Needs rasterio.
 """
@@ -99,7 +100,8 @@ class Source:
         self.alpha = alphas[0] if alphas and alphas[0] not in self.bands.numbers else 0  # 0: none that is a mask
         masked = any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums)
         masked = masked and (self.alpha > 0 or not alphas)
-        self.masked = masked or self.dtype.kind == "f"
+        self.sparse = checker is not None and checker.sparse
+        self.masked = masked or self.sparse or self.dtype.kind == "f"
         self.has_mask = masked
         self.white_is_least = "MINISWHITE" in pixels.tags(ns="IMAGE_STRUCTURE")
         self.native = (dataset.height, dataset.width)
@@ -262,7 +264,20 @@ class Source:
         if self.dtype.kind == "f":
             finite = ~np.isnan(samples).any(axis=0)
             valid = finite if valid is None else valid & finite
+        if self.sparse:
+            there = self.written(rows, cols, grid)
+            valid = there if valid is None else valid & there
         return valid
+
+    def written(self, rows: slice, cols: slice, grid: tuple[int, int]) -> Valid:
+        """Where the file has a block, (H, W). One that was never written is no data."""
+        assert self.checker and self.checker.blocks
+        sides = self.checker.blocks.high, self.checker.blocks.wide
+        down, along = (
+            ((np.arange(s.start, s.stop) + 0.5) * own / other).astype(np.int64) // side
+            for s, own, other, side in zip((rows, cols), self.native, grid, sides, strict=True)
+        )
+        return np.asarray(self.checker.there[down[:, None], along])
 
     def raw(self) -> tuple[NDArray[Any], Valid | None]:
         """All samples (bands, H, W) as stored, white as the greatest, and where there is data."""

@@ -1,4 +1,4 @@
-"""Reads the directories of a TIFF and checks its compressed blocks. Needs no library.
+"""Reads the directories of a TIFF and checks its compressed blocks. Needs NumPy alone.
 
 Pixels are stored in blocks (tiles or strips), each compressed by itself. For a damaged block libtiff gives an error, a
 warning, or pixels, depending on the compression. Deflate has a checksum, but libtiff does not read it. Zstandard and
@@ -14,6 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dlink.runtime.errors import BadInput
 
@@ -150,6 +153,18 @@ class Checker:
             if mask and not tags.get(KIND, (0,))[0] & REDUCED and mask.shape == (self.blocks and self.blocks.shape):
                 for i in range(len(mask.starts)):
                     self.check_block(mask, i)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether blocks of the picture were never written."""
+        return self.blocks is not None and 0 in self.blocks.sizes
+
+    @property
+    def there(self) -> NDArray[np.bool_]:
+        """Which blocks of the picture's first plane were written, (down, across)."""
+        assert self.blocks
+        shape = self.blocks.down, self.blocks.across
+        return (np.array(self.blocks.sizes[: shape[0] * shape[1]]) > 0).reshape(shape)
 
     def check(self, rows: slice | None = None, cols: slice | None = None) -> None:
         """Raise BadInput if a block that holds any of these pixels (None: all) is damaged."""

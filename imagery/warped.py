@@ -16,10 +16,10 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.transform import array_bounds
 from rasterio.vrt import WarpedVRT
-from rasterio.warp import transform_bounds
+from rasterio.warp import reproject, transform_bounds
 from rasterio.windows import Window as Box
 
-from dlink.imagery.affine import shifted
+from dlink.imagery.affine import scaled, shifted
 from dlink.imagery.gdal_file import GDAL_ERRORS, checker_of, decoder_warnings, gdal, open_file, why, with_colours
 from dlink.imagery.reading import Reading
 from dlink.imagery.source import ALIKE, Source, Valid, box_on
@@ -121,7 +121,24 @@ class Warped(Source):
             self.samples(rows, cols, grid)
         assert self.seen_mask
         valid = self.seen_mask[1] > 0
+        if self.sparse:
+            valid &= self.written(rows, cols, grid)
         return valid & ~np.isnan(samples).any(axis=0) if self.dtype.kind == "f" else valid
+
+    def written(self, rows: slice, cols: slice, grid: tuple[int, int]) -> Valid:
+        """Where the file has a block, (H, W): its blocks as pixels, warped."""
+        assert self.checker and self.checker.blocks
+        out = np.zeros((rows.stop - rows.start, cols.stop - cols.start), np.uint8)
+        reproject(
+            self.checker.there.astype(np.uint8),
+            out,
+            src_transform=scaled(self.dataset.transform, self.checker.blocks.high, self.checker.blocks.wide),
+            src_crs=self.dataset.crs,
+            dst_transform=shifted(self.onto.transform, rows.start, cols.start),
+            dst_crs=self.onto.crs,
+            resampling=Resampling.nearest,
+        )
+        return out > 0
 
     def check(self, box: Box) -> None:
         """Raise BadInput if a block of a TIFF is damaged that a window of the grid is made of."""

@@ -3,8 +3,8 @@
 It is for what is not road, such as buildings. Memory grows with the areas and not with the mask.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,8 +25,10 @@ from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Tick, ignore
 from dlink.runtime.words import counted
 
-BLOCK = 2048  # px; a block with its labels and probabilities takes some 60 MB
+BLOCK = 1024  # px of a block's side
 LAYER = "polygons"  # of a mask that does not say what it shows
+FORMATS = ("gpkg", "fgb", "geojson", "geojsonl")
+LINES_ALONE = (".osm", ".pmtiles")
 DIGITS = 7  # of a degree in GeoJSON, as GDAL writes it by RFC 7946: 1 cm
 SQUARE_KM = 1e6
 
@@ -76,6 +78,7 @@ class Areas:
     shapes: Shapes
     crs: Any
     fields: dict[str, NDArray[Any]]
+    tags: Mapping[str, str] = field(default_factory=dict)  # of the layer, in a GeoPackage
 
 
 class Ground(Protocol):
@@ -117,7 +120,7 @@ def polygons(
     """
     how = how or PolygonOptions()
     with opened_mask(mask, reading or Reading(), how.threshold, how.gsd_m) as areas:
-        driver_of(out, areas.crs)
+        check_format(out, areas.crs)
         if out.exists() and out.samefile(mask):
             raise BadInput(f"{out}: is the mask, and would be replaced; choose another output")
         say_system(areas)
@@ -125,6 +128,14 @@ def polygons(
     tick(0, 0, "writing")
     write_areas(out, found)
     return summary_of(found)
+
+
+def check_format(path: Path, crs: Any) -> None:
+    """Raise BadInput unless a file's name is that of a format of polygons, and the format can have this system."""
+    if path.suffix.lower() in LINES_ALONE:
+        known = ", ".join(f".{name}" for name in FORMATS)
+        raise BadInput(f"{path}: holds lines alone; expected for polygons {known}")
+    driver_of(path, crs)
 
 
 def say_system(ground: Ground) -> None:
@@ -203,7 +214,7 @@ def write_areas(path: Path, areas: Areas) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     geometry = np.empty(len(shapes), object)
     geometry[:] = shapely.to_wkb(shapes)
-    write_layer(path, Layer(areas.name, "Polygon", geometry, crs, areas.fields))
+    write_layer(path, Layer(areas.name, "Polygon", geometry, crs, areas.fields, areas.tags))
 
 
 def rounded(degrees: Shapes) -> Shapes:

@@ -3,10 +3,11 @@
 Memory grows with the roads and not with the mask.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +29,14 @@ from dlink.maps.network import (
     straightened,
     without_pieces,
 )
+from dlink.maps.osm_options import OsmOptions
 from dlink.maps.write import Points, Roads, driver_of, ground_length, in_degrees, write_roads
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Tick, ignore
 from dlink.runtime.words import counted
+
+if TYPE_CHECKING:
+    from dlink.maps.conflate import Conflated
 
 MOST_HALF = 400  # px, of the widest road: with its halo a block takes a gigabyte
 AT_ONCE = 4096  # lines that are smoothed before they are simplified
@@ -67,6 +72,7 @@ class Summary:
     lines: int
     km: float
     nodes: int
+    beside: "Conflated | None" = None  # what they are beside OpenStreetMap, if they were compared
 
     @property
     def words(self) -> str:
@@ -85,16 +91,18 @@ class Ground(Protocol):
 
 
 def vectorize(
-    mask: Path, out: Path, how: LineOptions | None = None, reading: Reading | None = None, tick: Tick = ignore
-) -> Summary:
+    mask: Path, out: Path, how: LineOptions | None = None, reading: Reading | None = None, tick: Tick = ignore,
+    osm: OsmOptions | None = None,
+) -> Summary:  # fmt: skip
     """Write the roads of a mask as lines.
 
     Args:
         mask: A raster that GDAL reads, of two values or of probabilities.
-        out: .gpkg, .fgb, .geojson, or .geojsonl. An existing file is replaced.
+        out: .gpkg, .fgb, .geojson, .geojsonl, .pmtiles, or .osm. An existing file is replaced.
         how: What lines are made.
         reading: Its `road_value` says which values are road.
         tick: Called with (blocks done, all blocks, words).
+        osm: Its extract has roads that are left out, and joined.
 
     Returns:
         What the file holds.
@@ -112,6 +120,9 @@ def vectorize(
     how = how or LineOptions()
     with opened_mask(mask, reading or Reading(), how.threshold, how.gsd_m) as road:
         driver_of(out, road.crs)
+        compare = comparison(road.crs, osm, how.min_length)
+        if osm and osm.extract and out.exists() and out.samefile(osm.extract):
+            raise BadInput(f"{out}: is the extract, and would be replaced; choose another output")
         if out.exists() and out.samefile(mask):
             raise BadInput(f"{out}: is the mask, and would be replaced; choose another output")
         say_system(road)
@@ -120,13 +131,28 @@ def vectorize(
         parts = find(road, how, tick)
         tick(0, 0, "joining")
         roads, nodes = roads_of(parts, road, how)
+    beside = None
+    if compare:
+        tick(0, 0, "comparing")
+        beside = compare(roads)
+        roads, nodes = beside.roads, beside.nodes
     tick(0, 0, "writing")
     write_roads(out, roads)
-    return summary_of(roads, nodes)
+    return summary_of(roads, nodes, beside)
 
 
-def summary_of(roads: Roads, nodes: int) -> Summary:
-    return Summary(len(roads.lines), float(roads.fields["length_m"].sum()) / 1000, nodes)
+def comparison(crs: Any, osm: OsmOptions | None, shortest: float) -> "Callable[[Roads], Conflated] | None":
+    """What compares roads with OpenStreetMap; None if they are not compared. What can't be is refused here."""
+    if osm is None or osm.extract is None:
+        return None
+    from dlink.maps.conflate import check_conflation, conflated  # needs pyosmium
+
+    check_conflation(crs, osm)
+    return partial(conflated, how=osm, shortest=shortest)
+
+
+def summary_of(roads: Roads, nodes: int, beside: "Conflated | None" = None) -> Summary:
+    return Summary(len(roads.lines), float(roads.fields["length_m"].sum()) / 1000, nodes, beside)
 
 
 def say_system(road: Ground) -> None:
@@ -167,9 +193,16 @@ def say_areas(road: Ground, parts: Sequence[Part], widest: float) -> None:
         say(road.path, f"is wider than {widest:g} m {where}; such areas are left out, --widest sets the width")
 
 
-def roads_of(parts: Sequence[Part], ground: Ground, how: LineOptions) -> tuple[Roads, int]:
-    """The roads of all blocks of a mask, and how many nodes they have."""
-    return placed(tidied(net_of(join(parts), ground.shape, ground.metres), how), ground, how)
+def roads_of(parts: list[Part], ground: Ground, how: LineOptions) -> tuple[Roads, int]:
+    """The roads of all blocks of a mask, and how many nodes they have. `parts` is emptied, for its memory."""
+    # One expression, so that each step frees what the one before has made.
+    return placed(tidied(net_of(joined(parts), ground.shape, ground.metres), how), ground, how)
+
+
+def joined(parts: list[Part]) -> "list[NDArray[np.float32]]":
+    chains = join(parts)
+    parts.clear()
+    return chains
 
 
 def tidied(net: Net, how: LineOptions) -> Net:
@@ -218,4 +251,4 @@ def placed(net: Net, road: Ground, how: LineOptions) -> tuple[Roads, int]:
         fields["bridge"] = np.array([np.isnan(line[:, 3]).any() for line in net.lines], np.int32)
     if road.probable:
         fields["probability"] = np.round(np.array([line[:, 3].mean() for line in net.lines], np.float64), 4)
-    return Roads(lines, road.crs, fields), len(used)
+    return Roads(lines, road.crs, fields, road.path.name, metres=min(road.metres)), len(used)

@@ -1,15 +1,18 @@
-"""Writes roads as lines, and other things as polygons: GeoPackage, FlatGeobuf, GeoJSON and GeoJSON text sequences.
+"""Writes roads as lines, and other things as polygons: GeoPackage, FlatGeobuf, GeoJSON, GeoJSON text sequences.
+
+osm_file.py writes .osm, pmtiles.py PMTiles, and style.py the look of a GeoPackage in QGIS. Needs pyogrio, shapely,
+rasterio.
 
 The layer of roads is called `roads`. Its fields are id, length_m (on the ground), width_m, from_node and to_node, and
 probability where the mask has it. Lines that meet have the same node and the same vertex there. GeoJSON is in longitude
 and latitude (RFC 7946), the others are in the mask's system.
-
-Needs pyogrio, shapely, rasterio.
 """
 
 import errno
+import sqlite3
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,9 @@ from rasterio.errors import RasterioError
 from rasterio.warp import transform
 
 from dlink.imagery.resolution import AXIS_M, FLATTENING, WGS84
+from dlink.maps.osm_file import ALONE, Beside, write_osm
+from dlink.maps.pmtiles import check_pmtiles, write_pmtiles
+from dlink.maps.style import add_style
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
 
@@ -33,8 +39,10 @@ DRIVERS = {
     ".json": "GeoJSON",
     ".geojsonl": "GeoJSONSeq",
     ".geojsons": "GeoJSONSeq",
+    ".osm": "OSM",
+    ".pmtiles": "PMTiles",
 }
-IN_DEGREES = ("GeoJSON", "GeoJSONSeq")
+IN_DEGREES = ("GeoJSON", "GeoJSONSeq", "OSM", "PMTiles")
 OPTIONS = {"GeoJSON": {"RFC7946": "YES"}}
 
 Points = NDArray[np.float64]
@@ -47,6 +55,10 @@ class Roads:
     lines: list[Points]  # (K, 2) each
     crs: Any
     fields: dict[str, NDArray[Any]]
+    source: str = ""  # what they were made of, in words, for .osm
+    tags: Mapping[str, str] = field(default_factory=dict)  # of the layer, in a GeoPackage
+    beside: Beside = ALONE  # what of OpenStreetMap they join, for .osm
+    metres: float | None = None  # a pixel of the mask, for .pmtiles
 
 
 def driver_of(path: Path, crs: Any) -> str:
@@ -62,9 +74,11 @@ def driver_of(path: Path, crs: Any) -> str:
         raise BadInput(f"{path}: no format of lines by its name; expected {', '.join(DRIVERS)}")
     if driver in IN_DEGREES and not crs:
         raise BadInput(
-            f"{path}: GeoJSON is in longitude and latitude, and the mask has no coordinate system; give it one "
+            f"{path}: {path.suffix} is in longitude and latitude, and the mask has no coordinate system; give it one "
             f"(gdal_edit.py -a_srs EPSG:N), or write .gpkg"
         )
+    if driver == "PMTiles":
+        check_pmtiles(path)
     return driver
 
 
@@ -74,10 +88,16 @@ def write_roads(path: Path, roads: Roads) -> None:
     lines, crs = roads.lines, roads.crs
     if driver in IN_DEGREES:
         lines, crs = in_degrees(lines, crs, path), WGS84
+    if driver == "OSM":
+        write_osm(path, lines, roads.fields, roads.source, roads.beside)
+        return
+    if driver == "PMTiles":
+        write_pmtiles(path, lines, roads.fields, roads.metres)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     geometry = np.empty(len(lines), object)
     geometry[:] = [shapely.to_wkb(shapely.LineString(line)) for line in lines]
-    write_layer(path, Layer(LAYER, "LineString", geometry, crs, roads.fields))
+    write_layer(path, Layer(LAYER, "LineString", geometry, crs, roads.fields, roads.tags))
 
 
 @dataclass(frozen=True)
@@ -89,6 +109,7 @@ class Layer:
     geometry: NDArray[np.object_]
     crs: Any
     fields: dict[str, NDArray[Any]]
+    tags: Mapping[str, str]  # of the layer, in a GeoPackage
 
 
 def write_layer(path: Path, layer: Layer) -> None:
@@ -101,9 +122,12 @@ def write_layer(path: Path, layer: Layer) -> None:
                 part, layer.geometry, list(layer.fields.values()), list(layer.fields), layer=layer.name, driver=driver,
                 geometry_type=layer.kind, crs=layer.crs.to_wkt() if layer.crs else None,
                 layer_options=OPTIONS.get(driver, {}),
+                layer_metadata=dict(layer.tags) if driver == "GPKG" and layer.tags else None,
             )  # fmt: skip
             count = pyogrio.read_info(part, force_feature_count=True)["features"]
-        except (RuntimeError, ValueError) as e:
+            if driver == "GPKG" and layer.name == LAYER:
+                add_style(part, LAYER, layer.fields)
+        except (RuntimeError, ValueError, sqlite3.Error) as e:
             raise OSError(errno.EIO, f"can't be written, is the disk full? GDAL says: {e}", str(path)) from e
         if count != all:
             what = f"{count} of {all} {'lines' if layer.kind == 'LineString' else 'polygons'}"

@@ -3,6 +3,9 @@
 A float32 file is computed in float32, although OpenVINO's default is bfloat16 where the CPU has it. An FP16 or INT8
 file is computed in the CPU's fastest reduced precision: bfloat16 on x86 with AVX-512 BF16 or AMX, float16 on Arm,
 float32 where there is neither. Int8 is replaced by float on processors whose int8 sums saturate (saturation.py).
+
+Threads are not pinned to cores. By default OpenVINO pins them, in each process from the first core on, so two processes
+of one thread each share one core. With several slots the threads are divided among as many requests.
 """
 
 from pathlib import Path
@@ -18,22 +21,29 @@ from dlink.runtime.backend import PLAIN, HostBackend, Net, Opening, Probs
 from dlink.runtime.errors import BadInput, BadModel
 from dlink.runtime.onnx_bytes import read_onnx
 from dlink.runtime.precision import shares_in_words
+from dlink.runtime.slotted import Slotted
 from dlink.runtime.spec import Spec
 
 
-def open(path: Path, opening: Opening = PLAIN) -> HostBackend:
-    """The model as a Backend with one tile a batch: larger batches are no faster on a CPU."""
+def open(path: Path, opening: Opening = PLAIN) -> HostBackend | Slotted:
+    """The model as a Backend with one tile a batch: larger batches are no faster on a CPU.
+
+    OpenVINO gives at most as many slots as it has threads.
+    """
     if opening.keys or opening.require_verdict:
         raise BadInput(f"{path}: only plans have signatures and verdicts; build one with dlink-build")
     model, spec = read(path)
     try:
-        compiled = compile(model, spec, opening.threads)
+        compiled = compile(model, spec, opening.threads, opening.slots or 1)
     except RuntimeError as e:
         raise BadModel(f"{path}: OpenVINO can't run it: {why(e)}; export it again") from e
     shares = executed(compiled)
-    used = compiled.get_property("INFERENCE_NUM_THREADS")
+    used, slots = compiled.get_property("INFERENCE_NUM_THREADS"), compiled.get_property("NUM_STREAMS")
     engine = f"OpenVINO {openvino.__version__.partition('-')[0]}, {shares_in_words(shares)}, {used} threads"
-    return HostBackend(network(compiled), spec, engine=engine, executed=shares)
+    if slots == 1:
+        return HostBackend(network(compiled), spec, engine=engine, executed=shares)
+    engine += f", {slots} slots"
+    return Slotted([HostBackend(streamed(compiled), spec, engine=engine, executed=shares) for _ in range(slots)])
 
 
 def read(path: Path) -> tuple[openvino.Model, Spec]:
@@ -56,8 +66,8 @@ def why(e: RuntimeError) -> str:
     return lines[-1][:200] if lines else str(e)[:200]
 
 
-def compile(model: openvino.Model, spec: Spec, threads: int | None) -> openvino.CompiledModel:
-    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+def compile(model: openvino.Model, spec: Spec, threads: int | None, slots: int = 1) -> openvino.CompiledModel:
+    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False, "NUM_STREAMS": slots}
     if spec.precision == "fp32":
         options["INFERENCE_PRECISION_HINT"] = "f32"
     if any(op.get_type_name() == "FakeQuantize" for op in model.get_ops()) and saturates():
@@ -72,6 +82,19 @@ def network(compiled: openvino.CompiledModel) -> Net:
 
     def net(x: NDArray[np.float32]) -> Probs:
         prob: Probs = request.infer({0: x}, share_inputs=True, share_outputs=True)[0]
+        return prob[:, 0]
+
+    return net
+
+
+def streamed(compiled: openvino.CompiledModel) -> Net:
+    """The network on one of several streams. A request that is started runs on a thread of OpenVINO's own stream."""
+    request = compiled.create_infer_request()
+
+    def net(x: NDArray[np.float32]) -> Probs:
+        request.start_async({0: x}, share_inputs=True)
+        request.wait()
+        prob: Probs = request.get_output_tensor(0).data
         return prob[:, 0]
 
     return net

@@ -58,7 +58,7 @@ def open_model(
     threads: int | None = None,
     keys: Sequence[str | PathLike[str]] = (),
     require_verdict: bool = False,
-    slots: int = 2,
+    slots: int | None = None,
     doubt: float = DOUBT,
 ) -> Segmenter:
     """Open a model file: OpenVINO runs .onnx files on the CPU, TensorRT runs .plan files on the GPU.
@@ -70,8 +70,10 @@ def open_model(
         threads: CPU threads. None: all. A GPU ignores it.
         keys: Public keys (PEM files). One of them must have signed the plan. Empty: no signature is required.
         require_verdict: Refuse a plan unless dlink-check found that it draws the same roads.
-        slots: Runs of a plan that can be under way at once. Each slot has its own memory on the GPU. With two slots the
-            pixels of one run are copied while another run is computed.
+        slots: Runs that can be under way at once, each with memory of its own. None: two of a plan, so that the pixels
+            of one run are copied while another is computed, and one of an ONNX file. More slots of an ONNX file share
+            its threads: they compute tiles side by side, but a single tile takes longer. There are at most as many
+            as threads.
         doubt: With views="adaptive", a tile whose doubt is greater gets all eight views, from 0 to 0.5.
 
     Returns:

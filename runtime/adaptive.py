@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dlink.runtime.backend import Backend, OutputForm, Probs, Running, Tiles, to_form
+from dlink.runtime.backend import Backend, OutputForm, Probs, Roads, Running, Tiles, check_tiles, to_form
+from dlink.runtime.slotted import Slotted
 from dlink.runtime.spec import Spec
 from dlink.runtime.values import real
 from dlink.runtime.views import ALL
@@ -27,7 +28,8 @@ class Adaptive:
         self.backend = backend
         self.doubt = real("doubt", doubt, f"from 0 to {MOST}", lambda d: 0 <= d <= MOST)
         self.spec: Spec = backend.spec
-        self.max_tiles, self.slots = backend.max_tiles, 1
+        self.max_tiles = backend.max_tiles
+        self.slots = backend.slots if isinstance(backend, Slotted) else 1
         self.engine, self.executed = backend.engine, backend.executed
         self.lock = threading.Lock()
         self.tiles = self.doubtful = 0  # counted so far
@@ -43,16 +45,27 @@ class Adaptive:
     def start(
         self, tiles: Tiles, views: Sequence[int] | None = None, form: OutputForm = "probability", threshold: float = 0.5
     ) -> Running:
-        roads = to_form(self.probabilities(tiles), form, threshold)
+        def work(backend: Backend) -> Roads:
+            return to_form(self.mean_by(backend, tiles), form, threshold)
+
+        if isinstance(self.backend, Slotted):
+            check_tiles(tiles, self.spec, self.max_tiles)
+            tiles = np.array(tiles)  # a copy: the caller's may change
+            return self.backend.on_a_slot(work)
+        roads = work(self.backend)
         return lambda: roads
 
     def probabilities(self, tiles: Tiles, views: Sequence[int] | None = None) -> Probs:
-        prob = self.backend.probabilities(tiles, FIRST)
+        return self.mean_by(self.backend, tiles)
+
+    def mean_by(self, backend: Backend, tiles: Tiles) -> Probs:
+        """The mean over each tile's views, all computed by `backend`."""
+        prob = backend.probabilities(tiles, FIRST)
         doubtful = [i for i, tile in enumerate(prob) if doubt_of(tile) > self.doubt]
-        per_batch = self.backend.tiles_per_batch(REST)
+        per_batch = backend.tiles_per_batch(REST)
         for i in range(0, len(doubtful), per_batch):
             batch = doubtful[i : i + per_batch]
-            rest = self.backend.probabilities([tiles[k] for k in batch], REST)
+            rest = backend.probabilities([tiles[k] for k in batch], REST)
             prob[batch] = (prob[batch] + rest * np.float32(len(REST))) / np.float32(len(ALL))
         with self.lock:
             self.tiles += len(tiles)

@@ -243,12 +243,13 @@ class Opening:
     threads: int | None = None
     keys: Sequence[Path] = ()
     require_verdict: bool = False
-    slots: int = 2
+    slots: int | None = None
 
     def __post_init__(self) -> None:
         if self.threads is not None:
             whole("threads", self.threads, 1, MOST_THREADS)
-        whole("slots", self.slots, 1, MOST_SLOTS)
+        if self.slots is not None:
+            whole("slots", self.slots, 1, MOST_SLOTS)
         if not isinstance(self.require_verdict, bool):
             raise BadInput(f"require_verdict must be True or False, got {self.require_verdict!r:.40}")
 

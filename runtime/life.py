@@ -94,6 +94,8 @@ class Life:
             self.worker.close(cancel)
         elif first and self.must_not_wait():
             self.free_after_call = True
+            if not self.calls:  # looked at last: no call is left that would free it
+                self.free()
         elif first:
             self.free()
         if wait and not self.must_not_wait():

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from itertools import islice
 from numbers import Integral
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, cast
@@ -264,28 +265,34 @@ class Segmenter:
             >>> int((roads == 255).sum())  # pixels
             3000
         """
-        return self.of_windows(read, cover(height, width, self.spec.tile, self.halo), views, form)
+        yield from self.begun(read, cover(height, width, self.spec.tile, self.halo), views, form)
 
-    def of_windows(
+    def begun(
         self,
         read: Callable[[Window], Image],
         windows: Sequence[Window],
         views: Views = None,
         form: OutputForm = "probability",
     ) -> Iterator[tuple[Window, Roads]]:
-        """As `pieces`, for some windows of an image: those of a part, or those that have data."""
+        """As `pieces`, for some windows of an image, with a run under way in each slot when this returns."""
         backend, numbers = self.backend_for(views)
         per_batch = backend.tiles_per_batch(numbers)
-        running: deque[tuple[list[Window], Running]] = deque()
-        for i in range(0, len(windows), per_batch):
-            batch = list(windows[i : i + per_batch])
+
+        def start(batch: Sequence[Window]) -> tuple[list[Window], Running]:
             tiles = [square(read(w), self.spec.tile) for w in batch]
-            with self.life.use(), fault_located(batch):
-                running.append((batch, backend.start(tiles, numbers, form, self.threshold)))
-            if len(running) == backend.slots:
-                yield from self.cores(*running.popleft())
-        for started in running:
-            yield from self.cores(*started)
+            with self.life.use(), fault_located(list(batch)):
+                return list(batch), backend.start(tiles, numbers, form, self.threshold)
+
+        started = (start(windows[i : i + per_batch]) for i in range(0, len(windows), per_batch))
+        return self.found(deque(islice(started, backend.slots)), started)
+
+    def found(
+        self, running: deque[tuple[list[Window], Running]], started: Iterator[tuple[list[Window], Running]]
+    ) -> Iterator[tuple[Window, Roads]]:
+        """The cores of the runs under way; for each run that has ended the next one is started."""
+        while running:
+            yield from self.cores(*running.popleft())
+            running.extend(islice(started, 1))
 
     def cores(self, batch: list[Window], running: Running) -> Iterator[tuple[Window, Roads]]:
         """Wait for a batch; yield each window and its core."""

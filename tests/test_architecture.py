@@ -21,7 +21,15 @@ LIBRARIES = {  # of each folder, NumPy apart: one set of heavy ones, or none
     "scenes": {"cv2"},
     "nets": {"safetensors", "torch"},
     "accuracy": {"cv2", "rasterio", "scipy", "shapely", "skimage"},
-    "maps": {"distributed", "pyogrio", "rasterio", "ray", "scipy", "shapely"},  # a cluster is one or the other
+    "maps": {
+        "distributed",
+        "osmium",
+        "pyogrio",
+        "rasterio",
+        "ray",
+        "scipy",
+        "shapely",
+    },  # a cluster is one or the other
     "export": {"onnx", "torch"},
     "calib": {"onnx"},
     "engine": {"onnx", "polygraphy"},
@@ -180,7 +188,7 @@ for step in STEPS:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
-    assert len(lines) == 20
+    assert len(lines) == 21
     assert all(line.endswith("[]") for line in lines), lines
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlink.imagery.highways import is_street
 from dlink.imagery.vectors import VECTORS, read_vectors
 from dlink.runtime.errors import BadInput
 
@@ -26,22 +27,6 @@ LANES = {  # used where the `lanes` tag is not a whole number
 OTHER = 1.0  # lanes of all other kinds
 OTHER_TAGS = re.compile(r'"((?:[^"\\]|\\.)*)"=>"((?:[^"\\]|\\.)*)"')  # PostgreSQL's hstore
 MOST_LANES = 20  # more is a mistake in the map
-# Kinds of `highway` that are not roads: for people on foot or horses, not built or gone, or not ways at all.
-FEET = {
-    "bridleway",
-    "corridor",
-    "crossing",
-    "cycleway",
-    "elevator",
-    "escalator",
-    "footway",
-    "path",
-    "pedestrian",
-    "steps",
-}
-UNBUILT = {"abandoned", "construction", "no", "planned", "proposed", "razed"}
-OTHERS = {"bus_guideway", "bus_stop", "busway", "platform", "raceway", "rest_area", "services", "street_lamp"}
-NOT_ROADS = FEET | UNBUILT | OTHERS | {"pedestrian", "traffic_signals"}
 
 
 @dataclass(frozen=True)
@@ -65,10 +50,6 @@ class Street:
     def has(self, name: str) -> bool:
         """Whether --skip NAME applies: a tag that is set and not "no" (tunnel, bridge), or a kind of highway."""
         return self.tags.get(name, "no") != "no" or self.tags.get("highway") == name
-
-
-def is_street(tags: Mapping[str, str]) -> bool:
-    return "highway" in tags and tags["highway"] not in NOT_ROADS and tags.get("area") != "yes"
 
 
 def read_streets(path: Path) -> list[Street]:

@@ -6,6 +6,8 @@ from dlink.runtime.backend import Backend, Opening
 from dlink.trt_runtime.kernel_cache import KernelCache
 from dlink.trt_runtime.plan import fit, read_plan
 
+SLOTS = 2  # one copies while another computes; see "Slots" in DESIGN.md
+
 
 def open(path: Path, opening: Opening) -> Backend:
     """The plan as a Backend. TensorRT and pycuda are imported after everything else has been verified."""
@@ -14,4 +16,4 @@ def open(path: Path, opening: Opening) -> Backend:
     from dlink.trt_runtime.tensorrt_backend import TensorRTBackend
 
     cache = None if opening.keys else KernelCache(path, manifest, gpu)
-    return TensorRTBackend(path, plan, manifest, gpu, opening.slots, cache=cache)
+    return TensorRTBackend(path, plan, manifest, gpu, opening.slots or SLOTS, cache=cache)

@@ -1,21 +1,28 @@
-"""Makes the results of a map from its blocks: one mask, one file of lines for each format, and a report."""
+"""Makes the results of a map from its blocks: a mask, a file of lines for each format, a report, a STAC item."""
 
+import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import rasterio
 
+from dlink.imagery.notes import say
 from dlink.maps.job.mosaic_file import write_cog
 from dlink.maps.job.plan import Plan
 from dlink.maps.job.store import Store
 from dlink.maps.job.tasks import unpacked
+from dlink.maps.osm_options import OsmOptions
+from dlink.maps.pmtiles import check_pmtiles
 from dlink.maps.report.page import Report, write_report
 from dlink.maps.report.preview import preview
-from dlink.maps.vectorize import LineOptions, Summary, roads_of, say_areas, summary_of
+from dlink.maps.stac_item import Made, item
+from dlink.maps.vectorize import LineOptions, Summary, comparison, roads_of, say_areas, summary_of
 from dlink.maps.write import Roads, write_roads
+from dlink.runtime.files import replacing
 from dlink.runtime.progress import Tick
 
 NAME = "roads"
@@ -26,8 +33,13 @@ WHAT = {
     ".fgb": "the roads as lines, FlatGeobuf",
     ".geojson": "the roads as lines, GeoJSON in longitude and latitude",
     ".geojsonl": "the roads as lines, a GeoJSON feature a line",
+    ".osm": "the roads for JOSM, to be reviewed",
+    ".pmtiles": "the roads as lines in tiles for web maps, PMTiles",
+    ".html": "a picture, the figures, how it was made, what was left out",
+    ".json": "a STAC item of these files",
 }
-FORMATS = ("gpkg", "fgb", "geojson", "geojsonl")
+FORMATS = ("gpkg", "fgb", "geojson", "geojsonl", "pmtiles", "osm")
+ITEM = "item.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +51,11 @@ class ResultOptions:
     simplify: float = 1.0
     smooth: bool = True
     bridge: float = 0.0
+    osm: OsmOptions | None = None  # None: roads are not compared with OpenStreetMap
+
+    def __post_init__(self) -> None:
+        if "pmtiles" in self.formats:
+            check_pmtiles("--format pmtiles")
 
     def lines(self, widest: float) -> LineOptions:
         return LineOptions(
@@ -69,25 +86,55 @@ class Results:
 
 def write_results(folder: Path, plan: Plan, store: Store, how: ResultOptions, tick: Tick) -> Results:
     """Write a map's mask and lines, each whole or not at all."""
-    tick(0, 0, "writing the mask")
-    mask = folder / f"{NAME}.tif"
-    write_cog(mask, plan, store, tags(plan))
     tick(0, 0, "joining lines")
     parts = [unpacked(store.lines(plan.name(block))) for block in plan.blocks]
     ground = MapGround(folder, plan.grid.shape, plan.grid.metres, plan.grid.system, plan.grid.affine)
     lines = how.lines(plan.widest)
     say_areas(ground, parts, plan.widest)
     roads, nodes = roads_of(parts, ground, lines)
+    beside = None
+    if compare := comparison(plan.grid.system, how.osm, how.min_length):
+        tick(0, 0, "comparing with OpenStreetMap")
+        beside = compare(roads)
+        roads, nodes = beside.roads, beside.nodes
+    roads = replace(roads, tags=tags(plan), source=f"dlink, {plan.model.name}")
+    mask = folder / f"{NAME}.tif"
     files = [mask]
     for format in how.formats or FORMATS[:1]:
         tick(0, 0, f"writing {NAME}.{format}")
-        write_roads(folder / f"{NAME}.{format}", roads)
-        files.append(folder / f"{NAME}.{format}")
-    summary = summary_of(roads, nodes)
+        out = folder / f"{NAME}.{format}"
+        if format == "pmtiles" and not roads.lines:
+            out.unlink(missing_ok=True)
+            say(out, "is not made: there is no road")
+            continue
+        write_roads(out, roads)
+        files.append(out)
+    tick(0, 0, "writing the mask")
+    write_cog(mask, plan, store, tags(plan))
+    summary = summary_of(roads, nodes, beside)
     page = folder / "report.html"
-    report = report_of(folder, plan, store, how, summary, files)
+    report = report_of(folder, plan, store, how, summary, [*files, folder / ITEM])
     write_report(page, folder / "report.json", report, preview(plan, tick), roads.lines)
-    return Results(summary, (*files, page), roads)
+    write_item(folder / ITEM, plan, [*files, page])
+    return Results(summary, (*files, page, folder / ITEM), roads)
+
+
+def write_item(path: Path, plan: Plan, results: Sequence[Path]) -> None:
+    """Write the STAC item of a map's results, which are there."""
+    grid = plan.grid
+    made = Made(
+        id=path.absolute().parent.name or NAME,
+        crs=grid.system,
+        transform=grid.affine,
+        shape=grid.shape,
+        gsd_m=min(grid.metres),
+        dlink=plan.dlink,
+        model=plan.model,
+        files={each: WHAT[each.suffix] for each in results},
+        created=datetime.now(timezone.utc),
+    )
+    with replacing(path) as part:
+        part.write_text(json.dumps(item(made), indent=1))
 
 
 def report_of(
@@ -117,6 +164,7 @@ def report_of(
             "Blocks": f"{len(plan.blocks):,} of {plan.side} x {plan.side} windows of {plan.of_model.tile} px",
             "Area of interest": asked.aoi or "all",
             "Lines": in_words(how.lines(plan.widest)),
+            "OpenStreetMap": beside_osm(how.osm, summary),
             "Blocks made": f"{begun} to {ended}" if begun else "",
             "Finished on": f"{platform.node()}, dlink {plan.dlink}",
             "Plan": plan.mark,
@@ -124,6 +172,16 @@ def report_of(
         files={path.name: WHAT[path.suffix] for path in results},
         sources=[{"name": s.name, "read": "as it is" if s.plain else "warped to the grid"} for s in plan.sources],
         left_out=[{"name": each.name, "why": each.why} for each in plan.left_out],
+    )
+
+
+def beside_osm(how: OsmOptions | None, summary: Summary) -> str:
+    if how is None or summary.beside is None:
+        return "not compared"
+    found = summary.beside
+    return (
+        f"{how.extract}: has {found.covered_km:,.2f} km of the roads within {how.distance:g} m, which are left out; "
+        f"{found.joins:,} joins, {found.flagged:,} lines to review"
     )
 
 

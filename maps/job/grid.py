@@ -16,14 +16,14 @@ from rasterio.errors import RasterioError
 from rasterio.transform import array_bounds
 from rasterio.warp import transform_bounds
 
-from dlink.imagery.affine import shifted
+from dlink.imagery.affine import scaled, shifted
 from dlink.imagery.resolution import WGS84, metres_a_pixel
 from dlink.imagery.source import ALIKE
 from dlink.runtime.errors import BadInput
 
 MOST_SIDE = 4_000_000  # px; 2,000 km at 0.5 m
 MULTIPLE = 0.02  # of a ground resolution, by which whole numbers of pixels may differ from it
-DIGITS = 6  # behind the point, of the place of a grid
+SIZE, PHASE = 9, 1  # digits of a pixel's size, and of where in a pixel a grid begins
 IN_PLACE = 0.02  # px that a raster's corners may be off the grid and still be on it
 Bounds = tuple[float, float, float, float]  # left, bottom, right, top
 
@@ -165,14 +165,15 @@ def grid_of(prints: Sequence[Footprint], wanted: float | None, crs: CRS | None =
         BadInput: The rasters lie too far apart for one grid, or its resolution varies too much over them.
     """
     crs = crs or most_ground(prints)
-    grids: dict[Affine, float] = {}  # ground that has a grid
+    grids: dict[tuple[float, ...], tuple[float, Affine]] = {}  # ground that has a grid, and a transform of it
     for each in prints:
         if each.crs == crs and (own := own_grid(each, wanted)):
-            grids[own] = grids.get(own, 0) + each.ground
+            ground, first = grids.get(key_of(own), (0.0, own))
+            grids[key_of(own)] = ground + each.ground, first
     bounds = [each.bounds(crs) for each in prints]
     left, bottom, right, top = (f(b[i] for b in bounds) for i, f in enumerate((min, min, max, max)))
     if grids:
-        own = max(grids.items(), key=lambda item: item[1])[0]
+        own = max(grids.values(), key=lambda item: item[0])[1]
     else:
         metres = wanted or min(max(prints, key=lambda each: each.ground).metres)
         own = fitting(crs, metres, (left, bottom, right, top))
@@ -204,21 +205,22 @@ def most_ground(prints: Sequence[Footprint]) -> CRS:
 
 
 def own_grid(each: Footprint, wanted: float | None) -> Affine | None:
-    """A raster's own pixels, or whole numbers of them, if they have the wanted ground resolution; None if not.
-
-    The transform is equal for rasters that share it: it begins next to the system's origin.
-    """
+    """A raster's own pixels, or whole numbers of them, if they have the wanted ground resolution; None if not."""
     if not each.upright:
         return None
-    times = 1
-    if not each.is_alike(wanted):
-        assert wanted is not None
-        times = round(wanted / min(each.metres))
-        if times < 1 or max(abs(times * own / wanted - 1) for own in each.metres) > MULTIPLE:
-            return None
-    a, _, c, _, e, f = tuple(each.transform)[:6]
-    x, y = a * times, e * times
-    return Affine(round(x, 9), 0, round(c % x, DIGITS), 0, round(y, 9), round(f % y, DIGITS))
+    if each.is_alike(wanted):
+        return each.transform
+    assert wanted is not None
+    times = round(wanted / min(each.metres))
+    if times < 1 or max(abs(times * own / wanted - 1) for own in each.metres) > MULTIPLE:
+        return None
+    return scaled(each.transform, times, times)
+
+
+def key_of(grid: Affine) -> tuple[float, ...]:
+    """Equal for transforms whose pixels are the same, and nearly only for those: sizes, and where a pixel begins."""
+    begins = [round(at / size % 1, PHASE) % 1 for at, size in ((grid.c, grid.a), (grid.f, grid.e))]
+    return float(f"{grid.a:.{SIZE}g}"), float(f"{grid.e:.{SIZE}g}"), *begins
 
 
 def fitting(crs: CRS, metres: float, bounds: Bounds) -> Affine:

@@ -63,7 +63,7 @@ class Mosaic:
             pixels, has_data = self.source(index).read(*own)
             data = np.ones(pixels.shape[:2], np.bool_) if has_data is None else has_data
             new = (data & ~valid[here]) | ~there[here]
-            image[here][new] = pixels[new]
+            np.copyto(image[here], pixels, where=new[..., None])
             valid[here] |= data
             there[here] = True
         return image, valid

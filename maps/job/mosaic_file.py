@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -10,12 +11,13 @@ import rasterio
 import rasterio.shutil
 from rasterio.errors import RasterioError
 
-from dlink.imagery.gdal_file import GDAL_ERRORS, gdal, why
+from dlink.imagery.gdal_file import GDAL_ERRORS, checker_of, gdal, why
 from dlink.maps.job.plan import Plan
 from dlink.maps.job.store import PLAN_TAG, ROADS, Store
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
 
+BANDS = 2
 ROAD_BAND, PROBABILITY_BAND, MASK = "1", "2", "mask,1"
 # Overviews are averages: the share of road. Of a majority, roads would vanish at the second level.
 COG = {
@@ -31,11 +33,20 @@ def check_blocks(plan: Plan, store: Store) -> None:
     """Raise BadInput if a block is of another plan, or is damaged."""
     for block in plan.blocks:
         path = store.path(plan.name(block) + ROADS)
+        rows, cols = plan.core(block)
         try:
-            with gdal(Path(path)), rasterio.open(path) as file:
+            with ExitStack() as stack:
+                stack.enter_context(gdal(Path(path)))
+                if checker := checker_of(Path(path), stack):
+                    checker.check()
+                file = stack.enter_context(rasterio.open(path))
                 store.check(path, file.tags().get(PLAN_TAG))
+                if file.shape != (rows.stop - rows.start, cols.stop - cols.start) or file.count != BANDS:
+                    raise BadInput(f"{path}: is not of a block's size; remove it and run this again")
         except GDAL_ERRORS as e:
             raise BadInput(f"{path}: damaged; GDAL says: {why(e)}; remove it and run this again") from e
+        except BadInput as e:
+            raise BadInput(str(e).replace("copy it again", "remove it and run this again")) from e
 
 
 def write_vrt(path: Path, plan: Plan, store: Store) -> None:

@@ -19,6 +19,7 @@ from dlink.runtime.errors import BadInput
 from dlink.runtime.files import FileMark, replacing
 from dlink.runtime.spec import Spec
 from dlink.runtime.values import dataclass_of, load_json
+from dlink.runtime.views import BY_COUNT
 from dlink.runtime.windows import Span, Window, spans
 
 FORMAT = 1
@@ -62,6 +63,7 @@ class MapOptions:
     halo: int | None = None  # px
     aoi: str | None = None  # a file of polygons; there is no map outside of them
     crs: str | None = None  # the map's coordinate system; None: that of most rasters
+    asset: str | None = None  # which of STAC items; None: the only raster of each
     skip_bad: bool = False  # leave out rasters that cannot be used
     widest: float = 50.0  # metres; wider areas are no roads
     windows: int | None = None  # of a block, down and across; None: 5, or more of small ones
@@ -69,6 +71,8 @@ class MapOptions:
 
     def __post_init__(self) -> None:
         _ = self.reading
+        if self.views not in (None, "adaptive", *map(str, BY_COUNT)):
+            raise BadInput(f"--views {str(self.views)[:20]}: expected 8, 4, 1 or adaptive")
         if self.threshold is not None and not 0 <= self.threshold < 1:
             raise BadInput(f"--threshold {self.threshold:g}: must be at least 0 and less than 1")
 

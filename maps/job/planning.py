@@ -11,7 +11,6 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform
 
-import dlink
 from dlink.imagery.kinds import remote
 from dlink.imagery.notes import say
 from dlink.imagery.reading import NATIVE, Reading
@@ -25,7 +24,10 @@ from dlink.maps.job.plan import LeftOut, MapOptions, Plan, SourceFile
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import file_mark
 from dlink.runtime.progress import Tick, ignore
-from dlink.runtime.segmenter import Segmenter
+from dlink.runtime.segmenter import default_halo
+from dlink.runtime.spec import Spec
+from dlink.runtime.versions import installed_version
+from dlink.runtime.windows import cover
 from dlink.runtime.words import counted
 
 WINDOWS = 5  # of a block, down and across: 25 windows are a task of seconds to minutes
@@ -42,12 +44,12 @@ class Seen:
     time_ns: int
 
 
-def planned(model: Path, segmenter: Segmenter, names: Sequence[str], how: MapOptions, tick: Tick = ignore) -> Plan:
+def planned(model: Path, spec: Spec, names: Sequence[str], how: MapOptions, tick: Tick = ignore) -> Plan:
     """The plan of a map.
 
     Args:
         model: The model's file.
-        segmenter: The open model: its Spec, threshold and halo.
+        spec: The model's.
         names: The rasters, the first on top, as `found_sources` gives them.
         how: What is asked for.
         tick: Called with (rasters looked at, all rasters, words).
@@ -55,7 +57,8 @@ def planned(model: Path, segmenter: Segmenter, names: Sequence[str], how: MapOpt
     Raises:
         BadInput: Rasters cannot be used, do not fit together, or none lies in the area.
     """
-    spec = segmenter.spec
+    halo = default_halo(spec) if how.halo is None else how.halo
+    cover(1, 1, spec.tile, halo)  # raises BadInput for a halo that does not fit
     reading = how.reading.of_network(spec)
     seen, bad = looked_at(names, reading, tick)
     refuse(bad, len(names), how.skip_bad)
@@ -72,7 +75,7 @@ def planned(model: Path, segmenter: Segmenter, names: Sequence[str], how: MapOpt
     stretch = ranges(sources, reading, tick)
     say_grid(seen, sources, grid, wanted)
     plan = Plan(
-        dlink=dlink.__version__,
+        dlink=installed_version("dlink"),
         model=file_mark(model),
         model_path=str(model.absolute()),
         asked=how,
@@ -84,9 +87,9 @@ def planned(model: Path, segmenter: Segmenter, names: Sequence[str], how: MapOpt
         stretch=stretch,
         area=area,
         views=how.views or str(len(spec.views)),
-        threshold=segmenter.threshold,
-        halo=segmenter.halo,
-        side=how.windows or max(WINDOWS, -(-BLOCK // (spec.tile - 2 * segmenter.halo))),
+        threshold=spec.threshold if how.threshold is None else how.threshold,
+        halo=halo,
+        side=how.windows or max(WINDOWS, -(-BLOCK // (spec.tile - 2 * halo))),
         widest=how.widest,
         blocks=(),
     )

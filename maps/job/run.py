@@ -16,10 +16,13 @@ from dlink.maps.job.planning import planned
 from dlink.maps.job.sources import found_sources, in_words
 from dlink.maps.job.store import Store
 from dlink.maps.job.tasks import MOSAIC, Done, Job, Task, lines_task, roads_task
+from dlink.maps.vectorize import comparison
 from dlink.runtime import open_model
 from dlink.runtime.errors import BadInput, CheckFailed
-from dlink.runtime.files import file_mark
+from dlink.runtime.files import file_mark, refuse_checkpoint
+from dlink.runtime.onnx_bytes import read_onnx
 from dlink.runtime.progress import Tick, ignore
+from dlink.runtime.spec import Spec
 from dlink.runtime.words import counted
 
 PIXEL = 2 + 1 / 8 + 4 / 3  # bytes of disk at most: two bands and the mask of a block, and the mosaic with overviews
@@ -89,8 +92,8 @@ def make_map(
         >>> from pathlib import Path
         >>> from dlink.maps.job.run import Where, make_map
         >>> made = make_map(Path("roads.onnx"), ["scene.tif"], Where(folder=Path("map")))
-        >>> sorted(path.name for path in made.files)[:2]
-        ['roads.gpkg', 'roads.tif']
+        >>> made.summary.lines, sorted(path.name for path in made.files)
+        (1, ['item.json', 'report.html', 'roads.gpkg', 'roads.tif'])
     """
     engine, results = engine or EngineOptions(), results or ResultOptions()
     with locked(where.folder, shared=where.share is not None) as alone:
@@ -103,6 +106,7 @@ def make_map(
             remove_unfinished(where.folder)
         job = Job(str(where.folder.absolute()), store.place, plan.mark, threads_of(engine, plan))
         roads, lines = done_blocks(plan, store)
+        comparison(plan.grid.system, results.osm, results.min_length)  # refuses what can't be compared
         tell(in_short(plan, roads, store))
         check_disk(plan, store, len(plan.blocks) - len(roads))
         wanted = [block for block in plan.blocks if block not in roads]
@@ -114,6 +118,7 @@ def make_map(
         check_blocks(plan, store)
         write_vrt(where.folder / MOSAIC, plan, store)
         do(lines_task, job, [block for block in plan.blocks if block not in lines], engine, tick, "blocks of lines")
+        store.remove_unfinished()  # of workers that were killed
         return write_results(where.folder, plan, store, results, tick)
 
 
@@ -123,9 +128,8 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
     if not (folder / FILE).exists():
         if model is None or not names:
             raise BadInput(f"{folder}: no map is planned there; give a model and rasters")
-        found = found_sources(names, folder)
-        with open_model(model, threshold=(how or MapOptions()).threshold, halo=(how or MapOptions()).halo) as open:
-            plan = planned(model, open, found, how or MapOptions(), tick)
+        found = found_sources(names, folder, (how or MapOptions()).asset)
+        plan = planned(model, spec_of(model), found, how or MapOptions(), tick)
         plan.write(folder)
         return plan
     plan = Plan.read(folder)
@@ -139,7 +143,7 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
     if how is not None and (options := how.differing(plan.asked)):
         raise BadInput(f"{other}, with another {', '.join(options)}; choose another folder")
     if names:
-        check_names(found_sources(names, folder), plan, other)
+        check_names(found_sources(names, folder, plan.asked.asset), plan, other)
     if why := changed(plan.sources):
         raise BadInput(why)
     return plan
@@ -147,6 +151,15 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
 
 def store_of(folder: Path, plan: Plan) -> Store:
     return Store(plan.asked.blocks or str(folder.absolute() / BLOCKS), plan.mark)
+
+
+def spec_of(model: Path) -> Spec:
+    """A model's Spec. An ONNX file is read without its engine, which would keep memory while the map is made."""
+    refuse_checkpoint(model)
+    if model.suffix == ".onnx":
+        return read_onnx(model).spec
+    with open_model(model) as open:
+        return open.spec
 
 
 def check_names(names: Sequence[str], plan: Plan, other: str) -> None:
@@ -239,7 +252,7 @@ def check_disk(plan: Plan, store: Store, blocks: int) -> None:
 def remove_unfinished(folder: Path) -> None:
     """Remove what a killed run has left of results."""
     for path in folder.glob(".*"):
-        if path.name.startswith((".roads.", ".plan.", ".report.")):
+        if path.name.startswith((".roads.", ".plan.", ".report.", ".item.")):
             path.unlink(missing_ok=True)
 
 

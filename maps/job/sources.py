@@ -5,7 +5,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dlink.imagery.kinds import SUFFIXES, VSI
+from dlink.imagery.kinds import SUFFIXES
+from dlink.maps.job.addresses import remote_path
+from dlink.maps.stac import stac_sources
 from dlink.runtime.errors import BadInput
 from dlink.runtime.words import counted
 
@@ -13,17 +15,16 @@ LISTS = (".txt", ".lst")
 ITEMS = (".json", ".geojson")  # of a STAC catalogue
 RESULTS = ("_mask", "_prob", "_overlay")  # end the names of dlink-segment's files
 PATTERN = "*?["
-WEB = ("http://", "https://")
-BUCKETS = {"s3://": "/vsis3/", "gs://": "/vsigs/", "az://": "/vsiaz/"}
 
 
-def found_sources(names: Sequence[str], without: Path) -> list[str]:
+def found_sources(names: Sequence[str], without: Path, asset: str | None = None) -> list[str]:
     """The rasters that names stand for, each once, in the order of the names.
 
     Args:
-        names: Files, folders (with their subfolders), patterns such as `*.tif`, `.txt` files of names, addresses, and
-            paths of GDAL's file systems.
+        names: Files, folders (with their subfolders), patterns such as `*.tif`, `.txt` files of names, addresses,
+            paths of GDAL's file systems, and files of STAC items.
         without: A folder that is left out, that of the map itself.
+        asset: Which asset of STAC items; None: the only raster of each.
 
     Returns:
         Absolute paths, and paths of GDAL's file systems.
@@ -31,11 +32,11 @@ def found_sources(names: Sequence[str], without: Path) -> list[str]:
     Raises:
         BadInput: A name stands for nothing.
     """
-    found = [each for name in names for each in expanded(name, Path(), without.absolute())]
+    found = [each for name in names for each in expanded(name, Path(), without.absolute(), asset)]
     return list(dict.fromkeys(found))
 
 
-def expanded(name: str, folder: Path, without: Path) -> Iterator[str]:
+def expanded(name: str, folder: Path, without: Path, asset: str | None) -> Iterator[str]:
     """The rasters of one name; relative names begin at `folder`."""
     if (remote := remote_path(name)) is not None:
         yield remote
@@ -44,11 +45,9 @@ def expanded(name: str, folder: Path, without: Path) -> Iterator[str]:
     if path.is_dir():
         yield from in_folder(path, without)
     elif path.suffix.lower() in LISTS and path.is_file():
-        yield from listed(path, without)
+        yield from listed(path, without, asset)
     elif path.suffix.lower() in ITEMS and path.is_file():
-        from dlink.maps.stac import stac_sources
-
-        yield from stac_sources(path)
+        yield from stac_sources(path, asset)
     elif path.exists():
         yield str(path.absolute())
     elif any(sign in name for sign in PATTERN):
@@ -60,15 +59,6 @@ def expanded(name: str, folder: Path, without: Path) -> Iterator[str]:
                 yield str(Path(each).absolute())
     else:
         raise BadInput(f"{path}: no such file or folder")
-
-
-def remote_path(name: str) -> str | None:
-    """An address or a path of GDAL's file systems as such a path; None for a file of this machine."""
-    if name.startswith(VSI):
-        return name
-    if name.startswith(WEB):
-        return f"/vsicurl/{name}"
-    return next((vsi + name[len(head) :] for head, vsi in BUCKETS.items() if name.startswith(head)), None)
 
 
 def in_folder(folder: Path, without: Path) -> Iterator[str]:
@@ -87,7 +77,7 @@ def in_folder(folder: Path, without: Path) -> Iterator[str]:
     yield from found
 
 
-def listed(path: Path, without: Path) -> Iterator[str]:
+def listed(path: Path, without: Path, asset: str | None) -> Iterator[str]:
     """The rasters that a list names, one a line; relative names begin at the list's folder."""
     try:
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
@@ -100,7 +90,7 @@ def listed(path: Path, without: Path) -> Iterator[str]:
         if Path(name).suffix.lower() in LISTS:
             raise BadInput(f"{path}: names the list {name}; lists cannot hold lists")
         try:
-            yield from expanded(name, path.parent, without)
+            yield from expanded(name, path.parent, without, asset)
         except BadInput as e:
             raise BadInput(f"{path}: {e}") from e
 

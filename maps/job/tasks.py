@@ -162,7 +162,7 @@ def find_roads(job: Job, block: int) -> int:
         if not wanted:
             continue
         count += len(wanted)
-        for window, prob in model_of(job, here).of_windows(strip.pixels, wanted, views_of(plan)):
+        for window, prob in model_of(job, here).begun(strip.pixels, wanted, views_of(plan)):
             data = strip.core_valid(window)
             into = within(window.core, core)
             bands[0][into] = to_form(prob, "mask", plan.threshold) * data

@@ -51,7 +51,7 @@ def write_report(page: Path, data: Path, report: Report, shown: Preview, lines: 
         lines: The roads (K, 2), in the map's coordinate system.
     """
     with replacing(page) as part:
-        part.write_text(page_of(report, shown, lines), encoding="utf-8")
+        part.write_text(page_of(report, shown, lines), encoding="utf-8", errors="backslashreplace")  # of names
     with replacing(data) as part:
         part.write_text(json.dumps(asdict(report), indent=1))
 

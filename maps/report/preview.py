@@ -14,7 +14,7 @@ from rasterio import Affine
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
-from dlink.imagery.affine import scaled
+from dlink.imagery.affine import scaled, shifted
 from dlink.imagery.gdal_file import GDAL_ERRORS, gdal
 from dlink.imagery.kinds import remote
 from dlink.imagery.source import opened
@@ -66,20 +66,24 @@ def lay(source: SourceFile, plan: Plan, factor: float, place: Affine, pixels: ND
             image = file.image_of(samples)
             shown = np.moveaxis(image[..., :COLOURS] if image.shape[2] >= COLOURS else image[..., [0, 0, 0]], -1, 0)
             own = scaled(file.dataset.transform, file.native[0] / height, file.native[1] / width)
-            both = np.zeros((COLOURS + 1, *pixels.shape[:2]), np.uint8)
+            rows, cols = (
+                slice(max(int(first / factor) - 1, 0), min(int(last / factor) + 2, side))
+                for (first, last), side in zip((source.rows, source.columns), pixels.shape[:2], strict=True)
+            )
+            both = np.zeros((COLOURS + 1, rows.stop - rows.start, cols.stop - cols.start), np.uint8)
             reproject(
                 np.concatenate([shown, mask[None]]),
                 both,
                 src_transform=own,
                 src_crs=file.dataset.crs,
-                dst_transform=place,
+                dst_transform=shifted(place, rows.start, cols.start),
                 dst_crs=plan.grid.system,
                 resampling=Resampling.nearest,
             )
         except GDAL_ERRORS as e:
             raise BadInput(f"{source.name}: {e}") from e
     there = both[COLOURS] > 0
-    pixels[there] = np.moveaxis(both[:COLOURS], 0, -1)[there]
+    pixels[rows, cols][there] = np.moveaxis(both[:COLOURS], 0, -1)[there]
 
 
 def encoded(pixels: NDArray[np.uint8]) -> bytes:

@@ -4,6 +4,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -13,9 +14,12 @@ import pytest
 import rasterio
 from click.testing import CliRunner
 
-from dlink.cli.segment import segment
+from dlink.cli.segment import run as segment_all
+from dlink.cli.segment import segment, workers
 from dlink.imagery.images import write_image
-from dlink.runtime import Spec
+from dlink.imagery.jobs import OutputOptions, find_jobs
+from dlink.runtime import HostBackend, Segmenter, Spec
+from dlink.runtime.slotted import Slotted
 from tests.support.models import red, write_conv, write_pointwise
 
 PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(2, 0, 5, 0, -2, 9)}
@@ -82,6 +86,39 @@ def test_a_geotiff_keeps_its_grid(run, tmp_path, image):
     with rasterio.open(tmp_path / "m.tif") as file:
         assert (file.crs, file.transform) == (PLACE["crs"], PLACE["transform"])
         np.testing.assert_array_equal(file.read(1), np.where(red(image) > 0.5, 255, 0))
+
+
+def test_pictures_side_by_side_get_the_masks_that_they_get_alone(run, tmp_path, image):
+    pictures = [tmp_path / "in" / f"{name}.png" for name in "abcdef"]
+    pictures[0].parent.mkdir()
+    for i, path in enumerate(pictures):
+        write_image(path, np.roll(image, 20 * i, 0)[: 40 + 10 * i])
+    pictures[2].write_bytes(b"")
+    write_geotiff(tmp_path / "in/d.tif", image)
+    result = run(tmp_path / "in", "-o", tmp_path / "out", "--gsd", "native")
+    names = ["a_mask.png", "b_mask.png", "d_png_mask.png", "d_tif_mask.tif", "e_mask.png", "f_mask.png"]
+    assert result.stdout.splitlines() == [str(tmp_path / "out" / name) for name in names]
+    assert f"Error: {pictures[2]}: an empty file, not a picture" in result.stderr
+    for path in (pictures[0], pictures[1], pictures[4], pictures[5]):
+        assert run(path, "-o", tmp_path / "alone.png").exit_code == 0
+        np.testing.assert_array_equal(read(tmp_path / "out" / f"{path.stem}_mask.png"), read(tmp_path / "alone.png"))
+
+
+def test_a_picture_of_one_tile_is_begun_before_the_one_ahead_of_it_is_done(tmp_path):
+    both = threading.Barrier(2)
+
+    def net(x):
+        both.wait(30)  # neither ends before the other has begun
+        return (x[:, 2] > 0).astype(np.float32)
+
+    spec = Spec(tile=64, views=(0,))
+    how = OutputOptions()
+    for value in (0, 255):
+        write_image(tmp_path / f"{value}.png", np.full((64, 64, 3), value, np.uint8))
+    jobs = find_jobs([tmp_path / "0.png", tmp_path / "255.png"], tmp_path / "out", how)
+    with Segmenter(Slotted([HostBackend(net, spec) for _ in range(2)])) as model:
+        assert segment_all(jobs, workers(jobs), model, how) == 0
+    assert [int(read(job.out).max()) for job in jobs] == [0, 255]
 
 
 def test_options_reach_the_model(run, tmp_path, image):

@@ -32,6 +32,8 @@ def test_with_everything_everything_can_be_done():
         ("safetensors", "train a network", "safetensors missing"),
         ("rasterio", "read rasters", "rasterio missing"),
         ("osmium", "draw OpenStreetMap", "osmium missing"),
+        ("distributed", "make maps on a Dask cluster", "Dask missing"),
+        ("ray", "make maps on a Ray cluster", "Ray missing"),
         ("polygraphy", "build TensorRT plans", "Polygraphy missing"),
         ("cryptography", "sign plans", "cryptography missing"),
     ],

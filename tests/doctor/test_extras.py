@@ -67,6 +67,7 @@ def test_an_extra_is_tried_by_its_own_command():
         ("shapely", "", "pip install 'dlink[accuracy]'"),
         ("shapely", "calibrate", "pip install 'dlink[calib]'"),
         ("torch", "train", "pip install 'dlink[train]'"),
+        ("osmium", "vectorize", "pip install 'dlink[osm]'"),
         ("onnx", "finetune", "pip install 'dlink[calib]'"),
         ("torch", "finetune", "pip install 'dlink[train]'"),
         ("onnx", "layers", "pip install 'dlink[build]'"),

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from dlink.openvino_runtime.openvino_backend import open, read
+from dlink.openvino_runtime.openvino_backend import compile, open, read
 from dlink.openvino_runtime.quiet_openvino import core
 from dlink.openvino_runtime.saturation import saturates
 from dlink.runtime.backend import Opening
@@ -81,6 +81,11 @@ def test_the_number_of_threads_is_the_callers(path):
     assert open(path, Opening(threads=1)).engine.endswith("1 threads")
     with pytest.raises(BadInput, match="threads must be a whole number from 1 to 1024, got 0"):
         open(path, Opening(threads=0))
+
+
+def test_threads_may_run_on_any_core(path):
+    compiled = compile(*read(path), threads=1)
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
 
 
 def test_an_onnx_file_of_others_is_refused(path):

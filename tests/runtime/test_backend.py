@@ -5,8 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from dlink.runtime.backend import HostBackend, open_backend
+from dlink.runtime.backend import HostBackend, Opening, open_backend
 from dlink.runtime.errors import BadInput, Closed
+from dlink.runtime.slotted import Slotted
 from dlink.runtime.spec import Spec
 from dlink.runtime.views import ALL, apply_view, undo_view
 from tests.support.models import red, write_blur, write_pointwise
@@ -24,11 +25,16 @@ def tile():
     return np.random.default_rng(1).integers(0, 256, (1, SIDE, SIDE, 3), np.uint8)
 
 
-@pytest.fixture(params=["numpy", "openvino"])
+@pytest.fixture(params=["numpy", "numpy, 3 slots", "openvino", "openvino, 2 slots"])
 def backend(request, spec, tmp_path):
-    if request.param == "numpy":
-        return HostBackend(lambda x: 1 / (1 + np.exp(-2 * x[:, 2])), spec)
-    return open_backend(write_pointwise(tmp_path / "red.onnx", spec))
+    if request.param.startswith("numpy"):
+        hosts = [HostBackend(lambda x: 1 / (1 + np.exp(-2 * x[:, 2])), spec) for _ in range(3)]
+        made = Slotted(hosts) if "slots" in request.param else hosts[0]
+    else:
+        slots = 2 if "slots" in request.param else None
+        made = open_backend(write_pointwise(tmp_path / "red.onnx", spec), Opening(slots=slots))
+    yield made
+    made.close()
 
 
 def test_probabilities_of_a_known_network(backend, tile):

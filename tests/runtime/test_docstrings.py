@@ -34,6 +34,7 @@ API = {  # by file
     "imagery/pictures.py": {"segment_picture"},
     "imagery/raster.py": {"segment_raster"},
     "maps/vectorize.py": {"vectorize"},
+    "maps/job/run.py": {"make_map"},
     "trt_runtime/tensorrt_backend.py": {"memory_needed"},
 }
 ON_A_GPU = {"Segmenter.segment_device", "memory_needed"}
@@ -58,6 +59,7 @@ SECTIONS = {  # in Google style
     "find_jobs": ("Args", "Returns", "Raises"),
     "segment_picture": ("Args", "Raises"),
     "segment_raster": ("Args", "Raises"),
+    "make_map": ("Args", "Returns", "Raises"),
     "vectorize": ("Args", "Returns", "Raises"),
     "memory_needed": ("Args", "Returns", "Raises"),
 }

@@ -315,6 +315,13 @@ def test_a_model_is_freed_however_many_threads_close_it():
     assert (len(LIVES), model.backend.net) == (before, None)
 
 
+def test_a_callback_that_closes_another_model_frees_it():
+    other, model = segmenter(), segmenter()
+    model.submit(image()).add_done_callback(lambda _: other.close())
+    model.close()
+    assert (other.backend.net, other.life.freed.is_set()) == (None, True)
+
+
 def test_a_model_that_is_dropped_without_a_call_is_freed():
     backend = HostBackend(slow, Spec(tile=SIDE))
     model = Segmenter(backend)

@@ -134,7 +134,7 @@ def test_a_halo_that_does_not_fit_is_refused_at_opening(tmp_path):
         ({"threads": "2"}, "threads must be a whole number from 1 to 1024, got '2'"),
         ({"threads": 10**12}, "threads must be a whole number from 1 to 1024, got 1000000000000"),
         ({"slots": 0}, "slots must be a whole number from 1 to 64, got 0"),
-        ({"slots": None}, "slots must be a whole number from 1 to 64, got None"),
+        ({"slots": "2"}, "slots must be a whole number from 1 to 64, got '2'"),
         ({"threshold": "0.5"}, r"threshold must be in \[0, 1\), got '0.5'"),
         ({"threshold": True}, r"threshold must be in \[0, 1\), got True"),
         ({"threshold": 10**400}, r"threshold must be in \[0, 1\), got 1000"),

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from dlink.maps.job import dask_engine
 from dlink.maps.job.engines import EngineOptions, engine_of
 from dlink.maps.job.tasks import Done, EngineLost, Job
 from dlink.runtime.errors import BadInput
@@ -124,8 +125,8 @@ def test_engine_options_that_do_not_fit_are_refused(given, words):
         EngineOptions(**given)
 
 
-def test_a_cluster_that_does_not_answer_is_one_line(ready, tmp_path):
-    errors = run(
-        *args(ready, tmp_path / "map", "--engine", "dask", "--engine-address", f"tcp://127.0.0.1:{free_port()}"), code=1
-    )
-    assert "no Dask scheduler answers" in errors.splitlines()[-1]
+def test_a_cluster_that_does_not_answer_is_one_line(monkeypatch):
+    monkeypatch.setattr(dask_engine, "PATIENCE", 0.3)
+    how = EngineOptions(engine="dask", address=f"tcp://127.0.0.1:{free_port()}")
+    with pytest.raises(EngineLost, match="no Dask scheduler answers"), engine_of(how, 1):
+        pass

@@ -11,6 +11,7 @@ import rasterio
 from click.testing import CliRunner
 from rasterio import Affine
 from rasterio.warp import transform
+from rasterio.windows import Window
 
 from dlink.cli.map import map as command
 from dlink.cli.segment import segment
@@ -24,8 +25,10 @@ from dlink.runtime.spec import Spec
 from tests.maps.job.scenes import (
     BLOCK,
     GRID,
+    ZONE,
     blocks_of,
     cut,
+    leftovers,
     made,
     options,
     read,
@@ -149,6 +152,25 @@ def test_small_black_things_are_data_and_large_holes_are_none(model, tmp_path):
     expected = np.ones((200, 200), bool)
     expected[120:160, 120:160] = False
     np.testing.assert_array_equal(valid, expected)
+
+
+@pytest.mark.parametrize("warped", [False, True], ids=["plain", "warped"])
+def test_blocks_of_a_tiff_that_were_never_written_are_no_data(model, tmp_path, warped):
+    image = np.full((3, 128, 192), 200, np.uint8)
+    place = GRID if not warped else shifted(GRID, 0.5, 0.5)
+    form = {"driver": "GTiff", "height": 128, "width": 192, "count": 3, "dtype": "uint8", "sparse_ok": True}
+    form |= {"tiled": True, "blockxsize": 64, "blockysize": 64, "interleave": "pixel"}
+    with rasterio.open(tmp_path / "a.tif", "w", **form, crs=ZONE, transform=place) as file:
+        for left in (0, 128):
+            file.write(image[:, :, :64], window=Window(left, 0, 64, 128))
+    write(tmp_path / "grid.tif", scene((64, 64)), transform=shifted(GRID, -64, -64))
+    made(tmp_path / "map", model, [tmp_path / "a.tif", tmp_path / "grid.tif"])
+    with rasterio.open(tmp_path / "map" / "roads.tif") as file:
+        row, col = round((GRID.f - file.transform.f) / -0.5), round((GRID.c - file.transform.c) / 0.5)
+        valid = file.dataset_mask()[row : row + 128, col : col + 192] > 0
+    expected = np.ones((128, 192), bool)
+    expected[:, 64:128] = False
+    assert (valid == expected).mean() > (0.97 if warped else 0.999999)
 
 
 def test_an_area_of_interest_cuts_the_map(whole, model, tmp_path):
@@ -280,6 +302,38 @@ def test_blocks_of_another_plan_are_refused(whole, model, tmp_path):
     assert "0001_0001.tif: a block of another map" in done.stderr
 
 
+def test_the_geopackage_says_which_model_and_plan_made_it(whole):
+    said = pyogrio.read_info(whole / "map" / "roads.gpkg", layer="roads")["layer_metadata"]
+    plan = Plan.read(whole / "map")
+    assert said["DLINK_PLAN"] == plan.mark
+    assert plan.model.sha256 in said["DLINK_MODEL"]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:700] + b"abc" + data[703:]])
+def test_a_damaged_block_is_named_and_made_again_once_it_is_removed(whole, tmp_path, damage):
+    shutil.copytree(whole / "map", tmp_path / "map")
+    block = tmp_path / "map" / "blocks" / "0001_0001.tif"
+    block.write_bytes(damage(block.read_bytes()))
+    done = call("-o", tmp_path / "map")
+    assert done.exit_code == 1
+    assert f"{block}: " in done.stderr and "remove it and run this again" in done.stderr
+    block.unlink()
+    assert call("-o", tmp_path / "map").exit_code == 0
+    assert blocks_of(tmp_path / "map") == blocks_of(whole / "map")
+
+
+def test_rasters_in_degrees_are_read_as_they_are_where_that_is_the_grid(model, tmp_path):
+    at = Affine(4.5e-6 * 1.49, 0, 15.123456789, 0, -4.5e-6, 48.123456789)
+    image = scene((200, 300))
+    write(tmp_path / "one.tif", image[:, :, :170], "EPSG:4326", at)
+    write(tmp_path / "two.tif", image[:, :, 120:], "EPSG:4326", shifted(at, 0, 120))
+    write(tmp_path / "whole.tif", image, "EPSG:4326", at)
+    made(tmp_path / "map", model, [tmp_path / "one.tif", tmp_path / "two.tif"])
+    made(tmp_path / "all", model, [tmp_path / "whole.tif"])
+    assert all(source.plain for source in Plan.read(tmp_path / "map").sources)
+    np.testing.assert_array_equal(read(tmp_path / "map" / "roads.tif")[0], read(tmp_path / "all" / "roads.tif")[0])
+
+
 def test_the_status_is_told_without_a_change(whole):
     done = call("-o", whole / "map", "--status")
     assert (done.exit_code, done.output) == (0, f"{whole / 'map'}: finished, 12 blocks\n")
@@ -287,3 +341,33 @@ def test_the_status_is_told_without_a_change(whole):
     assert nothing.exit_code == 1
     assert "no map is planned there" in nothing.stderr
     assert not (whole / "nothing").exists()
+
+
+def test_a_stac_item_is_a_source_and_a_result(whole, model, tmp_path):
+    """The item's raster makes the map of the raster, and the map's own item names all that was made."""
+    thumb = {"href": "thumb.png", "type": "image/png", "roles": ["thumbnail"]}
+    image = {"href": "../" + (whole / "scene.tif").relative_to(tmp_path.parent).as_posix(), "type": "image/tiff"}
+    (tmp_path / "scene.json").write_text(json.dumps({"type": "Feature", "assets": {"image": image, "thumb": thumb}}))
+    args = (model, tmp_path / "scene.json", "-o", tmp_path / "map", "--format", "pmtiles", "--format", "geojson")
+    done = call(*args, "--windows", 4, "--workers", 1)
+    assert done.exit_code == 0, done.stderr
+    assert geometries(tmp_path / "map" / "roads.geojson") == geometries(whole / "map" / "roads.geojson")
+    found = json.loads((tmp_path / "map" / "item.json").read_text())
+    names = {asset["href"]: asset["file:size"] for asset in found["assets"].values()}
+    assert names == {
+        f"./{name}": (tmp_path / "map" / name).stat().st_size
+        for name in ("roads.tif", "roads.pmtiles", "roads.geojson", "report.html")
+    }
+    with rasterio.open(tmp_path / "map" / "roads.tif") as mask:
+        assert found["assets"]["mask"]["proj:transform"] == list(mask.transform)
+        assert found["assets"]["mask"]["proj:shape"] == list(mask.shape)
+    assert "item.json" in json.loads((tmp_path / "map" / "report.json").read_text())["files"]
+    assert leftovers(tmp_path / "map") == []
+
+
+def test_a_map_without_roads_has_no_tiles_and_says_so(model, tmp_path, caplog):
+    write(tmp_path / "dark.tif", np.full((3, 64, 64), 20, np.uint8))
+    made(tmp_path / "map", model, [tmp_path / "dark.tif"], results=ResultOptions(formats=("pmtiles",)))
+    assert not (tmp_path / "map" / "roads.pmtiles").exists()
+    assert "is not made: there is no road" in caplog.text
+    assert "lines-pmtiles" not in json.loads((tmp_path / "map" / "item.json").read_text())["assets"]
