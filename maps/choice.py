@@ -34,17 +34,17 @@ def polygons_of(mask: Path, lines: LineOptions, areas: AreaOptions, reading: Rea
             option = "--square" if areas.square else "--min-area"
             raise BadInput(f"{option}: is of polygons; --polygons draws them")
         return None
-    refuse_others(lines)
+    refuse_others(lines, "the result is polygons; leave it out, or draw --lines")
     how = PolygonOptions(threshold=lines.threshold, simplify=lines.simplify, gsd_m=lines.gsd_m, square=areas.square)
     return how if areas.min_area is None else replace(how, min_area=areas.min_area)
 
 
-def refuse_others(lines: LineOptions) -> None:
+def refuse_others(lines: LineOptions, why: str) -> None:
     """Raise BadInput if an option is given that only lines have."""
     usual = LineOptions()
     if given := [name for name in OF_LINES if getattr(lines, name) != getattr(usual, name)]:
         option = "--no-smooth" if given[0] == "smooth" else f"--{given[0].replace('_', '-')}"
-        raise BadInput(f"{option}: is of lines, and the result is polygons; leave it out, or draw --lines")
+        raise BadInput(f"{option}: is of lines, and {why}")
 
 
 def shows_areas(mask: Path, reading: Reading) -> bool:

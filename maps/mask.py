@@ -7,6 +7,7 @@ where they are greater than the threshold. Whole numbers become probabilities if
 Beyond its edges a mask goes on for a few pixels as it ends there, because thinning shortens roads by half their width.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ MARGIN = 16  # px by which roads are prolonged at the mask's edge
 ASSUMED = 0.5  # metres a pixel where nobody says it
 THRESHOLD = 0.5
 BANDS = 3
+UNUSUAL = re.compile(r"[^\w-]")  # in a name
 ROAD = "road"  # the target of masks that become lines
 
 
@@ -123,6 +125,11 @@ class RoadMask:
 def target_of(source: Source) -> str:
     """What a mask shows, such as building, by its metadata; empty: it does not say."""
     return str(source.dataset.tags().get(TARGET_TAG, ""))
+
+
+def name_of(target: str) -> str:
+    """What a mask shows as the name of a file and of a layer."""
+    return UNUSUAL.sub("_", target)
 
 
 def coded(samples: NDArray[Any]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 It is for what is not road, such as buildings. Memory grows with the areas and not with the mask.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +17,8 @@ from dlink.imagery.reading import Reading
 from dlink.imagery.resolution import WGS84
 from dlink.maps.areas import ground_area
 from dlink.maps.blocks import Metres, Read
-from dlink.maps.mask import opened_mask
-from dlink.maps.outlines import Outline, outlines
+from dlink.maps.mask import name_of, opened_mask
+from dlink.maps.outlines import outlines
 from dlink.maps.shaping import Shapes, Shaping, shaped, without_holes
 from dlink.maps.write import IN_DEGREES, Layer, driver_of, ground_length, in_degrees, write_layer
 from dlink.runtime.errors import BadInput
@@ -150,13 +150,17 @@ def areas_of(read: Read, ground: Ground, how: PolygonOptions, tick: Tick = ignor
     least = how.min_area / (down * across)
     found = list(outlines(read, ground.shape, how.block, least, tick))
     found.sort(key=lambda each: shapely.get_coordinates(each.shape)[0, ::-1].tolist())
+    inside = np.array([each.probability / each.pixels for each in found])
     raw = [without_holes(scaled(each.shape, across, down), how.min_area) for each in found]
+    del found
     shapes, squared = shaped(raw, Shaping(how.simplify, how.square, max(down, across)), tick)
     tick(0, 0, "measuring")
-    placed, exact = (moved(some, ground) for some in (shapes, np.array(raw, object)))
-    wrong = ~shapely.is_valid(placed)  # by rounding, where a polygon touches itself
-    placed[wrong], squared[wrong] = exact[wrong], False
-    return Areas(ground.target or LAYER, placed, ground.crs, fields_of(found, placed, shapes, squared, ground, how))
+    placed = moved(shapes, ground)
+    for i in np.flatnonzero(~shapely.is_valid(placed)):  # by rounding, where a polygon touches itself
+        [placed[i]], squared[i] = moved(np.array([raw[i]], object), ground), False
+    return Areas(
+        name_of(ground.target) or LAYER, placed, ground.crs, fields_of(inside, placed, shapes, squared, ground, how)
+    )
 
 
 def scaled(shape: shapely.Polygon, across: float, down: float) -> shapely.Polygon:
@@ -172,31 +176,34 @@ def moved(shapes: Shapes, ground: Ground) -> Shapes:
 
 
 def fields_of(
-    found: Sequence[Outline],
+    inside: NDArray[np.float64],
     placed: Shapes,
     plane: Shapes,
     squared: NDArray[np.bool_],
     ground: Ground,
     how: PolygonOptions,
 ) -> dict[str, NDArray[Any]]:
-    """The fields of polygons in the mask's coordinates; `plane`: the same in metres."""
+    """The fields of polygons in the mask's coordinates; `plane`: the same in metres, `inside`: mean probabilities."""
     if ground.crs:
         degrees = shapes_in_degrees(placed, ground.crs, ground.path)
-        rings = [[shapely.get_coordinates(ring) for ring in (s.exterior, *s.interiors)] for s in degrees]
-        areas = [ground_area(some) for some in rings]
-        around = [sum(map(ground_length, some)) for some in rings]
+        measures = [(ground_area(rings), sum(map(ground_length, rings))) for rings in map(rings_of, degrees)]
+        areas, around = [one for one, _ in measures], [other for _, other in measures]
     else:
         areas, around = shapely.area(plane).tolist(), shapely.length(plane).tolist()
     fields: dict[str, NDArray[Any]] = {
-        "id": np.arange(1, len(found) + 1),
+        "id": np.arange(1, len(placed) + 1),
         "area_m2": np.round(np.array(areas, np.float64), 2),
         "perimeter_m": np.round(np.array(around, np.float64), 2),
     }
     if how.square:
         fields["squared"] = squared.astype(np.int32)
     if ground.probable:
-        fields["probability"] = np.round(np.array([o.probability / o.pixels for o in found], np.float64), 4)
+        fields["probability"] = np.round(inside, 4)
     return fields
+
+
+def rings_of(shape: shapely.Polygon) -> list[NDArray[np.float64]]:
+    return [shapely.get_coordinates(ring) for ring in (shape.exterior, *shape.interiors)]
 
 
 def shapes_in_degrees(shapes: Shapes, crs: Any, path: Path) -> Shapes:

@@ -125,8 +125,8 @@ def write_layer(path: Path, layer: Layer) -> None:
                 layer_metadata=dict(layer.tags) if driver == "GPKG" and layer.tags else None,
             )  # fmt: skip
             count = pyogrio.read_info(part, force_feature_count=True)["features"]
-            if driver == "GPKG" and layer.name == LAYER:
-                add_style(part, LAYER, layer.fields)
+            if driver == "GPKG" and layer.kind == "LineString":
+                add_style(part, layer.name, layer.fields)
         except (RuntimeError, ValueError, sqlite3.Error) as e:
             raise OSError(errno.EIO, f"can't be written, is the disk full? GDAL says: {e}", str(path)) from e
         if count != all:
