@@ -69,9 +69,10 @@ INTERRUPTED = 130
         "formats",
         multiple=True,
         type=click.Choice(["gpkg", "fgb", "geojson", "geojsonl", "pmtiles", "osm"]),
-        help="Of the lines; may be repeated.  [default: gpkg]",
+        help="Of lines or polygons; may be repeated.  [default: gpkg]",
     ),
     *options.lines,
+    *options.areas,
     options.beside_osm,
 )
 @click.option("--status", is_flag=True, help="Say how far the map is, from any shell; change nothing.")
@@ -85,6 +86,8 @@ def map(
     status: bool,
 ) -> None:
     """Make one map of the roads that MODEL finds in SOURCES: a mask, lines and a report.
+
+    Of a model that finds other things, such as buildings, there are polygons instead of lines.
 
     SOURCES are rasters of any kind, folders of them, patterns of names, .txt files of names, addresses,
     paths of GDAL's file systems, and STAC items; where several overlap, the first is on top. The same command again
@@ -112,10 +115,9 @@ def map(
         return
     for file in made.files:
         click.echo(str(file))
-    found = made.summary
-    click.echo(f"{counted(found.lines, 'line')}, {found.km:.2f} km, {counted(found.nodes, 'node')}")
-    if found.beside and results.osm:
-        click.echo(f"{results.osm.extract}: {in_words(found.beside, 'osm' in results.formats)}")
+    click.echo(made.summary.words)
+    if made.beside and results.osm:
+        click.echo(f"{results.osm.extract}: {in_words(made.beside, 'osm' in results.formats)}")
 
 
 def tell(line: str) -> None:
@@ -131,7 +133,8 @@ def show_status(where: "Where") -> None:
         return
     state = "running" if at.running else "not running"
     left = f", {duration(at.left)} left for the roads" if at.running and at.left else ""
-    click.echo(f"{where.folder}: {state}; roads {at.roads}/{at.all} blocks{left}; lines {at.lines}/{at.all}")
+    lines = "" if at.lines is None else f"; lines {at.lines}/{at.all}"
+    click.echo(f"{where.folder}: {state}; roads {at.roads}/{at.all} blocks{left}{lines}")
     if not at.running:
         click.echo(f"dlink-map -o {where.folder} goes on")
 

@@ -233,11 +233,15 @@ lines = (
     click.option(
         "--min-length", type=METRES, metavar="METRES", help="Drop shorter pieces on their own.  [default: 20]"
     ),
-    click.option("--simplify", type=METRES, metavar="METRES", help="How far lines may be simplified.  [default: 1]"),
+    click.option("--simplify", type=METRES, metavar="METRES", help="How far results may be simplified.  [default: 1]"),
     click.option("--bridge", type=METRES, metavar="METRES", help="Bridge gaps up to this length.  [default: 0]"),
     click.option("--smooth/--no-smooth", default=True, show_default=True, help="Smooth lines between junctions."),
 )
 widest = click.option("--widest", type=POSITIVE, metavar="METRES", help="Wider areas are no roads.  [default: 50]")
+areas = (
+    click.option("--min-area", type=METRES, metavar="M2", help="Of polygons: drop smaller areas.  [default: 10]"),
+    click.option("--square", is_flag=True, help="Of polygons: square their corners, as buildings have them."),
+)
 beside_osm = together(
     "osm",
     "maps.osm_options:OsmOptions",

@@ -1,7 +1,7 @@
 """Segments a raster into a GeoTIFF on the same grid, by windows. Memory does not grow with the scene. Needs rasterio.
 
 The result has one band: uint8, 255 where there is road and 0 elsewhere, or float32 probabilities. An overlay has three
-bands. Its metadata say which bands were read, by which stretch, and at which ground resolution.
+bands. Its metadata say what it shows, which bands were read, by which stretch, and at which ground resolution.
 
 Where the raster is read at another ground resolution (source.py), the probabilities lie on that grid in a temporary
 file first. From there they are interpolated to the raster's own grid, and then compared with the threshold.
@@ -26,7 +26,7 @@ from dlink.imagery.geotiff import BLOCK, writing
 from dlink.imagery.images import shown
 from dlink.imagery.jobs import Job, OutputOptions
 from dlink.imagery.pictures import Doing, begin, mask_of, paint, pieces
-from dlink.imagery.source import Image, Source, Valid, box_on, opened
+from dlink.imagery.source import TARGET_TAG, Image, Source, Valid, box_on, opened
 from dlink.runtime.backend import Roads
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Count, ignore
@@ -74,7 +74,7 @@ def segment_raster(job: Job, model: Segmenter, how: OutputOptions, tick: Count =
             raise BadInput(f"{job.image}: its georeference is damaged; restore it with gdal_edit.py -a_srs and -a_ullr")
         if source.levels_take_time:
             begin(doing, "finding the range of", *source.native)
-        tags = source.tags()
+        tags = source.tags() | {TARGET_TAG: model.spec.target}
         job.out.parent.mkdir(parents=True, exist_ok=True)
         file = source.dataset
         out = stack.enter_context(writing(job.out, file, source.masked, tags, count=1, **KINDS[how.form]))

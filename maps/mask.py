@@ -7,6 +7,7 @@ where they are greater than the threshold. Whole numbers become probabilities if
 Beyond its edges a mask goes on for a few pixels as it ends there, because thinning shortens roads by half their width.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from dlink.imagery.notes import say
 from dlink.imagery.reading import COLOUR, Reading
-from dlink.imagery.source import WHITE, Source, opened
+from dlink.imagery.source import TARGET_TAG, WHITE, Source, opened
 from dlink.maps.blocks import Metres, Probable
 from dlink.maps.thinning import Mask
 from dlink.runtime.errors import BadInput
@@ -26,6 +27,8 @@ MARGIN = 16  # px by which roads are prolonged at the mask's edge
 ASSUMED = 0.5  # metres a pixel where nobody says it
 THRESHOLD = 0.5
 BANDS = 3
+UNUSUAL = re.compile(r"[^\w-]")  # in a name
+ROAD = "road"  # the target of masks that become lines
 
 
 @contextmanager
@@ -50,6 +53,7 @@ class RoadMask:
         self.shape = source.native
         self.crs = source.dataset.crs
         self.transform = source.dataset.transform
+        self.target = target_of(source)
         self.values: set[float] = set()  # those that are road, as far as the mask is read
         self.real = source.dtype.kind == "f"
         self.probable = self.real or threshold is not None
@@ -116,6 +120,16 @@ class RoadMask:
                 f"{self.path}: has values 0, {one:g}, {two:g}; a mask has two. --road-value {two:g} says which is "
                 f"road, and --threshold 0.5 reads them as probabilities"
             )
+
+
+def target_of(source: Source) -> str:
+    """What a mask shows, such as building, by its metadata; empty: it does not say."""
+    return str(source.dataset.tags().get(TARGET_TAG, ""))
+
+
+def name_of(target: str) -> str:
+    """What a mask shows as the name of a file and of a layer."""
+    return UNUSUAL.sub("_", target)
 
 
 def coded(samples: NDArray[Any]) -> NDArray[Any]:

@@ -58,6 +58,7 @@ class Made:
     model: FileMark
     files: Mapping[Path, str]  # results in one folder: what each is, in words
     created: datetime
+    found: str = "roads"  # by the network; anything else is drawn as polygons
     taken: tuple[datetime, datetime] | None = None  # when the first and the last picture were taken; None: unknown
 
 
@@ -72,8 +73,9 @@ def item(made: Made) -> dict[str, Any]:
         "geometry": geometry,
         "bbox": bbox,
         "properties": {
-            "title": f"Roads of {made.id}",
-            "description": "Roads that a network found in pictures." + ("" if made.taken else UNKNOWN),
+            "title": f"{made.found.capitalize()} of {made.id}",
+            "description": f"{made.found.capitalize()} that a network found in pictures."
+            + ("" if made.taken else UNKNOWN),
             **times(made),
             "created": in_utc(made.created),
             "gsd": round(made.gsd_m, 6),
@@ -116,6 +118,7 @@ def assets(made: Made) -> dict[str, dict[str, Any]]:
     for path, words in made.files.items():
         if path.suffix in KINDS:
             name, kind, role = KINDS[path.suffix]
+            name = name if made.found == "roads" else name.replace("lines-", "polygons-")
             found[name] = {"href": f"./{path.name}", "type": kind, "title": words, "roles": [role]}
             found[name]["file:size"] = path.stat().st_size
     if "mask" in found:

@@ -16,7 +16,7 @@ from dlink.imagery.notes import say
 from dlink.imagery.reading import Reading
 from dlink.maps.blocks import BLOCK, Metres, Part, Reach, cores, join, lines_of
 from dlink.maps.bridging import bridged
-from dlink.maps.mask import RoadMask, opened_mask
+from dlink.maps.mask import ROAD, RoadMask, opened_mask
 from dlink.maps.network import (
     Net,
     gathered,
@@ -33,6 +33,7 @@ from dlink.maps.osm_options import OsmOptions
 from dlink.maps.write import Points, Roads, driver_of, ground_length, in_degrees, write_roads
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Tick, ignore
+from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
     from dlink.maps.conflate import Conflated
@@ -72,6 +73,10 @@ class Summary:
     km: float
     nodes: int
     beside: "Conflated | None" = None  # what they are beside OpenStreetMap, if they were compared
+
+    @property
+    def words(self) -> str:
+        return f"{counted(self.lines, 'line')}, {self.km:.2f} km, {counted(self.nodes, 'node')}"
 
 
 class Ground(Protocol):
@@ -121,6 +126,8 @@ def vectorize(
         if out.exists() and out.samefile(mask):
             raise BadInput(f"{out}: is the mask, and would be replaced; choose another output")
         say_system(road)
+        if road.target not in ("", ROAD):
+            say(road.path, f"shows {road.target}, by its metadata; lines are drawn as if it were road")
         parts = find(road, how, tick)
         tick(0, 0, "joining")
         roads, nodes = roads_of(parts, road, how)

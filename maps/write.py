@@ -1,9 +1,9 @@
-"""Writes roads as lines: GeoPackage, FlatGeobuf, GeoJSON, GeoJSON text sequences.
+"""Writes roads as lines, and other things as polygons: GeoPackage, FlatGeobuf, GeoJSON, GeoJSON text sequences.
 
 osm_file.py writes .osm, pmtiles.py PMTiles, and style.py the look of a GeoPackage in QGIS. Needs pyogrio, shapely,
 rasterio.
 
-The layer is called `roads`. Its fields are id, length_m (on the ground), width_m, from_node and to_node, and
+The layer of roads is called `roads`. Its fields are id, length_m (on the ground), width_m, from_node and to_node, and
 probability where the mask has it. Lines that meet have the same node and the same vertex there. GeoJSON is in longitude
 and latitude (RFC 7946), the others are in the mask's system.
 """
@@ -97,21 +97,41 @@ def write_roads(path: Path, roads: Roads) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     geometry = np.empty(len(lines), object)
     geometry[:] = [shapely.to_wkb(shapely.LineString(line)) for line in lines]
+    write_layer(path, Layer(LAYER, "LineString", geometry, crs, roads.fields, roads.tags))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a file holds: WKB of one kind, in the coordinates of `crs`, and its fields."""
+
+    name: str
+    kind: str  # LineString or Polygon
+    geometry: NDArray[np.object_]
+    crs: Any
+    fields: dict[str, NDArray[Any]]
+    tags: Mapping[str, str]  # of the layer, in a GeoPackage
+
+
+def write_layer(path: Path, layer: Layer) -> None:
+    """Write a layer, whole or not at all."""
+    driver, all = driver_of(path, layer.crs), len(layer.geometry)
     with replacing(path) as part, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there is no coordinate system, and GDAL's
         try:
             pyogrio.raw.write(
-                part, geometry, list(roads.fields.values()), list(roads.fields), layer=LAYER, driver=driver,
-                geometry_type="LineString", crs=crs.to_wkt() if crs else None, layer_options=OPTIONS.get(driver, {}),
-                layer_metadata=dict(roads.tags) if driver == "GPKG" and roads.tags else None,
+                part, layer.geometry, list(layer.fields.values()), list(layer.fields), layer=layer.name, driver=driver,
+                geometry_type=layer.kind, crs=layer.crs.to_wkt() if layer.crs else None,
+                layer_options=OPTIONS.get(driver, {}),
+                layer_metadata=dict(layer.tags) if driver == "GPKG" and layer.tags else None,
             )  # fmt: skip
             count = pyogrio.read_info(part, force_feature_count=True)["features"]
-            if driver == "GPKG":
-                add_style(part, LAYER, roads.fields)
+            if driver == "GPKG" and layer.kind == "LineString":
+                add_style(part, layer.name, layer.fields)
         except (RuntimeError, ValueError, sqlite3.Error) as e:
             raise OSError(errno.EIO, f"can't be written, is the disk full? GDAL says: {e}", str(path)) from e
-        if count != len(lines):
-            raise OSError(errno.EIO, f"can't be written, is the disk full? {count} of {len(lines)} lines", str(path))
+        if count != all:
+            what = f"{count} of {all} {'lines' if layer.kind == 'LineString' else 'polygons'}"
+            raise OSError(errno.EIO, f"can't be written, is the disk full? {what}", str(path))
 
 
 def in_degrees(lines: list[Points], crs: Any, path: Path) -> list[Points]:

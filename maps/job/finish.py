@@ -1,31 +1,37 @@
-"""Makes the results of a map from its blocks: a mask, a file of lines for each format, a report, a STAC item."""
+"""Makes the results of a map from its blocks: a mask, lines or polygons in each format, a report, a STAC item."""
 
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rasterio
 
 from dlink.imagery.notes import say
+from dlink.imagery.source import TARGET_TAG
+from dlink.maps.choice import refuse_others
+from dlink.maps.job.areas import draw_areas
+from dlink.maps.job.areas import in_words as areas_in_words
 from dlink.maps.job.mosaic_file import write_cog
 from dlink.maps.job.plan import Plan
 from dlink.maps.job.store import Store
 from dlink.maps.job.tasks import unpacked
 from dlink.maps.osm_options import OsmOptions
 from dlink.maps.pmtiles import check_pmtiles
+from dlink.maps.polygons import FORMATS as POLYGON_FORMATS
+from dlink.maps.polygons import AreaSummary, PolygonOptions
 from dlink.maps.report.page import Report, write_report
 from dlink.maps.report.preview import preview
 from dlink.maps.stac_item import Made, item
 from dlink.maps.vectorize import LineOptions, Summary, comparison, roads_of, say_areas, summary_of
-from dlink.maps.write import Roads, write_roads
+from dlink.maps.write import Points, write_roads
+from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing
 from dlink.runtime.progress import Tick
 
-NAME = "roads"
 COARSE = 4096  # px of the side of a mask from which the area is counted
 WHAT = {
     ".tif": "the mask, 255 where there is road; a Cloud Optimized GeoTIFF",
@@ -39,6 +45,10 @@ WHAT = {
     ".json": "a STAC item of these files",
 }
 FORMATS = ("gpkg", "fgb", "geojson", "geojsonl", "pmtiles", "osm")
+if TYPE_CHECKING:
+    from dlink.maps.conflate import Conflated
+
+LINES, POLYGONS = "the roads as lines", "as polygons"
 ITEM = "item.json"
 
 
@@ -51,6 +61,8 @@ class ResultOptions:
     simplify: float = 1.0
     smooth: bool = True
     bridge: float = 0.0
+    min_area: float = 10.0  # square metres; see PolygonOptions
+    square: bool = False
     osm: OsmOptions | None = None  # None: roads are not compared with OpenStreetMap
 
     def __post_init__(self) -> None:
@@ -61,6 +73,26 @@ class ResultOptions:
         return LineOptions(
             min_length=self.min_length, simplify=self.simplify, smooth=self.smooth, bridge=self.bridge, widest=widest
         )
+
+    @property
+    def polygons(self) -> PolygonOptions:
+        return PolygonOptions(min_area=self.min_area, simplify=self.simplify, square=self.square)
+
+
+def check_results(plan: Plan, how: ResultOptions) -> None:
+    """Raise BadInput if a result is asked for that a map of this model has not, or what can't be compared."""
+    comparison(plan.grid.system, how.osm, how.min_length)
+    if plan.lined:
+        if how.square or how.min_area != ResultOptions.min_area:
+            raise BadInput(f"--{'square' if how.square else 'min-area'}: is of polygons, and the model finds road")
+        return
+    target = plan.of_model.target
+    refuse_others(how.lines(plan.widest), f"the model finds {target}, which becomes polygons; leave it out")
+    if how.osm and how.osm.extract:
+        raise BadInput(f"--osm: compares lines, and the model finds {target}; leave it out")
+    if lacking := [format for format in how.formats if format not in POLYGON_FORMATS]:
+        known = ", ".join(POLYGON_FORMATS)
+        raise BadInput(f"--format {lacking[0]}: holds lines alone, and the model finds {target}; expected {known}")
 
 
 @dataclass
@@ -79,13 +111,38 @@ class MapGround:
 class Results:
     """What was made."""
 
-    summary: Summary
+    summary: Summary | AreaSummary
     files: tuple[Path, ...]
-    roads: Roads = field(repr=False)
+
+    @property
+    def beside(self) -> "Conflated | None":
+        """What the roads are beside OpenStreetMap, if they were compared."""
+        return self.summary.beside if isinstance(self.summary, Summary) else None
 
 
 def write_results(folder: Path, plan: Plan, store: Store, how: ResultOptions, tick: Tick) -> Results:
-    """Write a map's mask and lines, each whole or not at all."""
+    """Write a map's mask and its lines or polygons, each whole or not at all."""
+    summary: Summary | AreaSummary
+    if plan.lined:
+        summary, files, drawn = draw_lines(folder, plan, store, how, tick)
+    else:
+        formats = how.formats or POLYGON_FORMATS[:1]
+        summary, files, drawn = draw_areas(folder, plan, store, how.polygons, formats, tags(plan), tick)
+    tick(0, 0, "writing the mask")
+    mask = folder / f"{plan.result}.tif"
+    write_cog(mask, plan, store, tags(plan))
+    files = [mask, *files]
+    page = folder / "report.html"
+    report = report_of(folder, plan, store, how, summary, [*files, folder / ITEM])
+    write_report(page, folder / "report.json", report, preview(plan, tick), drawn)
+    write_item(folder / ITEM, plan, [*files, page])
+    return Results(summary, (*files, page, folder / ITEM))
+
+
+def draw_lines(
+    folder: Path, plan: Plan, store: Store, how: ResultOptions, tick: Tick
+) -> tuple[Summary, list[Path], list[Points]]:
+    """Write a map's lines in each format: what they are, the files, and the lines in the map's system."""
     tick(0, 0, "joining lines")
     parts = [unpacked(store.lines(plan.name(block))) for block in plan.blocks]
     ground = MapGround(folder, plan.grid.shape, plan.grid.metres, plan.grid.system, plan.grid.affine)
@@ -98,39 +155,41 @@ def write_results(folder: Path, plan: Plan, store: Store, how: ResultOptions, ti
         beside = compare(roads)
         roads, nodes = beside.roads, beside.nodes
     roads = replace(roads, tags=tags(plan), source=f"dlink, {plan.model.name}")
-    mask = folder / f"{NAME}.tif"
-    files = [mask]
+    files = []
     for format in how.formats or FORMATS[:1]:
-        tick(0, 0, f"writing {NAME}.{format}")
-        out = folder / f"{NAME}.{format}"
+        out = folder / f"{plan.result}.{format}"
+        tick(0, 0, f"writing {out.name}")
         if format == "pmtiles" and not roads.lines:
             out.unlink(missing_ok=True)
             say(out, "is not made: there is no road")
             continue
         write_roads(out, roads)
         files.append(out)
-    tick(0, 0, "writing the mask")
-    write_cog(mask, plan, store, tags(plan))
-    summary = summary_of(roads, nodes, beside)
-    page = folder / "report.html"
-    report = report_of(folder, plan, store, how, summary, [*files, folder / ITEM])
-    write_report(page, folder / "report.json", report, preview(plan, tick), roads.lines)
-    write_item(folder / ITEM, plan, [*files, page])
-    return Results(summary, (*files, page, folder / ITEM), roads)
+    return summary_of(roads, nodes, beside), files, roads.lines
+
+
+def what(path: Path, plan: Plan) -> str:
+    """What a result is, in words."""
+    words = WHAT[path.suffix]
+    if plan.lined:
+        return words
+    target = plan.of_model.target
+    return words.replace(LINES, f"{target} {POLYGONS}").replace("there is road", f"there is {target}")
 
 
 def write_item(path: Path, plan: Plan, results: Sequence[Path]) -> None:
     """Write the STAC item of a map's results, which are there."""
     grid = plan.grid
     made = Made(
-        id=path.absolute().parent.name or NAME,
+        id=path.absolute().parent.name or plan.result,
         crs=grid.system,
         transform=grid.affine,
         shape=grid.shape,
         gsd_m=min(grid.metres),
         dlink=plan.dlink,
         model=plan.model,
-        files={each: WHAT[each.suffix] for each in results},
+        files={each: what(each, plan) for each in results},
+        found="roads" if plan.lined else plan.of_model.target,
         created=datetime.now(timezone.utc),
     )
     with replacing(path) as part:
@@ -138,21 +197,26 @@ def write_item(path: Path, plan: Plan, results: Sequence[Path]) -> None:
 
 
 def report_of(
-    folder: Path, plan: Plan, store: Store, how: ResultOptions, summary: Summary, results: Sequence[Path]
+    folder: Path,
+    plan: Plan,
+    store: Store,
+    how: ResultOptions,
+    summary: Summary | AreaSummary,
+    results: Sequence[Path],
 ) -> Report:
     """What the report of a map says."""
     grid, asked = plan.grid, plan.asked
-    with rasterio.open(folder / f"{NAME}.tif") as mask:
+    with rasterio.open(folder / f"{plan.result}.tif") as mask:
         factor = max(1, max(mask.shape) // COARSE)
         small = mask.dataset_mask(out_shape=(-(-mask.height // factor), -(-mask.width // factor)))
     area = float((small > 0).mean()) * grid.rows * grid.metres[0] * grid.columns * grid.metres[1] / 1e6
     begun, ended = store.times()
     return Report(
-        title=f"Roads of {folder.absolute().name}",
+        title=f"{plan.result.capitalize()} of {folder.absolute().name}",
+        drawn=plan.result if plan.lined else f"{plan.of_model.target} polygons",
         found={
-            "Roads": f"{summary.km:,.2f} km in {summary.lines:,} lines and {summary.nodes:,} nodes",
+            **figures(summary, area, plan.of_model.target),
             "Area with data": f"{area:,.3g} km²",
-            "Roads per area": f"{summary.km / area:.2f} km a km²" if area else "no data",
             "Grid": f"{grid.columns:,} x {grid.rows:,} px of {min(grid.metres):.3g} m, {grid.system.to_string()[:80]}",
         },
         how={
@@ -163,16 +227,35 @@ def report_of(
             "Stretch": "; ".join(f"{kind}: {range_}" for kind, range_ in plan.stretch.items()) or "none",
             "Blocks": f"{len(plan.blocks):,} of {plan.side} x {plan.side} windows of {plan.of_model.tile} px",
             "Area of interest": asked.aoi or "all",
-            "Lines": in_words(how.lines(plan.widest)),
-            "OpenStreetMap": beside_osm(how.osm, summary),
+            **drawing(plan, how, summary),
             "Blocks made": f"{begun} to {ended}" if begun else "",
             "Finished on": f"{platform.node()}, dlink {plan.dlink}",
             "Plan": plan.mark,
         },
-        files={path.name: WHAT[path.suffix] for path in results},
+        files={path.name: what(path, plan) for path in results},
         sources=[{"name": s.name, "read": "as it is" if s.plain else "warped to the grid"} for s in plan.sources],
         left_out=[{"name": each.name, "why": each.why} for each in plan.left_out],
     )
+
+
+def figures(summary: Summary | AreaSummary, area: float, target: str) -> dict[str, str]:
+    """The figures of a report; `area`: square kilometres with data."""
+    if isinstance(summary, Summary):
+        return {
+            "Roads": f"{summary.km:,.2f} km in {summary.lines:,} lines and {summary.nodes:,} nodes",
+            "Roads per area": f"{summary.km / area:.2f} km a km²" if area else "no data",
+        }
+    return {
+        "Polygons": summary.words,
+        "Share of the area": f"{summary.area_m2 / area / 1e6:.2%} is {target}" if area else "no data",
+    }
+
+
+def drawing(plan: Plan, how: ResultOptions, summary: Summary | AreaSummary) -> dict[str, str]:
+    """How lines or polygons were drawn, in words."""
+    if isinstance(summary, Summary):
+        return {"Lines": in_words(how.lines(plan.widest)), "OpenStreetMap": beside_osm(how.osm, summary)}
+    return {"Polygons": areas_in_words(how.polygons)}
 
 
 def beside_osm(how: OsmOptions | None, summary: Summary) -> str:
@@ -198,6 +281,7 @@ def tags(plan: Plan) -> dict[str, str]:
     """What of a plan is kept in the mask's metadata."""
     said = {
         "DLINK_PLAN": plan.mark,
+        TARGET_TAG: plan.of_model.target,
         "DLINK_MODEL": f"{plan.model.name} {plan.model.sha256}",
         "DLINK_BANDS": plan.bands,
         "DLINK_STRETCH": "; ".join(f"{samples}: {range_}" for samples, range_ in plan.stretch.items()),

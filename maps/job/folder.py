@@ -2,7 +2,7 @@
 
 plan.json      what the map is made of
 blocks/        two files a block; elsewhere if `--blocks` says so
-roads.vrt      all blocks as one raster
+roads.vrt      all blocks as one raster; its name and those of the results begin with what the model finds
 roads.tif, roads.gpkg, roads.qml, report.html, ...   the results
 """
 
@@ -27,7 +27,7 @@ class Progress:
 
     all: int
     roads: int
-    lines: int
+    lines: int | None  # None: there are none, but polygons of all blocks
     finished: bool
     running: bool
     rate: float  # blocks of roads a second, of late; 0: not known

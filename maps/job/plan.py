@@ -15,6 +15,7 @@ from typing import Any
 
 from dlink.imagery.reading import NATIVE, Reading
 from dlink.maps.job.grid import Grid
+from dlink.maps.mask import ROAD, name_of
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import FileMark, replacing
 from dlink.runtime.spec import Spec
@@ -150,6 +151,17 @@ class Plan:
         """How a raster is read: at the resolution of the grid that it is laid on."""
         bands, stretch = self.bands or None, self.stretch.get(source.samples)
         return Reading(bands=bands, stretch=stretch, gsd=NATIVE, planes=self.of_model.bands)
+
+    @property
+    def result(self) -> str:
+        """How the results' names begin: roads, or what else the model finds, such as building."""
+        target = self.of_model.target
+        return "roads" if target == ROAD else name_of(target)
+
+    @property
+    def lined(self) -> bool:
+        """Whether lines are drawn; otherwise polygons."""
+        return self.of_model.target == ROAD
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)

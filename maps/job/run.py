@@ -8,15 +8,14 @@ from pathlib import Path
 
 from dlink.imagery.notes import say
 from dlink.maps.job.engines import EngineOptions, engine_of
-from dlink.maps.job.finish import ResultOptions, Results, write_results
+from dlink.maps.job.finish import ResultOptions, Results, check_results, write_results
 from dlink.maps.job.folder import BLOCKS, Progress, done_blocks, is_locked, locked
 from dlink.maps.job.mosaic_file import check_blocks, write_vrt
 from dlink.maps.job.plan import FILE, MapOptions, Plan, changed
 from dlink.maps.job.planning import planned
 from dlink.maps.job.sources import found_sources, in_words
 from dlink.maps.job.store import Store
-from dlink.maps.job.tasks import MOSAIC, Done, Job, Task, lines_task, roads_task
-from dlink.maps.vectorize import comparison
+from dlink.maps.job.tasks import Done, Job, Task, lines_task, roads_task
 from dlink.runtime import open_model
 from dlink.runtime.errors import BadInput, CheckFailed
 from dlink.runtime.files import file_mark, refuse_checkpoint
@@ -103,10 +102,10 @@ def make_map(
             store.folder.mkdir(parents=True, exist_ok=True)
         if alone:
             store.remove_unfinished()
-            remove_unfinished(where.folder)
+            remove_unfinished(where.folder, plan)
         job = Job(str(where.folder.absolute()), store.place, plan.mark, threads_of(engine, plan))
         roads, lines = done_blocks(plan, store)
-        comparison(plan.grid.system, results.osm, results.min_length)  # refuses what can't be compared
+        check_results(plan, results)
         tell(in_short(plan, roads, store))
         check_disk(plan, store, len(plan.blocks) - len(roads))
         wanted = [block for block in plan.blocks if block not in roads]
@@ -116,8 +115,9 @@ def make_map(
         if share:
             return None
         check_blocks(plan, store)
-        write_vrt(where.folder / MOSAIC, plan, store)
-        do(lines_task, job, [block for block in plan.blocks if block not in lines], engine, tick, "blocks of lines")
+        write_vrt(where.folder / f"{plan.result}.vrt", plan, store)
+        wanted = [block for block in plan.blocks if plan.lined and block not in lines]
+        do(lines_task, job, wanted, engine, tick, "blocks of lines")
         store.remove_unfinished()  # of workers that were killed
         return write_results(where.folder, plan, store, results, tick)
 
@@ -249,10 +249,10 @@ def check_disk(plan: Plan, store: Store, blocks: int) -> None:
         raise BadInput(f"{store.folder}: needs some {size(need)}, and {size(free)} are free; make room")
 
 
-def remove_unfinished(folder: Path) -> None:
+def remove_unfinished(folder: Path, plan: Plan) -> None:
     """Remove what a killed run has left of results."""
     for path in folder.glob(".*"):
-        if path.name.startswith((".roads.", ".plan.", ".report.", ".item.")):
+        if path.name.startswith((f".{plan.result}.", ".plan.", ".report.", ".item.")):
             path.unlink(missing_ok=True)
 
 
@@ -264,8 +264,8 @@ def progress_of(where: Where) -> Progress:
     return Progress(
         all=len(plan.blocks),
         roads=len(roads),
-        lines=len(lines),
-        finished=(where.folder / "report.json").exists() and len(lines) == len(plan.blocks),
+        lines=len(lines) if plan.lined else None,
+        finished=(where.folder / "report.json").exists() and len(lines if plan.lined else roads) == len(plan.blocks),
         running=is_locked(where.folder),
         rate=store.rate(),
     )

@@ -35,7 +35,6 @@ from dlink.runtime.segmenter import Segmenter, Views
 from dlink.runtime.windows import Window
 
 ROAD = 255
-MOSAIC = "roads.vrt"  # of all blocks' roads, beside plan.json
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ class RoadBlocks:
         if here.roads is None:
             here.stack = ExitStack()
             here.stack.enter_context(gdal(Path(job.store)))
-            here.roads = here.stack.enter_context(rasterio.open(job.path / MOSAIC))
+            here.roads = here.stack.enter_context(rasterio.open(job.path / f"{here.plan.result}.vrt"))
         self.file = here.roads
 
     def read(self, rows: slice, cols: slice) -> tuple[Mask, Probable]:

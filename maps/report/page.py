@@ -37,6 +37,7 @@ class Report:
     files: Mapping[str, str]  # results: what each is
     sources: Sequence[Mapping[str, Any]]
     left_out: Sequence[Mapping[str, str]]
+    drawn: str = "roads"  # what is on the picture
     failed: Sequence[str] = ()
 
 
@@ -70,7 +71,7 @@ def body(report: Report, shown: Preview, lines: Sequence[NDArray[np.float64]]) -
     high, wide = shown.pixels.shape[:2]
     picture = base64.b64encode(encoded(shown.pixels)).decode()
     path, drawn = svg_path(lines, shown.transform)
-    words = "The rasters, the first on top, and the roads that were found."
+    words = f"The rasters, the first on top, and the {report.drawn} that were found."
     if drawn < len(lines):
         words += f" Of {len(lines):,} lines the first {drawn:,} are drawn."
     if shown.unread:

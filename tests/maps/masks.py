@@ -67,3 +67,26 @@ def ring(side=400, radius=60, half=8):
     """A round road that meets nothing."""
     y, x = np.mgrid[:side, :side] - side // 2
     return np.abs(np.hypot(x, y) - radius) <= half
+
+
+def rectangle(shape, centre, sides, degrees):
+    """A rectangle: its centre (x, y) and its sides in pixels, the first side turned by so many degrees."""
+    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    turn = np.radians(degrees)
+    x, y = x - centre[0], y - centre[1]
+    along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    return (np.abs(along) < sides[0] / 2) & (np.abs(across) < sides[1] / 2)
+
+
+def town(side=600, apart=60, seed=1):
+    """Houses at all angles, some of two rectangles."""
+    random = np.random.default_rng(seed)
+    mask = np.zeros((side, side), bool)
+    for top in range(0, side, apart):
+        for left in range(0, side, apart):
+            degrees, long, wide = *random.uniform(0, 90, 1), *random.uniform(18, 46, 2)
+            house = rectangle((apart, apart), (apart / 2, apart / 2), (long, wide), degrees)
+            if random.random() < 0.5:
+                house |= rectangle((apart, apart), (apart / 2 + 9, apart / 2 - 6), (long, wide / 2), degrees)
+            mask[top : top + apart, left : left + apart] |= house
+    return mask
