@@ -107,7 +107,7 @@ class Mosaic:
         return inside
 
     def close(self) -> None:
-        for stack, _ in self.open.values():
+        for stack, _ in reversed(self.open.values()):
             stack.close()
         self.open.clear()
         self.settings.close()

@@ -4,12 +4,11 @@ A worker opens the model and the rasters at its first block and keeps them. The 
 whole grid, so a block's roads are those of the whole map, whoever computes them.
 """
 
+import atexit
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -113,24 +112,42 @@ def outcome(block: int, work: Callable[[], int]) -> Done:
 
 @dataclass
 class Opened:
-    """What a worker keeps open."""
+    """What a worker keeps open of a job."""
 
     plan: Plan
     store: Store
     mosaic: Mosaic | None = None
     model: Segmenter | None = None
-    roads: Any = None  # the mosaic of all blocks
-    stack: ExitStack | None = None
+
+    def close(self) -> None:
+        if self.mosaic:
+            self.mosaic.close()
+        if self.model:
+            self.model.close()
 
 
-@lru_cache(maxsize=1)
+OPENED: dict[Job, Opened] = {}  # the one job of this worker
+
+
 def opened(job: Job) -> Opened:
-    plan = Plan.read(job.path)
-    if plan.mark != job.mark:
-        raise BadInput(f"{job.folder}: its plan has changed; run this again")
-    if any(remote(Path(name)) for name in (job.store, *(source.name for source in plan.sources))):
-        allow_network()
-    return Opened(plan, Store(job.store, plan.mark))
+    """What is open of a job. What was open of another one is closed."""
+    if job not in OPENED:
+        close_all()
+        plan = Plan.read(job.path)
+        if plan.mark != job.mark:
+            raise BadInput(f"{job.folder}: its plan has changed; run this again")
+        if any(remote(Path(name)) for name in (job.store, *(source.name for source in plan.sources))):
+            allow_network()
+        OPENED[job] = Opened(plan, Store(job.store, plan.mark))
+    return OPENED[job]
+
+
+@atexit.register
+def close_all() -> None:
+    """Close what is open, in the order that GDAL's settings need."""
+    for each in OPENED.values():
+        each.close()
+    OPENED.clear()
 
 
 def model_of(job: Job, here: Opened) -> Segmenter:
@@ -200,9 +217,11 @@ class Strip:
 def find_lines(job: Job, block: int) -> int:
     """Write a block's lines."""
     here = opened(job)
-    reader = RoadBlocks(here, job)
     reach = Reach(here.plan.grid.metres, here.plan.widest)
-    parts = [lines_of(reader.read, core, here.plan.grid.shape, reach) for core in cores_of(here.plan.core(block))]
+    # Opened for each block: GDAL would keep pixels of a block that was made again since.
+    with gdal(Path(job.store)), rasterio.open(job.path / f"{here.plan.result}.vrt") as file:
+        reader = RoadBlocks(file)
+        parts = [lines_of(reader.read, core, here.plan.grid.shape, reach) for core in cores_of(here.plan.core(block))]
     here.store.put_lines(here.plan.name(block), packed(parts))
     return 0
 
@@ -217,12 +236,8 @@ def cores_of(core: tuple[slice, slice]) -> Iterator[tuple[slice, slice]]:
 class RoadBlocks:
     """The roads of all blocks, by windows."""
 
-    def __init__(self, here: Opened, job: Job) -> None:
-        if here.roads is None:
-            here.stack = ExitStack()
-            here.stack.enter_context(gdal(Path(job.store)))
-            here.roads = here.stack.enter_context(rasterio.open(job.path / f"{here.plan.result}.vrt"))
-        self.file = here.roads
+    def __init__(self, file: Any) -> None:
+        self.file = file
 
     def read(self, rows: slice, cols: slice) -> tuple[Mask, Probable]:
         """Road and its probability in a window, which may go beyond the map."""
