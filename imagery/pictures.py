@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dlink.imagery.images import Image, read_with_tags, shown, write_image
 from dlink.imagery.jobs import Job, OutputOptions
 from dlink.imagery.notes import say, unknown_resolution
+from dlink.imagery.reading import TARGET_TAG
 from dlink.runtime.backend import Roads
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Count, ignore
@@ -99,7 +100,7 @@ def finish_picture(
         roads[window.core] = core
     job.out.parent.mkdir(parents=True, exist_ok=True)
     begin(doing, "writing", *shape)
-    write_image(job.out, levels(roads) if how.probability else roads, tags)
+    write_image(job.out, levels(roads) if how.probability else roads, {**tags, TARGET_TAG: model.spec.target})
     if job.overlay:
         begin(doing, "painting", *shape)
         image = np.ascontiguousarray(shown(image))

@@ -26,7 +26,8 @@ from dlink.imagery.geotiff import BLOCK, writing
 from dlink.imagery.images import shown
 from dlink.imagery.jobs import Job, OutputOptions
 from dlink.imagery.pictures import Doing, begin, mask_of, paint, pieces
-from dlink.imagery.source import TARGET_TAG, Image, Source, Valid, box_on, opened
+from dlink.imagery.reading import TARGET_TAG
+from dlink.imagery.source import Image, Source, Valid, box_on, opened
 from dlink.runtime.backend import Roads
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Count, ignore

@@ -10,6 +10,7 @@ from dlink.runtime.errors import BadInput
 from dlink.runtime.spec import COLOURS, Spec
 from dlink.runtime.stretch import Stretch
 
+TARGET_TAG = "DLINK_TARGET"  # of a result: what it shows, such as road or building
 NATIVE = "native"
 MOST_METRES = 1000.0
 COLOUR, GREYEST = 1 << 24, 255  # in a label of colours 0xRRGGBB counts as COLOUR + 0xRRGGBB

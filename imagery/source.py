@@ -50,7 +50,6 @@ ENLARGED = 16  # times, at most: from 8 m to 0.5 m a pixel
 ALIKE = 0.1  # ground resolutions that differ by less are one
 CMYK = [ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black]
 WHITE, FULL = 255, 8
-TARGET_TAG = "DLINK_TARGET"  # of a result: what it shows, such as road or building
 PARTLY = "its alpha band has other values than 0 and 255; where it is 0 there is no data, and elsewhere it is left out"
 
 Image = NDArray[np.uint8]

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.imagery.notes import say
-from dlink.imagery.reading import COLOUR, Reading
-from dlink.imagery.source import TARGET_TAG, WHITE, Source, opened
+from dlink.imagery.reading import COLOUR, TARGET_TAG, Reading
+from dlink.imagery.source import WHITE, Source, opened
 from dlink.maps.blocks import Metres, Probable
 from dlink.maps.thinning import Mask
 from dlink.runtime.errors import BadInput

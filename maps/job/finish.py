@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import rasterio
 
 from dlink.imagery.notes import say
-from dlink.imagery.source import TARGET_TAG
+from dlink.imagery.reading import TARGET_TAG
 from dlink.maps.choice import refuse_others
 from dlink.maps.job.areas import draw_areas
 from dlink.maps.job.areas import in_words as areas_in_words

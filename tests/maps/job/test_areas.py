@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from dlink.cli.map import map as command
 from dlink.cli.segment import segment
 from dlink.cli.vectorize import vectorize
+from dlink.imagery.images import write_image
 from dlink.maps.job.finish import ResultOptions
 from dlink.maps.job.run import Where, make_map, progress_of
 from dlink.runtime.spec import Spec
@@ -155,3 +156,15 @@ def test_a_target_that_is_no_file_name_makes_one(tmp_path, scene):
     write(tmp_path / "scene.tif", scene)
     made(tmp_path / "map", model, [tmp_path / "scene.tif"])
     assert (tmp_path / "map" / "___house_wall.gpkg").exists()
+
+
+def test_a_png_mask_says_what_it_shows_too(model, scene, tmp_path):
+    write_image(tmp_path / "scene.png", np.ascontiguousarray(np.moveaxis(scene, 0, -1)), {})
+    for step, args in (
+        (segment, (model, tmp_path / "scene.png", "-o", tmp_path / "mask.png")),
+        (vectorize, (tmp_path / "mask.png", "-o", tmp_path / "houses.gpkg")),
+    ):
+        done = CliRunner().invoke(step, [str(arg) for arg in args])
+        assert done.exit_code == 0, done.output
+    assert "shows building, by its metadata, and becomes polygons" in done.stderr
+    assert len(pyogrio.raw.read(tmp_path / "houses.gpkg", layer="building")[2]) > 10
