@@ -44,6 +44,8 @@ TRIALS = {
     "accuracy": Trial(("score streets.gpkg streets.geojson", "score tiles labels --csv scores.csv"), "scores.csv"),
     "geo": Trial(("segment roads.onnx scene.tif -o roads.tif",), "roads.tif"),
     "maps": Trial(("vectorize mask.tif -o lines.gpkg",), "lines.gpkg"),
+    "maps-dask": Trial(("map roads.onnx scene.tif -o map --engine dask --workers 1",), "map/roads.tif"),
+    "maps-ray": Trial(("map roads.onnx scene.tif -o map --engine ray --workers 1",), "map/roads.tif"),
     "train": Trial((f"train tiles -o new.th {SMALL} --valid tiles",), "new.th"),
     "osm": Trial(("osm ground streets.geojson -o streets",), "streets/scene_mask.png"),
     "build": Trial(("build roads.onnx -o new.plan --target tensorrt-rtx",), "new.plan", besides=("tensorrt-rtx",)),
