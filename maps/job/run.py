@@ -27,6 +27,7 @@ from dlink.runtime.words import counted
 PIXEL = 2 + 1 / 8 + 4 / 3  # bytes of disk at most: two bands and the mask of a block, and the mosaic with overviews
 PACKED = 0.1  # of that, as masks are mostly compressed
 SHOWN = 3  # errors in a message
+LONGEST = 40  # characters of a system that is named
 ON_GPU = ".plan"
 
 Tell = Callable[[str], None]
@@ -220,14 +221,15 @@ def threads_of(engine: EngineOptions, plan: Plan) -> int:
 
 def in_short(plan: Plan, done: set[int], store: Store) -> str:
     """The size of a map and what it needs, in a line."""
-    grid, down = plan.grid, min(plan.grid.metres)
+    grid, metres = plan.grid, min(plan.grid.metres)
     system = grid.system.to_string()
-    system = system if len(system) < 40 else "its own system"
+    system = system if len(system) < LONGEST else "its own system"
     need = pixels(plan, len(plan.blocks) - len(done)) * PIXEL
     rest = f", {len(done)} of them done" if done else ""
+    disk = f"; at most {size(need)} in {store.place}, mostly a tenth of that" if need else ""
     return (
-        f"{grid.columns:,} x {grid.rows:,} px of {down:.3g} m in {system}, {counted(len(plan.sources), 'raster')}, "
-        f"{counted(len(plan.blocks), 'block')}{rest}; takes at most {size(need)} in {store.place}, mostly a tenth of it"
+        f"{grid.columns:,} x {grid.rows:,} px of {metres:.3g} m in {system}, {counted(len(plan.sources), 'raster')}, "
+        f"{counted(len(plan.blocks), 'block')}{rest}{disk}"
     )
 
 
