@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from dlink.maps.job import dask_engine
+from dlink.maps.job import run as map_run
 from dlink.maps.job.engines import EngineOptions, engine_of
 from dlink.maps.job.tasks import Done, EngineLost, Job
 from dlink.runtime.errors import BadInput
@@ -95,6 +96,18 @@ def test_a_block_that_kills_its_workers_is_named_after_a_few():
         pytest.raises(EngineLost, match="3 workers died of block 7 .exit code 5."),
     ):
         list(run(die, Job("", "", "", 1), [7]))
+
+
+def test_there_is_a_worker_for_each_core_where_memory_is_enough(monkeypatch):
+    for free, cores, threads, expected in (
+        (None, 8, 1, 8),
+        (64 << 30, 8, 2, 4),
+        (5 << 30, 8, 1, 5),
+        (1 << 20, 8, 1, 1),
+    ):
+        monkeypatch.setattr(map_run, "free_memory", lambda free=free: free)
+        monkeypatch.setattr(map_run, "cores", lambda cores=cores: cores)
+        assert map_run.workers_of(EngineOptions(), Job("", "", "", threads)) == expected
 
 
 def die(job, block):
