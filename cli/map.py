@@ -94,7 +94,7 @@ def map(
     goes on where the last one ended; -o FOLDER alone does too.
     """
     from dlink.maps.job.plan import MapOptions
-    from dlink.maps.job.run import make_map, progress_of
+    from dlink.maps.job.run import make_map
 
     if status:
         show_status(where)
@@ -105,10 +105,7 @@ def map(
     try:
         made = make_map(model, sources, where, asked, engine, results, progress("map"), tell)
     except KeyboardInterrupt:
-        at = progress_of(where)
-        click.echo(
-            f"\nstopped; {at.roads} of {counted(at.all, 'block')} done: dlink-map -o {where.folder} goes on", err=True
-        )
+        click.echo(f"\n{stopped(where)}", err=True)
         raise SystemExit(INTERRUPTED) from None
     if made is None:
         click.echo(f"{where.folder}: part {where.part} is done; when all are, dlink-map -o {where.folder} finishes")
@@ -118,6 +115,17 @@ def map(
     click.echo(made.summary.words)
     if made.beside and results.osm:
         click.echo(f"{results.osm.extract}: {in_words(made.beside, 'osm' in results.formats)}")
+
+
+def stopped(where: "Where") -> str:
+    """What is said after Ctrl-C."""
+    from dlink.maps.job.run import progress_of
+
+    try:
+        at = progress_of(where)
+    except BadInput:
+        return "stopped before the map was planned; the same command begins again"
+    return f"stopped; {at.roads} of {counted(at.all, 'block')} done: dlink-map -o {where.folder} goes on"
 
 
 def tell(line: str) -> None:
