@@ -20,7 +20,7 @@ def ready(tmp_path_factory):
     """A folder with a model, rasters, and their map."""
     folder = tmp_path_factory.mktemp("ready")
     model = roads(folder / "roads.onnx")
-    cut(folder / "parts", scene((300, 400)))
+    cut(folder / "parts", scene((200, 320)))
     made(folder / "map", model, [folder / "parts"], options(windows=1))
     return folder
 
@@ -81,7 +81,7 @@ def test_a_second_run_in_the_folder_is_refused_and_its_status_is_told(ready, tmp
 
 def test_a_raster_that_vanishes_is_named_and_the_rest_is_done(ready, tmp_path):
     shutil.copytree(ready / "parts", tmp_path / "parts")
-    folder, lost = tmp_path / "map", tmp_path / "parts" / "150_300.tif"
+    folder, lost = tmp_path / "map", tmp_path / "parts" / "150_150.tif"
     args = [ready / "roads.onnx", tmp_path / "parts", "-o", folder, *SMALL, "--workers", 1]
     process = start(*args)
     wait_for_blocks(folder, 1)

@@ -82,7 +82,7 @@ def test_rasters_that_overlap_on_one_grid_make_the_map_of_the_whole(whole, model
     assert geometries(tmp_path / "map" / "roads.geojson") == geometries(whole / "roads.geojson")
 
 
-@pytest.mark.parametrize("windows", [1, 3, 40])
+@pytest.mark.parametrize("windows", [2, 3, 40])
 def test_blocks_of_any_size_make_the_same_map(whole, model, tmp_path, windows):
     how = options(windows=windows)
     made(tmp_path / "map", model, [whole / "scene.tif"], how, results=ResultOptions(formats=("geojson",)))
