@@ -93,8 +93,10 @@ def map(
     paths of GDAL's file systems, and STAC items; where several overlap, the first is on top. The same command again
     goes on where the last one ended; -o FOLDER alone does too.
     """
+    from dlink.maps.job.finish import ResultOptions
     from dlink.maps.job.plan import MapOptions
     from dlink.maps.job.run import make_map
+    from dlink.maps.osm_options import OsmOptions
 
     if status:
         show_status(where)
@@ -102,8 +104,9 @@ def map(
     if (model is None) != (not sources):
         raise BadInput("give a model and rasters, or neither to go on with the map of the folder")
     asked = None if model is None and how == MapOptions() else how
+    wanted = None if results == ResultOptions(osm=OsmOptions()) else results  # None: as in the last run
     try:
-        made = make_map(model, sources, where, asked, engine, results, progress("map"), tell)
+        made = make_map(model, sources, where, asked, engine, wanted, progress("map"), tell)
     except KeyboardInterrupt:
         click.echo(f"\n{stopped(where)}", err=True)
         raise SystemExit(INTERRUPTED) from None
@@ -138,6 +141,9 @@ def show_status(where: "Where") -> None:
     at = progress_of(where)
     if at.finished:
         click.echo(f"{where.folder}: finished, {counted(at.all, 'block')}")
+        return
+    if at.unseen:
+        click.echo(f"{where.folder}: no block is seen in {at.unseen}; are its keys and its address set here?")
         return
     state = "running" if at.running else "not running"
     left = f", {duration(at.left)} left for the roads" if at.running and at.left else ""

@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ WHAT = {
     ".html": "a picture, the figures, how it was made, what was left out",
     ".json": "a STAC item of these files",
 }
+OPTIONS = "options.json"  # of the last run
 FORMATS = ("gpkg", "fgb", "geojson", "geojsonl", "pmtiles", "osm")
 if TYPE_CHECKING:
     from dlink.maps.conflate import Conflated
@@ -77,6 +78,37 @@ class ResultOptions:
     @property
     def polygons(self) -> PolygonOptions:
         return PolygonOptions(min_area=self.min_area, simplify=self.simplify, square=self.square)
+
+
+def results_of(folder: Path, given: ResultOptions | None) -> ResultOptions:
+    """What is made of the blocks: as given, which is kept in the folder, or as in the last run."""
+    path = folder / OPTIONS
+    if given is not None:
+        values = asdict(given)
+        if given.osm:
+            values["osm"]["extract"] = given.osm.extract and str(given.osm.extract.absolute())
+        with replacing(path) as part:
+            part.write_text(json.dumps(values))
+        return given
+    try:
+        values = json.loads(path.read_text())
+        osm = values.pop("osm")
+        extract = osm and osm["extract"] and Path(osm["extract"])
+        beside = OsmOptions(extract=extract, distance=osm["distance"]) if osm else None
+        return ResultOptions(**{**values, "formats": tuple(values["formats"]), "osm": beside})
+    except FileNotFoundError:
+        return ResultOptions()
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise BadInput(f"{path}: damaged: {e}; remove it") from e
+
+
+def remove_others(folder: Path, plan: Plan, files: Sequence[Path]) -> None:
+    """Remove results of earlier runs that are none of this one, for they may show other lines."""
+    for format in FORMATS:
+        old = folder / f"{plan.result}.{format}"
+        if old.exists() and old not in files:
+            old.unlink()
+            say(old, "was of an earlier run and is removed; --format may be repeated")
 
 
 def check_results(plan: Plan, how: ResultOptions) -> None:
@@ -132,6 +164,7 @@ def write_results(folder: Path, plan: Plan, store: Store, how: ResultOptions, ti
     mask = folder / f"{plan.result}.tif"
     write_cog(mask, plan, store, tags(plan))
     files = [mask, *files]
+    remove_others(folder, plan, files)
     page = folder / "report.html"
     report = report_of(folder, plan, store, how, summary, [*files, folder / ITEM])
     write_report(page, folder / "report.json", report, preview(plan, tick), drawn)
@@ -224,7 +257,10 @@ def report_of(
             "Views": plan.views,
             "Threshold": f"{plan.threshold:g}",
             "Bands": plan.bands or "by their names",
-            "Stretch": "; ".join(f"{kind}: {range_}" for kind, range_ in plan.stretch.items()) or "none",
+            "Stretch": "; ".join(
+                f"{kind.replace(' x ', ' bands of ')}: {range_}" for kind, range_ in plan.stretch.items()
+            )
+            or "none",
             "Blocks": f"{len(plan.blocks):,} of {plan.side} x {plan.side} windows of {plan.of_model.tile} px",
             "Area of interest": asked.aoi or "all",
             **drawing(plan, how, summary),

@@ -30,6 +30,7 @@ class Progress:
     lines: int | None  # None: there are none, but polygons of all blocks
     finished: bool
     running: bool
+    unseen: str  # where blocks should lie, if results are there and no block is seen
     rate: float  # blocks of roads a second, of late; 0: not known
 
     @property
@@ -49,7 +50,7 @@ def locked(folder: Path, shared: bool) -> Iterator[bool]:
         BadInput: Another process works there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -57,6 +58,9 @@ def locked(folder: Path, shared: bool) -> Iterator[bool]:
             raise BadInput(f"{folder}: another dlink-map works there; wait for it, or see --status") from None
         yield not shared
     finally:
+        if [path.name for path in folder.iterdir()] == [LOCK]:  # nothing was begun
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
         os.close(file)
 
 

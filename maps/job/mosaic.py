@@ -90,7 +90,7 @@ class Mosaic:
         return found
 
     def opening(self, source: SourceFile) -> AbstractContextManager[Source]:
-        if why := changed([source]):
+        if why := changed(source):
             raise BadInput(why)
         path, how = Path(source.name), self.plan.reading(source)
         if source.plain:

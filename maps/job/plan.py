@@ -7,7 +7,6 @@ afterwards (lines, formats) is not part of it, and may change from run to run.
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -111,8 +110,9 @@ class Plan:
 
     @cached_property
     def mark(self) -> str:
-        """The plan's hash."""
-        return hashlib.sha256(replace(self, model_path="").to_json().encode()).hexdigest()[:16]
+        """The plan's hash. A raster that is replaced before any block of it is done does not change it."""
+        sources = tuple(replace(source, bytes=0, time_ns=0) for source in self.sources)
+        return hashlib.sha256(replace(self, model_path="", sources=sources).to_json().encode()).hexdigest()[:16]
 
     @cached_property
     def of_model(self) -> Spec:
@@ -141,6 +141,21 @@ class Plan:
         windows = self.windows(block)
         first, last = windows[0][0], windows[-1][-1]
         return slice(first.rows.lo, last.rows.hi), slice(first.cols.lo, last.cols.hi)
+
+    def touching(self, source: SourceFile) -> set[int]:
+        """The blocks that may need pixels of a raster."""
+        near, found = self.of_model.tile, set()
+        (top, bottom), (left, right) = source.rows, source.columns
+        for block in self.blocks:
+            rows, cols = self.core(block)
+            if (
+                top < rows.stop + near
+                and bottom > rows.start - near
+                and left < cols.stop + near
+                and right > cols.start - near
+            ):
+                found.add(block)
+        return found
 
     def name(self, block: int) -> str:
         """A block's name: its row and column among the blocks."""
@@ -191,15 +206,14 @@ class Plan:
             raise BadInput(f"{path}: damaged: {e}; remove the folder and begin again") from e
 
 
-def changed(sources: Sequence[SourceFile]) -> str:
-    """Why the files of a plan are not those of before, naming the first; empty if they are."""
-    for source in sources:
-        if not source.bytes:
-            continue
-        try:
-            stat = Path(source.name).stat()
-        except OSError as e:
-            return f"{source.name}: {e.strerror}; it is part of the map: bring it back, then run this again"
-        if (stat.st_size, stat.st_mtime_ns) != (source.bytes, source.time_ns):
-            return f"{source.name}: has changed since the map was planned; begin again in another folder"
+def changed(source: SourceFile) -> str:
+    """Why a file is not that of the plan; empty if it is."""
+    if not source.bytes:
+        return ""
+    try:
+        stat = Path(source.name).stat()
+    except OSError as e:
+        return f"{source.name}: {e.strerror}; it is part of the map: bring it back, then run this again"
+    if (stat.st_size, stat.st_mtime_ns) != (source.bytes, source.time_ns):
+        return f"{source.name}: has changed since the map was planned; run this again"
     return ""

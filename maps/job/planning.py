@@ -15,12 +15,13 @@ from dlink.imagery.kinds import remote
 from dlink.imagery.notes import say
 from dlink.imagery.reading import NATIVE, Reading
 from dlink.imagery.resolution import WGS84
-from dlink.imagery.source import Source, opened
+from dlink.imagery.source import ALIKE, Source, opened
 from dlink.imagery.stretching import Part, levels_of
 from dlink.imagery.vectors import AREA, read_vectors
 from dlink.maps.blocks import BLOCK
 from dlink.maps.job.grid import Footprint, Grid, grid_of, in_system, near_degrees
-from dlink.maps.job.plan import LeftOut, MapOptions, Plan, SourceFile
+from dlink.maps.job.plan import LeftOut, MapOptions, Plan, SourceFile, changed
+from dlink.maps.job.sources import in_words
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import file_mark
 from dlink.runtime.progress import Tick, ignore
@@ -94,6 +95,37 @@ def planned(model: Path, spec: Spec, names: Sequence[str], how: MapOptions, tick
         blocks=(),
     )
     return replace(plan, blocks=tuple(with_data(plan)))
+
+
+def renewed(plan: Plan, done: set[int]) -> Plan:
+    """The plan with the rasters that were replaced, as long as no block of them is done.
+
+    Raises:
+        BadInput: A raster that is needed is gone, or is another one, or has blocks that are done.
+    """
+    sources = list(plan.sources)
+    for i, source in enumerate(plan.sources):
+        if not (why := changed(source)):
+            continue
+        path, blocks = Path(source.name), plan.touching(source)
+        if blocks <= done:
+            say(path, "has changed or is gone since the map was planned; its blocks are done, and stay as they are")
+            continue
+        if not path.exists():
+            raise BadInput(why)
+        if old := sorted(blocks & done):
+            names = in_words([plan.name(block) for block in old])
+            raise BadInput(
+                f"{path}: has changed since the map was planned, and {counted(len(old), 'block')} of it are done: if "
+                f"it shows the same, set its time back; otherwise remove {names} (.tif), or choose another folder"
+            )
+        how = plan.asked.reading.of_network(plan.of_model)
+        new = source_of(look(source.name, replace(how, gsd=NATIVE)), plan.grid)
+        if replace(new, bytes=source.bytes, time_ns=source.time_ns) != source:
+            raise BadInput(f"{path}: is another raster than the one that was planned with; choose another folder")
+        say(path, "has changed since the map was planned; no block of it was done, so it is taken as it is now")
+        sources[i] = new
+    return replace(plan, sources=tuple(sources))
 
 
 def looked_at(names: Sequence[str], reading: Reading, tick: Tick) -> tuple[list[Seen], list[LeftOut]]:
@@ -250,7 +282,8 @@ def say_grid(seen: Sequence[Seen], sources: Sequence[SourceFile], grid: Grid, wa
         metres = [m for source in warped for m in own[source.name]]
         range_ = f"{min(metres):.3g}" + (f" to {max(metres):.3g}" if max(metres) / min(metres) > 1.01 else "")
         at = f"{min(grid.metres):.3g} m a pixel in {grid.system.to_string()[:60]}"
-        native = "" if wanted is None else "; --gsd native keeps the ground resolution of the largest"
+        other = wanted is not None and any(abs(m / wanted - 1) >= ALIKE for m in metres)
+        native = "; --gsd native keeps the rasters' own" if other else ""
         say(
             Path(warped[0].name),
             f"{counted(len(warped), 'raster')} of {len(sources)} ({range_} m a pixel) warped to the map's grid",

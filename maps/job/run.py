@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dlink.imagery.notes import say
+from dlink.maps.job.addresses import remote_path
 from dlink.maps.job.engines import EngineOptions, engine_of
-from dlink.maps.job.finish import ResultOptions, Results, check_results, write_results
+from dlink.maps.job.finish import ResultOptions, Results, check_results, results_of, write_results
 from dlink.maps.job.folder import BLOCKS, Progress, done_blocks, is_locked, locked
 from dlink.maps.job.mosaic_file import check_blocks, write_vrt
-from dlink.maps.job.plan import FILE, MapOptions, Plan, changed
-from dlink.maps.job.planning import planned
+from dlink.maps.job.plan import FILE, MapOptions, Plan
+from dlink.maps.job.planning import planned, renewed
 from dlink.maps.job.sources import found_sources, in_words
 from dlink.maps.job.store import Store
 from dlink.maps.job.tasks import Done, Job, Task, lines_task, roads_task
@@ -47,6 +48,8 @@ class Where:
 
     def __post_init__(self) -> None:
         _ = self.share
+        if remote_path(str(self.folder).replace(":/", "://", 1)) or remote_path(str(self.folder)):
+            raise BadInput(f"{self.folder}: a map's folder is on a disk; its blocks may lie elsewhere: --blocks")
 
     @property
     def share(self) -> tuple[int, int] | None:
@@ -77,7 +80,7 @@ def make_map(
         where: The map's folder.
         how: What the pixels depend on. It must be as before where a plan is there. None: the plan's, or the defaults.
         engine: Who does the work.
-        results: What is made of the blocks.
+        results: What is made of the blocks. None: as in the last run.
         tick: Called with (blocks done, all blocks, words).
         tell: Called with lines about the map: its size, what it needs.
 
@@ -96,7 +99,7 @@ def make_map(
         >>> made.summary.lines, sorted(path.name for path in made.files)
         (1, ['item.json', 'report.html', 'roads.gpkg', 'roads.tif'])
     """
-    engine, results = engine or EngineOptions(), results or ResultOptions()
+    engine = engine or EngineOptions()
     with locked(where.folder, shared=where.share is not None) as alone:
         plan = plan_of(model, names, where, how, tick)
         store = store_of(where.folder, plan)
@@ -107,12 +110,16 @@ def make_map(
             remove_unfinished(where.folder, plan)
         job = Job(str(where.folder.absolute()), store.place, plan.mark, threads_of(engine, plan))
         roads, lines = done_blocks(plan, store)
+        results = results_of(where.folder, results)
         check_results(plan, results)
         tell(in_short(plan, roads, store))
         check_disk(plan, store, len(plan.blocks) - len(roads))
         wanted = [block for block in plan.blocks if block not in roads]
         if share := where.share:
             wanted = [block for i, block in enumerate(plan.blocks) if i % share[1] == share[0] and block not in roads]
+        if wanted and lines:  # blocks were removed: lines beside them would not fit
+            store.remove_lines()
+            lines = set()
         do(roads_task, job, wanted, engine, tick, "blocks")
         if share:
             return None
@@ -146,13 +153,15 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
         raise BadInput(f"{other}, with another {', '.join(options)}; choose another folder")
     if names:
         check_names(found_sources(names, folder, plan.asked.asset), plan, other)
-    if why := changed(plan.sources):
-        raise BadInput(why)
-    return plan
+    done, _ = done_blocks(plan, store_of(folder, plan))
+    if (new := renewed(plan, done)) != plan:
+        new.write(folder)
+    return new
 
 
 def store_of(folder: Path, plan: Plan) -> Store:
-    return Store(plan.asked.blocks or str(folder.absolute() / BLOCKS), plan.mark)
+    blocks = plan.asked.blocks
+    return Store((blocks and remote_path(blocks)) or blocks or str(folder.absolute() / BLOCKS), plan.mark)
 
 
 def spec_of(model: Path) -> Spec:
@@ -284,5 +293,6 @@ def progress_of(where: Where) -> Progress:
         lines=len(lines) if plan.lined else None,
         finished=(where.folder / "report.json").exists() and len(lines if plan.lined else roads) == len(plan.blocks),
         running=is_locked(where.folder),
+        unseen=store.place if plan.blocks and not roads and (where.folder / "report.json").exists() else "",
         rate=store.rate(),
     )

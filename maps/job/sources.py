@@ -15,6 +15,7 @@ LISTS = (".txt", ".lst")
 ITEMS = (".json", ".geojson")  # of a STAC catalogue
 RESULTS = ("_mask", "_prob", "_overlay")  # end the names of dlink-segment's files
 PATTERN = "*?["
+PLAN = "plan.json"
 
 
 def found_sources(names: Sequence[str], without: Path, asset: str | None = None) -> list[str]:
@@ -49,14 +50,14 @@ def expanded(name: str, folder: Path, without: Path, asset: str | None) -> Itera
     elif path.suffix.lower() in ITEMS and path.is_file():
         yield from stac_sources(path, asset)
     elif path.exists():
-        yield str(path.absolute())
+        yield whole(path)
     elif any(sign in name for sign in PATTERN):
         matched = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - also absolute patterns
         if not matched:
             raise BadInput(f"{name}: no file matches it")
         for each in matched:
             if not Path(each).is_dir():
-                yield str(Path(each).absolute())
+                yield whole(each)
     else:
         raise BadInput(f"{path}: no such file or folder")
 
@@ -65,8 +66,10 @@ def in_folder(folder: Path, without: Path) -> Iterator[str]:
     """The rasters of a folder and its subfolders, sorted, without hidden ones, results of dlink, and `without`."""
     found = []
     for root, folders, files in os.walk(folder):
-        here = Path(root).absolute()
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and here / f != without)
+        here = Path(whole(root))
+        folders[:] = sorted(
+            f for f in folders if not f.startswith(".") and here / f != without and not is_map(here / f)
+        )
         found += [
             str(here / f)
             for f in sorted(files)
@@ -75,6 +78,16 @@ def in_folder(folder: Path, without: Path) -> Iterator[str]:
     if not found:
         raise BadInput(f"{folder}: no rasters in it; expected names ending in {', '.join(SUFFIXES)}")
     yield from found
+
+
+def is_map(folder: Path) -> bool:
+    """Whether a folder is that of a map, whose results are no pictures."""
+    return (folder / PLAN).exists()
+
+
+def whole(path: Path | str) -> str:
+    """An absolute path without `..`; links stay."""
+    return os.path.abspath(path)  # noqa: PTH100 - Path.resolve follows links
 
 
 def listed(path: Path, without: Path, asset: str | None) -> Iterator[str]:

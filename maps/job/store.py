@@ -135,6 +135,18 @@ class Store:
             except GDAL_ERRORS as e:
                 raise OSError(errno.EIO, f"can't be written; GDAL says: {why(e)}", self.path(name)) from e
 
+    def remove_lines(self) -> None:
+        """Remove the lines of all blocks."""
+        for name in self.names():
+            if not name.endswith(LINES):
+                continue
+            if self.remote:
+                import pyogrio
+
+                pyogrio.vsi_unlink(self.path(name))
+            else:
+                (self.folder / name).unlink(missing_ok=True)
+
     def remove_unfinished(self) -> None:
         """Remove what killed writers have left. Nobody else may be writing."""
         if not self.remote and self.folder.is_dir():

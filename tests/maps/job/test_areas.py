@@ -67,8 +67,8 @@ def test_a_map_of_one_raster_is_its_mask_and_its_polygons(whole):
     assert {shape["type"] for shape in found} == {"Polygon"}
     names = {path.name for path in (whole / "map").iterdir()} - {".lock"}
     assert names == {
-        "blocks", "building.geojson", "building.gpkg", "building.tif", "building.vrt", "item.json", "plan.json",
-        "report.html", "report.json",
+        "blocks", "building.geojson", "building.gpkg", "building.tif", "building.vrt", "item.json", "options.json",
+        "plan.json", "report.html", "report.json",
     }  # fmt: skip
     assert {path.suffix for path in (whole / "map" / "blocks").iterdir()} == {".tif"}  # no lines are looked for
     assert leftovers(whole / "map") == []

@@ -68,6 +68,7 @@ def test_a_second_run_in_the_folder_is_refused_and_its_status_is_told(ready, tmp
     folder = tmp_path / "map"
     process = begun(ready, folder)
     wait_for_blocks(folder, 3)
+    process.send_signal(signal.SIGSTOP)  # it holds the folder for as long as the other one takes
     try:
         assert progress_of(Where(folder=folder)).running
         other = begun(ready, folder)

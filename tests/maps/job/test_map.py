@@ -20,7 +20,9 @@ from dlink.imagery.tiff import TILES, WIDTH, directories
 from dlink.maps.job.finish import ResultOptions
 from dlink.maps.job.plan import Plan
 from dlink.maps.job.run import Where, make_map, progress_of
+from dlink.maps.job.sources import found_sources
 from dlink.maps.vectorize import vectorize
+from dlink.runtime.errors import CheckFailed
 from dlink.runtime.spec import Spec
 from tests.maps.job.scenes import (
     BLOCK,
@@ -371,3 +373,72 @@ def test_a_map_without_roads_has_no_tiles_and_says_so(model, tmp_path, caplog):
     assert not (tmp_path / "map" / "roads.pmtiles").exists()
     assert "is not made: there is no road" in caplog.text
     assert "lines-pmtiles" not in json.loads((tmp_path / "map" / "item.json").read_text())["assets"]
+
+
+def test_a_raster_that_was_damaged_is_replaced_and_the_map_goes_on(model, tmp_path):
+    cut(tmp_path / "parts", scene((200, 300)))
+    bad = tmp_path / "parts" / "000_150.tif"
+    sound = bad.read_bytes()
+    with rasterio.open(bad) as file:
+        image = file.read()
+    write(bad, image, transform=shifted(GRID, 0, 150), compress="deflate", blockysize=16)
+    damaged = bytearray(bad.read_bytes())
+    damaged[len(damaged) // 2 :] = bytes(len(damaged) - len(damaged) // 2)
+    bad.write_bytes(damaged)
+    how = options(windows=40)
+    with pytest.raises(CheckFailed, match="000_150.tif"):
+        made(tmp_path / "map", model, [tmp_path / "parts"], how)
+    bad.write_bytes(sound)
+    made(tmp_path / "map", None, [], None)
+    made(tmp_path / "whole", model, [write(tmp_path / "whole.tif", scene((200, 300)))], how)
+    np.testing.assert_array_equal(read(tmp_path / "map" / "roads.tif")[0], read(tmp_path / "whole" / "roads.tif")[0])
+
+
+def test_a_raster_that_changed_stays_as_it_was_in_blocks_that_are_done_and_is_refused_beside_them(
+    whole, model, tmp_path
+):
+    shutil.copy(whole / "scene.tif", tmp_path / "scene.tif")
+    made(tmp_path / "map", model, [tmp_path / "scene.tif"])
+    write(tmp_path / "scene.tif", scene(seed=4))
+    done = call("-o", tmp_path / "map", "--format", "fgb")
+    assert done.exit_code == 0
+    assert "its blocks are done, and stay as they are" in done.stderr
+    assert "roads.gpkg: was of an earlier run and is removed" in done.stderr
+    (tmp_path / "map" / "blocks" / "0001_0001.tif").unlink()
+    refused = call("-o", tmp_path / "map")
+    assert refused.exit_code == 1
+    assert "11 blocks of it are done: if it shows the same, set its time back" in refused.stderr
+
+
+def test_blocks_that_are_removed_are_made_again_with_the_lines_around_them(whole, tmp_path):
+    shutil.copytree(whole / "map", tmp_path / "map")
+    (tmp_path / "map" / "blocks" / "0001_0001.tif").unlink()
+    made(tmp_path / "map", None, [], None)
+    assert blocks_of(tmp_path / "map") == blocks_of(whole / "map")
+
+
+def test_the_folder_alone_makes_the_results_of_the_last_run(whole, tmp_path):
+    shutil.copytree(whole / "map", tmp_path / "map")
+    call("-o", tmp_path / "map", "--bridge", 15, "--format", "geojson")
+    before = (tmp_path / "map" / "roads.geojson").read_bytes()
+    assert call("-o", tmp_path / "map").exit_code == 0
+    assert (tmp_path / "map" / "roads.geojson").read_bytes() == before
+    assert not (tmp_path / "map" / "roads.gpkg").exists()
+
+
+def test_maps_below_a_folder_of_rasters_are_no_rasters(whole, model, tmp_path):
+    cut(tmp_path / "in", scene((200, 300)))
+    shutil.copytree(whole / "map", tmp_path / "in" / "old")
+    assert len(found_sources([str(tmp_path / "in")], tmp_path / "map")) == 4
+    assert found_sources([f"{tmp_path}/in/../in/000_000.tif"], tmp_path) == [f"{tmp_path}/in/000_000.tif"]
+
+
+def test_a_folder_in_object_storage_is_refused_before_the_work(whole, model):
+    done = call(model, whole / "scene.tif", "-o", "s3://bucket/map")
+    assert done.exit_code == 1
+    assert "a map's folder is on a disk; its blocks may lie elsewhere: --blocks" in done.stderr
+
+
+def test_a_refused_run_leaves_no_folder(model, tmp_path):
+    assert call(model, tmp_path / "nothing", "-o", tmp_path / "map").exit_code == 1
+    assert not (tmp_path / "map").exists()
