@@ -1,6 +1,8 @@
 """A Dask cluster as an engine of maps. Needs distributed."""
 
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
@@ -19,11 +21,7 @@ def dask(address: str | None, workers: int) -> Iterator[Callable[[Task, Job, Seq
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a lost scheduler is one line of ours
     with ExitStack() as stack:
         try:
-            where = address or stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
-                )
-            )
+            where = address or stack.enter_context(own_cluster(workers))
             client = stack.enter_context(distributed.Client(where, timeout=PATIENCE))
         except (OSError, ValueError) as e:
             raise EngineLost(f"--engine-address {address}: no Dask scheduler answers; {e}") from e
@@ -37,3 +35,16 @@ def dask(address: str | None, workers: int) -> Iterator[Callable[[Task, Job, Seq
                 raise EngineLost(f"the Dask cluster is gone, or its workers die: {e}; {AGAIN}") from e
 
         yield run
+
+
+def own_cluster(workers: int) -> distributed.LocalCluster:
+    """A cluster of this machine. Its processes ignore Ctrl-C, which is for this one; it ends them."""
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if here else None
+    try:
+        return distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+        )
+    finally:
+        if here:
+            signal.signal(signal.SIGINT, before)

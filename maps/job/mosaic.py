@@ -2,11 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
 import shapely
+from rasterio.errors import EnvError
 from rasterio.features import geometry_mask
 
 from dlink.imagery.gdal_file import gdal
@@ -107,10 +108,10 @@ class Mosaic:
         return inside
 
     def close(self) -> None:
-        for stack, _ in reversed(self.open.values()):
-            stack.close()
+        for stack in [*(stack for stack, _ in reversed(self.open.values())), self.settings]:
+            with suppress(EnvError):  # the process ends on another thread than the tasks', without its GDAL settings
+                stack.close()
         self.open.clear()
-        self.settings.close()
 
 
 def common(span: slice, other: tuple[int, ...]) -> slice:
