@@ -308,7 +308,7 @@ def queue_of(stream):
 def put(stream, work):
     """The default stream and those that are not non-blocking wait for each other, so none may be captured."""
     queue = queue_of(stream)
-    blocking = [q for q in HELD["stream"].values() if q.blocking]
+    blocking = [q for q in list(HELD["stream"].values()) if q.blocking]  # a copy: other threads make streams
     others = blocking if queue is LEGACY else [LEGACY] if queue.blocking else []
     if captured := [q for q in others if q.captured is not None]:
         captured[0].spoiled = True
