@@ -1,0 +1,1 @@
+"""Roads of a live video: newest frames first, in time, with counters that add up."""
