@@ -79,7 +79,7 @@ def run(model: Segmenter, source: Iterator[Frame], show: Show, count: "Counter[s
         while under_way and under_way[0][1].done():
             finish_oldest()
         if len(under_way) < UNDER_WAY:
-            under_way.append((name, model.submit(image)))  # returns at once; the image must not change from here on
+            under_way.append((name, model.submit(image)))  # returns at once; the image is copied
         else:
             count["dropped"] += 1
     while under_way:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,6 +222,12 @@ def shape_of(spec: Spec) -> str:
     return f"(H, W, {len(spec.bands)})"
 
 
+def check_form(form: object) -> None:
+    """Raise BadInput unless this is an output form."""
+    if form not in get_args(OutputForm):
+        raise BadInput(f"form must be {', '.join(get_args(OutputForm))}, got {form!r}")
+
+
 def to_form(prob: Probs, form: OutputForm, threshold: float) -> Roads:
     """Probabilities in an output form."""
     if form == "probability":
@@ -229,8 +235,7 @@ def to_form(prob: Probs, form: OutputForm, threshold: float) -> Roads:
     if form == "level":
         levels: Roads = (prob * np.float32(255) + np.float32(0.5)).astype(np.uint8)
         return levels
-    if form != "mask":
-        raise BadInput(f"form must be probability, level or mask, got {form!r}")
+    check_form(form)
     mask: Roads = (prob > threshold).astype(np.uint8)
     mask *= 255
     return mask

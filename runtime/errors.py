@@ -9,6 +9,7 @@
         Mismatch        a sound plan for another GPU, TensorRT or driver: build it on this machine
         Untrusted       a plan lacks the required signature or verdict: sign or check it
       CheckFailed     a file was made or measured, and it misses a limit
+      Busy            a model has as many images to do as the caller allows: come back later
       Closed          a model was used after close(): open it again
       NoEngine        this machine lacks the GPU, driver, memory or TensorRT for the task
       EngineFailed    an engine failed during a run: open the model again, with other options, or export it again
@@ -59,6 +60,10 @@ class Untrusted(BadModel):
 
 class CheckFailed(DlinkError, RuntimeError):
     """A file was made or measured, and it misses a limit."""
+
+
+class Busy(DlinkError, RuntimeError):
+    """A model has as many images to do as the caller allows."""
 
 
 class Closed(DlinkError, RuntimeError):

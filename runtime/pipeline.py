@@ -1,28 +1,26 @@
 """Runs submitted images in the background, in order, and keeps all slots of a backend busy.
 
-Tiles of several images share a batch where their keys are equal, so small images fill batches too. life.py has the
-rules for closing.
+Tiles of several images share a batch where their keys are equal, so small images fill batches too. Images of a higher
+priority go first, between the tiles of others. life.py has the rules for closing.
 """
 
-import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlink.runtime.backend import Backend, OutputForm, Roads, Running
-from dlink.runtime.errors import Closed, NoProbability
+from dlink.runtime.errors import Busy, Closed, NoProbability
 from dlink.runtime.life import CLOSED, WORKERS
+from dlink.runtime.submitted import Callbacks, Submitted
 from dlink.runtime.windows import Window, cover, fault_of, square
-
-log = logging.getLogger(__name__)
 
 Key: TypeAlias = tuple[Backend, tuple[int, ...] | None, OutputForm, float]  # equal for all tiles of a batch
 
@@ -35,8 +33,16 @@ class Request:
     key: Key
     roads: Roads
     left: int  # windows not done yet
-    future: "Future[Any]" = field(default_factory=Future)
-    begun: bool = False
+    future: Submitted
+
+
+@dataclass(frozen=True)
+class Turn:
+    """When an image is done, and how many may be submitted and not done. None: any number."""
+
+    priority: int = 0  # images of a higher one go first
+    limit: int | None = None
+    wait: bool = True  # until there is room, or raise Busy
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,17 @@ class Piece:
 
 
 class Pipeline:
-    """One thread starts runs, at most one a slot; another thread waits for them and calls `ended` last."""
+    """A thread starts runs, at most one a slot; a second waits for them; a third runs callbacks, and `ended` last."""
 
     def __init__(self, tile: int, halo: int, slots: int, ended: Callable[[], None]) -> None:
-        self.tile, self.halo, self.ended = tile, halo, ended
-        self.pieces: deque[Piece] = deque()
+        self.tile, self.halo = tile, halo
+        self.callbacks = Callbacks(ended)
+        self.queues: dict[int, deque[Piece]] = {}  # by priority, none empty
+        self.unfinished = 0  # images
         # A signal can interrupt Condition.__enter__ and leave it locked. It cannot interrupt a lock's __enter__.
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
+        self.room = threading.Condition(self.lock)
         self.closed = False
         self.free = threading.Semaphore(slots)
         self.running: SimpleQueue[tuple[list[Piece], Running] | None] = SimpleQueue()
@@ -64,25 +73,36 @@ class Pipeline:
         for thread in threads:
             thread.start()
 
-    def submit(
-        self,
-        backend: Backend,
-        image: NDArray[np.uint8],
-        views: Sequence[int] | None,
-        form: OutputForm,
-        threshold: float,
-    ) -> "Future[Any]":
+    def submit(self, image: NDArray[np.uint8], key: Key, turn: Turn) -> Submitted:
         """Queue an image (H, W, C); the future's result is (H, W). The image must not change until then."""
         windows = cover(image.shape[0], image.shape[1], self.tile, self.halo)
-        roads = np.empty(image.shape[:2], np.float32 if form == "probability" else np.uint8)
-        key = (backend, None if views is None else tuple(views), form, threshold)
-        job = Request(image, key, roads, len(windows))
+        roads = np.empty(image.shape[:2], np.float32 if key[2] == "probability" else np.uint8)
+        job = Request(image, key, roads, len(windows), Submitted(self.callbacks))
         with self.lock:
-            if self.closed:
-                raise Closed(CLOSED)
-            self.pieces.extend(Piece(job, window) for window in windows)
+            self.wait_for_room(turn)
+            self.unfinished += 1
+            job.future.at_once(lambda _: self.leave(job))
+            self.queues.setdefault(turn.priority, deque()).extend(Piece(job, window) for window in windows)
             self.changed.notify()
         return job.future
+
+    def wait_for_room(self, turn: Turn) -> None:
+        """Return when an image may be queued. Raises Busy, or Closed where the pipeline is closed."""
+        while not self.closed and turn.limit is not None and self.unfinished >= turn.limit:
+            if not turn.wait:
+                raise Busy(f"{self.unfinished} images are submitted and not done, and the limit is {turn.limit}")
+            self.room.wait()
+        if self.closed:
+            raise Closed(CLOSED)
+
+    def leave(self, job: Request) -> None:
+        """Called once an image is done, has failed or was cancelled."""
+        with self.lock:
+            self.unfinished -= 1
+            self.room.notify()
+            if job.left:  # no more of its tiles are wanted
+                kept = {p: deque(piece for piece in q if piece.job is not job) for p, q in self.queues.items()}
+                self.queues = {p: q for p, q in kept.items() if q}
 
     def begin(self) -> None:
         """Start a run of the queued tiles as soon as a slot is free."""
@@ -111,7 +131,7 @@ class Pipeline:
                 fail(batch, e)
             self.free.release()
             del batch, running, under_way  # hold no image or result while waiting
-        self.ended()
+        self.callbacks.close()
 
     def next_batch(self) -> list[Piece]:
         """Wait for a batch. It is empty when the pipeline is closed and nothing is queued."""
@@ -121,39 +141,35 @@ class Pipeline:
             return batch
 
     def take_batch(self) -> list[Piece]:
-        """Take queued pieces while their keys match and the batch has room; drop pieces of cancelled images."""
+        """Take queued pieces of the highest priority while their keys match and the batch has room."""
         batch: list[Piece] = []
-        while self.pieces:
-            job = self.pieces[0].job
-            backend, views, *_ = job.key
-            if batch and (job.key != batch[0].job.key or len(batch) == backend.tiles_per_batch(views)):
-                break
-            piece = self.pieces.popleft()
-            if is_wanted(job):
-                batch.append(piece)
+        if not self.queues:
+            return batch
+        first = max(self.queues)
+        queue = self.queues[first]
+        key = queue[0].job.key
+        most = key[0].tiles_per_batch(key[1])
+        while queue and queue[0].job.key == key and len(batch) < most:
+            batch.append(queue.popleft())
+            batch[-1].job.future.begun = True
+        if not queue:
+            del self.queues[first]
         return batch
 
     def close(self, cancel: bool = False) -> None:
         """Accept no more images. End after the submitted ones, or with `cancel` after the runs under way."""
         with self.lock:
             self.closed = True
-            dropped = dict.fromkeys(piece.job for piece in self.pieces) if cancel else {}
+            queued = [piece.job for queue in self.queues.values() for piece in queue] if cancel else []
             if cancel:
-                self.pieces.clear()
+                self.queues.clear()
             self.changed.notify_all()
-        for job in dropped:
-            with callbacks_contained():
-                if job.future.cancel():
-                    is_wanted(job)  # notifies concurrent.futures.wait
-            finish_job(job, error=Closed("this model was closed before the image was done"))
-
-
-def is_wanted(job: Request) -> bool:
-    """Whether the image is still to be done. The first call ends the time in which it can be cancelled."""
-    if not job.begun:
-        job.begun = True
-        job.future.set_running_or_notify_cancel()
-    return not job.future.done()
+            self.room.notify_all()
+        for job in dict.fromkeys(queued):
+            if job.future.begun:
+                finish_job(job, error=Closed("this model was closed before the image was done"))
+            else:
+                job.future.cancel()
 
 
 def write_tiles(batch: list[Piece], tiles: Roads) -> None:
@@ -177,20 +193,9 @@ def fail(batch: list[Piece], error: Exception) -> None:
         finish_job(piece.job, error=error)
 
 
-@contextmanager
-def callbacks_contained() -> Iterator[None]:
-    """Wraps what calls a Future's callbacks: the Future may be done already, and a callback must not end the worker."""
-    try:
-        yield
-    except InvalidStateError:
-        pass
-    except SystemExit as e:
-        log.warning("a callback of an image's Future raised SystemExit (%s); a worker thread ignores it", e)
-
-
 def finish_job(job: Request, error: Exception | None = None) -> None:
     """Set the result or the error of an image's future, unless it is done."""
-    with callbacks_contained():
+    with suppress(InvalidStateError):
         if error is None:
             job.future.set_result(job.roads)
         else:

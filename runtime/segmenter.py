@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.runtime.adaptive import DOUBT, Adaptive
-from dlink.runtime.backend import Backend, OutputForm, Probs, Roads, Running, shape_of, to_form
+from dlink.runtime.backend import Backend, OutputForm, Probs, Roads, Running, check_form, shape_of, to_form
 from dlink.runtime.errors import BadInput, NoProbability
 from dlink.runtime.life import Life
-from dlink.runtime.pipeline import Pipeline
+from dlink.runtime.pipeline import Pipeline, Turn
 from dlink.runtime.spec import COLOURS, LARGEST_TILE, Spec
 from dlink.runtime.values import real, whole
 from dlink.runtime.views import BY_COUNT
@@ -25,6 +25,7 @@ from dlink.runtime.windows import Window, cover, fault_of, square
 
 HALO = 64  # px; measured, see "Halo" in DESIGN.md
 MOST_HALO = LARGEST_TILE // 2
+MOST_PRIORITY, MOST_LIMIT = 1000, 1_000_000
 
 Image: TypeAlias = NDArray[np.uint8]
 Mask: TypeAlias = NDArray[np.uint8]
@@ -159,18 +160,36 @@ class Segmenter:
             out[window.core] = core
         return out
 
-    def submit(self, image: Image, views: Views = None) -> "Future[Mask]":
-        """Compute a mask in the background. Images are done in order, and small images share batches.
+    def submit(
+        self,
+        image: Image,
+        views: Views = None,
+        *,
+        form: OutputForm = "mask",
+        priority: int = 0,
+        limit: int | None = None,
+        wait: bool = True,
+        copy: bool = True,
+    ) -> "Future[Roads]":
+        """Compute an image in the background. Images are done in order, and small images share batches.
 
         Args:
-            image: uint8 (H, W, 3) RGB. It must not change until the future is done.
+            image: uint8 (H, W, 3) RGB.
             views: 8, 4, 1, "adaptive", or None for the model's own.
+            form: The output form: "mask" or "level" (uint8), or "probability" (float32).
+            priority: Images of a higher one go first, between the tiles of others that are under way.
+            limit: The most images that may be submitted and not done, this one with them. None: any number.
+            wait: At the limit, wait until there is room. False: raise Busy.
+            copy: Copy the image. False: it must not change until the future is done.
 
         Returns:
-            A future of the mask, uint8 (H, W). The future raises EngineFailed where the engine fails.
+            A future of the roads (H, W). The future raises EngineFailed where the engine fails. It can be cancelled
+            until it is done: then no further tile of the image is begun. Its callbacks run in a thread of their own,
+            one after another.
 
         Raises:
-            BadInput: The image or the number of views cannot be used.
+            BadInput: The image or an option cannot be used.
+            Busy: As many images as the limit allows are submitted and not done, and `wait` is False.
             Closed: The model is closed.
 
         Example:
@@ -182,10 +201,17 @@ class Segmenter:
             [(100, 150), (50, 150)]
         """
         check_image(image, self.spec)
+        check_form(form)
+        turn = Turn(
+            whole("priority", priority, -MOST_PRIORITY, MOST_PRIORITY),
+            None if limit is None else whole("limit", limit, 1, MOST_LIMIT),
+            wait,
+        )
         backend, numbers = self.backend_for(views)
+        key = (backend, None if numbers is None else tuple(numbers), form, self.threshold)
         with self.life.use():
             pipeline = cast(Pipeline, self.life.work(self.pipeline))
-            return pipeline.submit(backend, image, numbers, "mask", self.threshold)
+            return pipeline.submit(np.array(image) if copy else image, key, turn)
 
     def pipeline(self, ended: Callable[[], None]) -> Pipeline:
         return Pipeline(self.spec.tile, self.halo, self.backend.slots, ended)

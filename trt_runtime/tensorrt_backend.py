@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pycuda.driver as cuda
 
-from dlink.runtime.backend import OutputForm, Probs, Running, Tiles, check_tiles
+from dlink.runtime.backend import OutputForm, Probs, Running, Tiles, check_form, check_tiles
 from dlink.runtime.errors import BadInput, Closed, GpuFailed, NoEngine, NoProbability
 from dlink.runtime.life import CLOSED, ENGINES, check_process
 from dlink.runtime.precision import shares_in_words
@@ -229,8 +229,7 @@ class TensorRTBackend:
             return slot.begin(tiles, shape)
 
     def shape(self, tiles: int, views: Sequence[int] | None, form: OutputForm, threshold: float) -> Shape:
-        if form not in get_args(OutputForm):
-            raise BadInput(f"form must be {', '.join(get_args(OutputForm))}, got {form!r}")
+        check_form(form)
         return Shape(tiles, self.in_batch_order(views), form, threshold if form == "mask" else 0.0)
 
     @contextmanager

@@ -2,12 +2,12 @@
 
 import threading
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 
 import numpy as np
 import pytest
 
-from dlink.runtime import BadInput, Closed, GpuFailed, HostBackend, Segmenter, Spec
+from dlink.runtime import BadInput, Busy, Closed, GpuFailed, HostBackend, Segmenter, Spec
 from dlink.runtime.backend import to_form
 
 SIDE = 32
@@ -136,9 +136,9 @@ def test_a_future_that_is_cancelled_before_its_turn_is_left_out(backend, model):
     held = fill_both_slots(backend, model)
     waiting = model.submit(picture(2))
     assert waiting.cancel()
-    assert not held[0].cancel()
     backend.gate.set()
     [future.result() for future in held]
+    assert not held[0].cancel()
     model.submit(picture(3)).result()
     assert [n for name, n in backend.log if name == "start"] == [4, 4, 1]
 
@@ -168,6 +168,140 @@ def test_close_may_cancel_what_has_not_begun(backend):
     for future in futures[2:]:
         with pytest.raises(CancelledError):
             future.result()
+
+
+def test_no_tile_of_an_image_is_begun_after_it_is_cancelled(backend, model):
+    backend.gate.clear()
+    long = model.submit(picture(1, SIDE, SIDE * 40))
+    wait_for(lambda: len(backend.log) == 2)
+    assert long.running() and long.cancel() and not long.running()
+    last = model.submit(picture(3))
+    backend.gate.set()
+    last.result()
+    assert [n for name, n in backend.log if name == "start"] == [4, 4, 1]
+
+
+def test_who_waits_for_several_images_hears_at_once_of_one_cancelled_while_under_way(backend, model):
+    held = fill_both_slots(backend, model)
+    assert held[0].cancel() and held[0].cancel()
+    assert list(wait(held, timeout=10, return_when=FIRST_COMPLETED).done) == held[:1]
+
+
+def test_an_image_of_higher_priority_goes_between_the_tiles_of_another(backend, model):
+    backend.gate.clear()
+    order = []
+    long = model.submit(picture(1, SIDE, SIDE * 40))
+    wait_for(lambda: len(backend.log) == 2)
+    for name, priority in (("low", -1), ("high", 5), ("middle", 1)):
+        model.submit(picture(2), priority=priority).add_done_callback(lambda _, name=name: order.append(name))
+    long.add_done_callback(lambda _: order.append("long"))
+    backend.gate.set()
+    wait_for(lambda: len(order) == 4)
+    assert order == ["high", "middle", "long", "low"]
+
+
+def test_images_of_other_priorities_do_not_share_a_batch(backend, model):
+    held = fill_both_slots(backend, model)
+    futures = [model.submit(picture(2), priority=p) for p in (0, 0, 1)]
+    backend.gate.set()
+    [future.result() for future in (*held, *futures)]
+    assert [n for name, n in backend.log if name == "start"][-2:] == [1, 2]
+
+
+def test_an_image_beyond_the_limit_is_refused_until_there_is_room(backend, model):
+    held = fill_both_slots(backend, model)
+    with pytest.raises(Busy, match="2 images are submitted and not done, and the limit is 2"):
+        model.submit(picture(1), limit=2, wait=False)
+    assert held[0].cancel()
+    third = model.submit(picture(1), limit=2, wait=False)
+    backend.gate.set()
+    assert third.result().shape == (SIDE, SIDE)
+
+
+def test_an_image_beyond_the_limit_waits_for_room(backend, model):
+    fill_both_slots(backend, model)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(model.submit(picture(2), limit=2).result()))
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive()
+    assert len(backend.log) == 2
+    backend.gate.set()
+    thread.join(30)
+    assert found[0].shape == (SIDE, SIDE)
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_who_waits_for_room_hears_that_the_model_was_closed(backend, cancel):
+    model = Segmenter(backend, halo=0)
+    fill_both_slots(backend, model)
+    found = []
+
+    def work():
+        try:
+            model.submit(picture(2), limit=2)
+        except Closed as e:
+            found.append(e)
+
+    waiting, closer = threading.Thread(target=work), threading.Thread(target=model.close, args=(cancel,))
+    waiting.start()
+    wait_for(lambda: model.life.calls[waiting.ident])
+    closer.start()
+    waiting.join(30)
+    backend.gate.set()
+    closer.join(30)
+    assert len(found) == 1 and not closer.is_alive()
+
+
+def test_a_slow_callback_holds_up_no_image(model):
+    gate, ran = threading.Event(), []
+    slow, then = model.submit(picture(1)), model.submit(picture(2))
+    slow.add_done_callback(lambda _: gate.wait(30))
+    then.add_done_callback(lambda _: ran.append("then"))
+    assert [model.submit(picture(3)).result(timeout=30).shape for _ in range(5)] == [(SIDE, SIDE)] * 5
+    assert then.result(timeout=30).shape == (SIDE, SIDE) and ran == []
+    gate.set()
+    wait_for(lambda: ran)
+
+
+def test_a_callback_that_fails_is_logged_and_the_next_one_runs(model, caplog):
+    ran = []
+    future = model.submit(picture(1))
+    future.add_done_callback(lambda _: 1 / 0)
+    future.add_done_callback(lambda _: ran.append(1))
+    wait_for(lambda: ran)
+    assert "a callback of an image's Future failed" in caplog.text and "ZeroDivisionError" in caplog.text
+
+
+def test_a_callback_that_is_added_after_the_model_was_closed_runs(backend):
+    with Segmenter(backend, halo=0) as model:
+        future = model.submit(picture(1))
+    ran = []
+    future.add_done_callback(ran.append)
+    assert ran == [future]
+
+
+def test_an_image_may_change_once_it_was_submitted(backend, model):
+    fill_both_slots(backend, model)
+    image = picture(200)
+    copied, kept = model.submit(image), model.submit(image, copy=False)
+    image[:] = 0
+    backend.gate.set()
+    assert (copied.result() == 255).all() and (kept.result() == 0).all()
+
+
+def test_an_image_is_given_in_the_form_that_was_asked_for(model):
+    level, prob = (model.submit(picture(51), form=form).result() for form in ("level", "probability"))
+    assert (level == 51).all() and level.dtype == np.uint8
+    assert (prob == np.float32(0.2)).all()
+    with pytest.raises(BadInput, match="form must be probability, level, mask, got 'masks'"):
+        model.submit(picture(1), form="masks")
+
+
+@pytest.mark.parametrize("option", [{"priority": 0.5}, {"limit": 0}, {"limit": True}])
+def test_an_option_that_cannot_be_used_is_refused(model, option):
+    with pytest.raises(BadInput, match=next(iter(option))):
+        model.submit(picture(1), **option)
 
 
 def test_a_bad_image_is_refused_when_it_is_submitted(model):
