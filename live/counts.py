@@ -1,6 +1,6 @@
 """What became of the offered frames: counters that always add up."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -19,5 +19,5 @@ class Counts:
     @property
     def add_up(self) -> bool:
         """Whether each offered frame is counted once."""
-        each = asdict(self)
-        return each.pop("offered") == sum(each.values())
+        ended = self.roads + self.late + self.replaced + self.expired + self.failed + self.left
+        return self.offered == ended + self.waiting

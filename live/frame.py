@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from dlink.live.pose import Pose
 
 Image: TypeAlias = NDArray[np.uint8]
 Pixels: TypeAlias = Image | Callable[[], Image]
+What: TypeAlias = Literal["roads", "late", "replaced", "expired", "failed", "left"]  # see counts.py
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -65,8 +66,27 @@ class Roads:
     @cached_property
     def mask(self) -> NDArray[np.uint8]:
         """uint8 (H, W): 255 where the probability, in 255 steps, is greater than the threshold, 0 elsewhere."""
-        return np.where(self.levels > self.threshold * 255, np.uint8(255), np.uint8(0))
+        mask = (self.levels > self.threshold * 255).astype(np.uint8)
+        mask *= 255
+        return mask
 
     def age(self, now: float | None = None) -> float:
         """Seconds since the camera took the frame."""
         return (time.monotonic() if now is None else now) - self.frame.captured
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What became of an offered frame.
+
+    Args:
+        frame: The frame.
+        what: "roads" in time, "late", "replaced" by a newer one, "expired", "failed" or "left"; see counts.py.
+        roads: Its roads, where they were computed.
+        error: Why it failed.
+    """
+
+    frame: Frame
+    what: What
+    roads: Roads | None = None
+    error: str = ""
