@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class Frame:
         pts: The video's own time stamp, seconds.
         utc: When the camera took it, seconds since 1970-01-01 UTC.
         pose: The camera at that time.
+        tag: Whatever the caller gave with it, such as its place in a recording.
     """
 
     id: int
@@ -35,6 +36,7 @@ class Frame:
     pts: float | None = None
     utc: float | None = None
     pose: Pose | None = None
+    tag: Any = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

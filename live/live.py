@@ -146,6 +146,7 @@ class Live:
         pts: float | None = None,
         utc: float | None = None,
         pose: Pose | None = None,
+        tag: Any = None,
     ) -> int:
         """Offer a frame. This returns at once, and with keep="all" when there is room.
 
@@ -156,6 +157,7 @@ class Live:
             pts: The video's own time stamp, seconds.
             utc: When the camera took it, seconds since 1970-01-01 UTC.
             pose: The camera at that time.
+            tag: Whatever should stay with the frame, such as its place in a recording.
 
         Returns:
             The frame's id, counted from 0.
@@ -172,7 +174,8 @@ class Live:
                 self.changed.wait(LOOK)
             if self.closed or self.ended:
                 raise Closed(CLOSED if self.closed else "no more frames can be offered after end()")
-            frame = Frame(id=self.numbers["offered"], captured=now, pixels=pixels, pts=pts, utc=utc, pose=pose)
+            number = self.numbers["offered"]
+            frame = Frame(id=number, captured=now, pixels=pixels, pts=pts, utc=utc, pose=pose, tag=tag)
             self.numbers["offered"] += 1
             self.waiting.append((frame, probe(pixels)))
             old = self.waiting.popleft()[0] if len(self.waiting) > self.room else None

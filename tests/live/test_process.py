@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
@@ -16,7 +17,7 @@ from dlink.live import Live, Lost, supervisor
 from dlink.live.process import Process
 from dlink.live.wire import COMPUTE, MEMORY, Memory, Request, needed, new_memory, receive_reply, send_request
 from dlink.runtime import BadInput, BadModel, Spec, open_model
-from tests.support.models import write_blur, write_pointwise
+from tests.support.models import write_blur
 
 SIDE = 64
 pytestmark = pytest.mark.skipif(not hasattr(socket, "send_fds"), reason="needs file descriptors through sockets")
@@ -150,8 +151,7 @@ def test_a_worker_whose_application_is_killed_ends(path):
 def runs(pid):
     """Whether a process runs; one that has ended and waits for its parent does not."""
     try:
-        with open(f"/proc/{pid}/stat") as f:
-            return f.read().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
