@@ -1,0 +1,42 @@
+"""When a frame was captured, from its time stamp and its arrival.
+
+A frame that was held up on the way looks newer than it is, if it is dated by its arrival. Time stamps say how far apart
+frames are, and the frame that was held up least says when they began: captured = time stamp + least (arrival - stamp).
+"""
+
+from collections import deque
+
+WINDOW = 30.0  # seconds that the least delay is remembered, since clocks drift apart
+SETTLED = 0.1  # seconds without a new least delay, after which what a connection had buffered has been read
+FINE = 0.005  # seconds; a smaller gain is jitter
+
+
+class Clock:
+    """Dates frames whose time stamps go on. Seconds; arrivals are of `time.monotonic()`."""
+
+    def __init__(self) -> None:
+        self.delays: deque[tuple[float, float]] = deque()  # arrival, its delay; only those that may become the least
+        self.first: float | None = None
+        self.gained = 0.0  # arrival of the last packet with a clearly smaller delay
+
+    def arrived(self, stamp: float, now: float) -> None:
+        """A packet with this time stamp has arrived."""
+        delay = now - stamp
+        if not self.delays or delay < self.delays[0][1] - FINE:
+            self.gained = now
+        self.first = now if self.first is None else self.first
+        while self.delays and self.delays[-1][1] >= delay:
+            self.delays.pop()
+        self.delays.append((now, delay))
+        while now - self.delays[0][0] > WINDOW:
+            self.delays.popleft()
+
+    def settled(self, now: float) -> bool:
+        """Whether frames can be dated: what was buffered while the connection was opened came in a burst."""
+        return self.first is not None and now - self.gained >= SETTLED
+
+    def captured(self, stamp: float | None, now: float) -> float:
+        """When a frame was captured. Without a time stamp: now."""
+        if stamp is None or not self.delays:
+            return now
+        return min(now, stamp + self.delays[0][1])
