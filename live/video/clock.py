@@ -7,6 +7,7 @@ frames are, and the frame that was held up least says when they began: captured 
 from collections import deque
 
 WINDOW = 30.0  # seconds that the least delay is remembered, since clocks drift apart
+LONGEST = 10.0  # seconds that a link may hold a message up
 SETTLED = 0.1  # seconds without a new least delay, after which what a connection had buffered has been read
 FINE = 0.005  # seconds; a smaller gain is jitter
 
@@ -30,6 +31,10 @@ class Clock:
         self.delays.append((now, delay))
         while now - self.delays[0][0] > WINDOW:
             self.delays.popleft()
+
+    def restarted(self, stamp: float, now: float) -> bool:
+        """Whether a time stamp is so far behind the last ones that its clock must have begun anew."""
+        return bool(self.delays) and now - stamp - self.delays[0][1] > LONGEST
 
     def settled(self, now: float) -> bool:
         """Whether frames can be dated: what was buffered while the connection was opened came in a burst."""

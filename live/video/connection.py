@@ -22,7 +22,7 @@ SILENT = 2.0  # seconds without a packet after which a link is taken for lost
 PROBED = {"analyzeduration": "500000", "probesize": "1000000"}  # microseconds and bytes, to know a live stream's codecs
 OPTIONS = {"udp": PROBED, "net": PROBED, "rtsp": PROBED | {"rtsp_transport": "tcp"}, "file": {}, "pipe": PROBED}
 
-OnData = Callable[[bytes, float | None, float], object]  # a packet, its time stamp, its arrival on the monotonic clock
+OnData = Callable[[bytes, float | None, float, int], object]  # a packet, its stamp, when it was sent, its connection
 
 
 class LinkLost(Exception):
@@ -108,7 +108,8 @@ class Connection:
         if packet.stream is not self.stream:
             if packet.dts is not None:
                 if self.on_data:
-                    self.on_data(bytes(packet), stamp_of(packet), now)
+                    stamp = stamp_of(packet)
+                    self.on_data(bytes(packet), stamp, self.clock.captured(stamp, now), self.seen.connections)
                 self.record(packet)
             return
         if packet.size and not self.prepared(packet, now):

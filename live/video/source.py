@@ -30,8 +30,8 @@ class Source:
     Args:
         address: Where the video comes from: `address_of`.
         record: A folder for the recording. None: no recording.
-        on_data: Called with each packet of KLV telemetry: bytes, its time stamp in seconds or None, and its arrival in
-            seconds of `time.monotonic()`; in the thread that iterates.
+        on_data: Called with each packet of KLV telemetry: bytes, its time stamp in seconds or None, when it was sent in
+            seconds of `time.monotonic()`, and its connection; in the thread that iterates.
         pace: Give frames of a file at their own rate, not as fast as they are taken.
 
     Example:

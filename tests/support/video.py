@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -162,10 +163,8 @@ class RtspServer:
     def stop(self):
         self.stopped.set()
         for each in (self.server, *self.links):
-            try:
+            with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
         for thread in self.threads:
             thread.join(10)
         for each in (self.server, *self.links):

@@ -1,6 +1,5 @@
 """Video that breaks: every delivered frame is the one that it says, and a link that is back gives frames again."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -68,7 +67,7 @@ def sender(port, frames=3000, first=0):
 
 
 def fds():
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize("name", ["a.ts", "a.mp4", "a.mkv"])
@@ -123,9 +122,9 @@ def test_telemetry_is_handed_out_in_its_order(read):
     finally:
         process.kill()
         process.wait()
-    numbers = [int(bytes_.removeprefix(b"klv ")) for bytes_, _, _ in reader.data]
+    numbers = [int(bytes_.removeprefix(b"klv ")) for bytes_, *_ in reader.data]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    assert all(stamp == pytest.approx(n / 30, abs=1e-3) for n, (_, stamp, _) in zip(numbers, reader.data, strict=True))
+    assert all(stamp == pytest.approx(n / 30, abs=1e-3) for n, (_, stamp, *_) in zip(numbers, reader.data, strict=True))
 
 
 def test_a_sender_that_is_killed_and_comes_back_gives_frames_again(read, tmp_path):
@@ -220,7 +219,7 @@ def test_a_recording_has_the_same_pixels(tmp_path, name, codec):
     assert not source.failure
     recorded = list(frames_of(tmp_path / delivered[0][0]))
     assert len(recorded) == len(delivered) == 40
-    for (_, index, pixels), image in zip(delivered, recorded, strict=True):
+    for _, index, pixels in delivered:
         np.testing.assert_array_equal(recorded[index], pixels)
 
 
