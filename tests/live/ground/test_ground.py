@@ -63,11 +63,16 @@ def rotated(yaw, pitch, roll):
 
 
 def rendered(east, north, altitude, yaw, pitch, roll, surface=level):
-    """What a camera at metres from the middle sees, uint8 (HEIGHT, WIDTH): each pixel's ray is followed to the ground."""
+    """What a camera at metres from the middle sees, uint8 (HEIGHT, WIDTH): each ray is followed to the ground."""
     forward, right, down = rotated(yaw, pitch, roll)
     focal = WIDTH / 2 / math.tan(math.radians(FOV / 2))
     rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     rays = forward + (columns[..., None] - WIDTH / 2) / focal * right + (rows[..., None] - HEIGHT / 2) / focal * down
+
+    if surface is level:
+        with np.errstate(divide="ignore"):
+            reach = np.where(rays[..., 2] < 0, -altitude / rays[..., 2], np.nan)
+        return painted(east + rays[..., 0] * reach, north + rays[..., 1] * reach)
 
     def under(reach):
         z = altitude + rays[..., 2] * reach
@@ -81,7 +86,11 @@ def rendered(east, north, altitude, yaw, pitch, roll, surface=level):
         middle = (low + high) / 2
         below = under(middle)
         low, high = np.where(below, low, middle), np.where(below, middle, high)
-    x, y = east + rays[..., 0] * high, north + rays[..., 1] * high
+    return painted(east + rays[..., 0] * high, north + rays[..., 1] * high)
+
+
+def painted(x, y):
+    """The world at metres east and north of its middle."""
     column = np.floor((x + SIDE * CELL / 2) / CELL)
     row = np.floor((SIDE * CELL / 2 - y) / CELL)
     inside = (column >= 0) & (column < SIDE) & (row >= 0) & (row < SIDE)
@@ -154,9 +163,8 @@ def test_the_resolution_is_that_of_a_pinhole():
 
 
 def test_a_frame_that_is_half_as_high_has_its_own_vertical_field():
-    pose = Pose(
-        latitude=47.0, longitude=8.0, height_m=100.0, yaw=0.0, pitch=-90.0, roll=0.0, fov=60.0, vertical_fov=60.0
-    )
+    down = {"yaw": 0.0, "pitch": -90.0, "roll": 0.0}
+    pose = Pose(latitude=47.0, longitude=8.0, height_m=100.0, **down, fov=60.0, vertical_fov=60.0)
     corners = Flat().footprint(pose, 1000, 500).corners
     local = to_local(47.0, 8.0, *np.array(corners).T)
     side = 2 * 100 * math.tan(math.radians(30))
