@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.live.pose import Pose
+from dlink.runtime.segmenter import Views
 
 Image: TypeAlias = NDArray[np.uint8]
 Pixels: TypeAlias = Image | Callable[[], Image]
@@ -48,6 +49,7 @@ class Roads:
         image: uint8 (H, W, 3) RGB, the frame's pixels.
         levels: uint8 (H, W), road probability in 255 steps, in the frame's size.
         threshold: A pixel is road where its probability is greater.
+        rung: Which views it got: 8, 4, 1 or "adaptive".
         views: How many views each tile got; a mean with adaptive views.
         scale: Pixels of the network a pixel of the frame: 0.25 where the frame was made four times coarser.
         begun: When its computation began, seconds of `time.monotonic()`.
@@ -59,6 +61,7 @@ class Roads:
     image: Image
     levels: NDArray[np.uint8]
     threshold: float
+    rung: Views
     views: float
     scale: float
     begun: float

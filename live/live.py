@@ -308,6 +308,7 @@ class Live:
             image=image,
             levels=levels,
             threshold=self.engine.about.threshold,
+            rung=views,
             views=made.views,
             scale=scale,
             begun=begun,

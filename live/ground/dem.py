@@ -126,5 +126,6 @@ class Dem(Ground):
         """Whether rays are below the surface after so many metres."""
         known = np.where(np.isfinite(reach), reach, 0.0)
         below = self.terrain.below(pose, rays[:, :2] * known[:, None])
+        assert below is not None  # the altitude is known here
         result: NDArray[np.bool_] = np.isfinite(reach) & (rays[:, 2] * known >= below)
         return result

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dlink.live.engine import About
 from dlink.runtime import BadModel, Spec
-from dlink.runtime.files import FileMark, replacing
+from dlink.runtime.files import FileMark, file_mark, replacing
 from dlink.runtime.values import dataclass_of, load_json
 
 NAME = "session.json"
@@ -22,6 +22,7 @@ class Head:
 
     Args:
         model: The model file.
+        path: Where it was.
         spec: Its Spec.
         halo: Context around each core, px.
         threshold: A pixel is road where its probability is greater.
@@ -36,6 +37,7 @@ class Head:
     """
 
     model: FileMark
+    path: str
     spec: Spec
     halo: int
     threshold: float
@@ -49,10 +51,11 @@ class Head:
     ended: float | None = None
 
 
-def head_of(about: About, model: FileMark, source: str, options: dict[str, str]) -> Head:
+def head_of(about: About, model: Path, source: str, options: dict[str, str]) -> Head:
     """The head of a session that begins now."""
     return Head(
-        model=model,
+        model=file_mark(model),
+        path=str(model.absolute()),
         spec=about.spec,
         halo=about.halo,
         threshold=about.threshold,

@@ -28,6 +28,7 @@ class Line:
         begun: When its computation began.
         done: When it ended.
         age: `done` less `captured`.
+        rung: Which views it got: 8, 4, 1 or adaptive.
         views: How many views each tile got.
         scale: Pixels of the network a pixel of the frame.
         mask: The file of its mask, in the session's folder.
@@ -45,6 +46,7 @@ class Line:
     begun: float | None = None
     done: float | None = None
     age: float | None = None
+    rung: str | None = None
     views: float | None = None
     scale: float | None = None
     mask: str | None = None
@@ -85,6 +87,7 @@ def line_of(outcome: Outcome, mask: str | None, error: str = "") -> Line:
         begun=roads.begun,
         done=roads.done,
         age=roads.done - frame.captured,
+        rung=str(roads.rung),
         views=float(roads.views),
         scale=roads.scale,
     )

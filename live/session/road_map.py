@@ -1,8 +1,8 @@
 """The map of a flight: what all frames say of the ground, north up. Needs rasterio and OpenCV.
 
-Each cell has the sum of the frames' log odds, log(p / (1 - p)), which is how independent observations add up. Frames of
-one view are not independent: what the network takes for a road it takes for one in the next frame too. So a frame counts
-only if the camera has moved on since the last one that counted, and one frame counts for little.
+Each cell has the sum of the frames' log odds, log(p / (1 - p)), which is how independent observations add up. Frames
+of one view are not independent: what the network takes for a road it takes for one in the next frame too. So a frame
+counts only if the camera has moved on since the last one that counted, and one frame counts for little.
 """
 
 import math
@@ -15,17 +15,21 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
+from rasterio.warp import transform
 from rasterio.windows import Window
 
 from dlink.live.ground.earth import to_local
 from dlink.live.ground.ground import Ground
-from dlink.live.ground.laying import Cells, Laid, cells_at, lay
+from dlink.live.ground.laying import WGS84, Cells, Laid, cells_at, lay
+from dlink.live.page.board import MapPicture
 from dlink.live.pose import Pose
 from dlink.runtime.files import replacing
 
 NAME = "map.tif"
 BLOCK = 512  # cells along each side of a block
 IN_MEMORY = 256  # blocks of 1 MB; others wait on the disk
+WIDEST = 1024  # cells along a side of the map's picture
+DIVISORS = tuple(2**i for i in range(10))  # of BLOCK
 SUREST = 0.8  # of a single frame: a level beyond it counts no more
 MOST = 6.0  # log odds of a cell, so that a change of the ground can be seen
 MOVED = 0.1  # of a frame's side, or so many degrees: less is the same view
@@ -120,6 +124,31 @@ class RoadMap:
     def path(self, key: tuple[int, int]) -> Path:
         return Path(self.spill.name) / f"{key[0]}_{key[1]}.npy"
 
+    def picture(self) -> MapPicture | None:
+        """The map in at most WIDEST cells a side, for a page."""
+        if not self.all or self.cells is None:
+            return None
+        top, left, height, width = self.extent()
+        step = -(-max(height, width) // WIDEST)
+        step = next(each for each in DIVISORS if each >= min(step, BLOCK))
+        levels, seen = (np.zeros((height // step, width // step), kind) for kind in (np.uint8, np.bool_))
+        side = BLOCK // step
+        for row, column in sorted(self.all):
+            block = self.block((row, column))[::step, ::step]
+            y, x = (row * BLOCK - top) // step, (column * BLOCK - left) // step
+            levels[y : y + side, x : x + side] = as_levels(block)
+            seen[y : y + side, x : x + side] = ~np.isnan(block)
+        place = self.cells.transform(top, left)
+        corners = [(place.c, place.f), (place.c + width * place.a, place.f), (place.c, place.f + height * place.e)]
+        lon, lat = transform(self.cells.crs, WGS84, [x for x, _ in corners], [y for _, y in corners])
+        return MapPicture(levels, seen, tuple(zip(lat, lon, strict=True)))
+
+    def extent(self) -> tuple[int, int, int, int]:
+        """The first row and column of all blocks, and how many rows and columns of cells they have."""
+        rows, columns = ([key[i] for key in self.all] for i in (0, 1))
+        size = (max(rows) - min(rows) + 1) * BLOCK, (max(columns) - min(columns) + 1) * BLOCK
+        return min(rows) * BLOCK, min(columns) * BLOCK, *size
+
     def save(self, last: bool = False) -> None:
         """Write map.tif, whole or not at all; the `last` one as a Cloud Optimized GeoTIFF with overviews."""
         if not self.all or self.cells is None or not (self.changed or last):
@@ -139,17 +168,16 @@ class RoadMap:
     def write(self, path: Path) -> None:
         """Write all blocks as one raster; those where no frame was take no room."""
         assert self.cells is not None
-        rows, columns = sorted({row for row, _ in self.all}), sorted({column for _, column in self.all})
-        shape = (rows[-1] - rows[0] + 1) * BLOCK, (columns[-1] - columns[0] + 1) * BLOCK
-        place = {"crs": self.cells.crs, "transform": self.cells.transform(rows[0] * BLOCK, columns[0] * BLOCK)}
+        top, left, height, width = self.extent()
+        place = {"crs": self.cells.crs, "transform": self.cells.transform(top, left)}
         with (
             rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-            rasterio.open(path, "w", height=shape[0], width=shape[1], count=1, dtype="uint8", **place, **PLAIN) as file,
+            rasterio.open(path, "w", height=height, width=width, count=1, dtype="uint8", **place, **PLAIN) as file,
         ):
             file.update_tags(**TAGS, DLINK_FRAMES=str(self.frames))
             for row, column in sorted(self.all):
                 block = self.block((row, column))
-                window = Window((column - columns[0]) * BLOCK, (row - rows[0]) * BLOCK, BLOCK, BLOCK)
+                window = Window(column * BLOCK - left, row * BLOCK - top, BLOCK, BLOCK)
                 file.write(as_levels(block), 1, window=window)
                 file.write_mask(~np.isnan(block), window=window)
 

@@ -20,13 +20,12 @@ from dlink.live.session.line import Line, line_of
 from dlink.live.session.reading import read_session
 from dlink.live.session.session import Session
 from dlink.runtime import BadInput, BadModel, HostBackend, Segmenter, Spec
-from dlink.runtime.files import mark_of
 
 ABOUT = About(Spec(tile=32, views=(0,)), 8, 0.5, "NumPy", 0.01)
 
 
 def head():
-    return head_of(ABOUT, mark_of("roads.onnx", b"model"), "udp:5000", {"deadline": "200"})
+    return head_of(ABOUT, Path(__file__), "udp:5000", {"deadline": "200"})
 
 
 def outcome(number, what="roads", **values):
@@ -36,7 +35,7 @@ def outcome(number, what="roads", **values):
     levels = np.full((4, 6), 40 * number % 256, np.uint8)
     levels[0, 0] = 255
     roads = Roads(
-        frame=frame, image=frame.pixels, levels=levels, threshold=0.5, views=4, scale=0.5, begun=10.5 + number,
+        frame=frame, image=frame.pixels, levels=levels, threshold=0.5, rung=4, views=4, scale=0.5, begun=10.5 + number,
         done=11.0 + number, late=what == "late",
     )  # fmt: skip
     return Outcome(frame, what, roads)
@@ -55,7 +54,7 @@ def test_what_was_written_is_read(tmp_path):
     assert [line.what for line in found.lines] == kinds
     assert found.lines[0] == Line(
         id=0, what="roads", captured=10.0, utc=1e9, video="video-0001.ts", index=0, pose=pose, begun=10.5, done=11.0,
-        age=1.0, views=4.0, scale=0.5, mask="masks/00000000.png",
+        age=1.0, rung="4", views=4.0, scale=0.5, mask="masks/00000000.png",
     )  # fmt: skip
     assert found.lines[2].error == "broken" and found.lines[1].mask is None
     for number in (0, 3):
