@@ -166,11 +166,12 @@ class Handler(BaseHTTPRequestHandler):
         self, status: HTTPStatus, body: str | bytes, kind: str = "text/plain; charset=utf-8", nonce: str = ""
     ) -> None:
         data = body.encode() if isinstance(body, str) else body
-        own = f"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self' blob:; connect-src 'self'; "
+        own = f"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self' data:; connect-src 'self'; "
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.send_header("Cache-Control", "no-store")
+        self.send_header("Connection", "close")  # a client notices at once that the server is gone
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
         self.send_header("Content-Security-Policy", f"default-src 'none'; {own if nonce else ''}frame-ancestors 'none'")

@@ -138,10 +138,15 @@ class RoadMap:
             y, x = (row * BLOCK - top) // step, (column * BLOCK - left) // step
             levels[y : y + side, x : x + side] = as_levels(block)
             seen[y : y + side, x : x + side] = ~np.isnan(block)
-        place = self.cells.transform(top, left)
-        corners = [(place.c, place.f), (place.c + width * place.a, place.f), (place.c, place.f + height * place.e)]
-        lon, lat = transform(self.cells.crs, WGS84, [x for x, _ in corners], [y for _, y in corners])
-        return MapPicture(levels, seen, tuple(zip(lat, lon, strict=True)))
+        rows, columns = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
+        if not len(rows):
+            return None
+        shown = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        place = self.cells.transform(top + int(rows[0]) * step, left + int(columns[0]) * step)
+        right, down = (columns[-1] + 1 - columns[0]) * step * place.a, (rows[-1] + 1 - rows[0]) * step * place.e
+        xs, ys = [place.c, place.c + right, place.c], [place.f, place.f, place.f + down]
+        lon, lat = transform(self.cells.crs, WGS84, xs, ys)
+        return MapPicture(levels[shown], seen[shown], tuple(zip(lat, lon, strict=True)))
 
     def extent(self) -> tuple[int, int, int, int]:
         """The first row and column of all blocks, and how many rows and columns of cells they have."""
