@@ -62,6 +62,7 @@ class GiveOptions:
 
     masks: bool = True
     record: bool = True
+    map: bool = True
     lines: bool = False
     page: str | None = None
     token: str | None = None
@@ -85,7 +86,7 @@ def check(asked: Asked, out: Path | None) -> None:
         raise BadInput("--elevation and --dem: the ground is one or the other; leave one out")
     if (place.elevation is not None or place.dem) and not place.telemetry:
         raise BadInput("--elevation and --dem need the camera's poses: name --telemetry too, or give --gsd alone")
-    if give.lines and not (out and place.telemetry):
+    if give.lines and not (out and place.telemetry and give.map):
         raise BadInput("--lines are drawn of the map, which needs -o and --telemetry")
     if place.map_m and not (out and place.telemetry):
         raise BadInput("--map-resolution: there is a map with -o and --telemetry only")
@@ -116,7 +117,7 @@ def prepared(stack: ExitStack, model: Path, source: str, out: Path | None, asked
     for text in said:
         click.echo(f"note: {text}", err=True)
     flight = Flight(opened, live, telemetry, ground, tell=Progress())
-    if out and ground:
+    if out and ground and give.map:
         from dlink.live.session.road_map import RoadMap
 
         flight.map = RoadMap(out, ground, place.map_m or live.engine.about.spec.gsd_m)

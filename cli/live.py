@@ -61,6 +61,7 @@ from dlink.cli.step import Step
     "cli.flights:GiveOptions",
     click.option("--masks/--no-masks", default=None, help="Write a mask for each frame.  [default: masks]"),
     click.option("--record/--no-record", default=None, help="Record the video as it comes.  [default: record]"),
+    click.option("--map/--no-map", default=None, help="Map the ground.  [default: with -o and --telemetry]"),
     click.option("--lines", is_flag=True, help="At the end draw the map's roads as lines, roads.gpkg."),
     click.option("--page", metavar="[ADDRESS:]PORT", help="Serve a page; to this machine alone without an address."),
     click.option("--token", help="What clients of another address must know.  [default: a new one]"),

@@ -11,7 +11,7 @@ FLOW = {
     "Tiles and checkpoints": ("osm", "spacenet", "scenes", "train", "distil"),
     "Files": ("export", "calibrate", "finetune", "build", "inspect"),
     "Checks": ("check", "layers", "tune", "score", "sign"),
-    "Running": ("segment", "map", "vectorize", "bench"),
+    "Running": ("segment", "map", "vectorize", "live", "replay", "bench"),
 }
 STEPS = tuple(step for steps in FLOW.values() for step in steps)
 

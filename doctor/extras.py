@@ -85,6 +85,8 @@ NEEDS = (
     ),
     Need(name="pyogrio", package="pyogrio", distributions=("pyogrio",), least="0.9", use="GeoPackage, FlatGeobuf"),
     Need(name="rasterio", package="rasterio", distributions=("rasterio",), least="1.3", use="rasters"),
+    Need(name="PyAV", package="av", distributions=("av",), least="14", use="live video", tried="av"),
+    Need(name="pymavlink", package="pymavlink", distributions=("pymavlink",), least="2.4.40", use="MAVLink telemetry"),
     Need(
         name="osmium", package="osmium", distributions=("osmium",), least="4.0", use="OpenStreetMap: masks, new roads"
     ),
@@ -177,6 +179,20 @@ EXTRAS = {  # in the order of docs/install.md
         commands=("map",),
         modules=("maps.job.run", "maps.job.ray_engine"),
     ),
+    "live": Extra(
+        can="follow live video",
+        needs=("PyAV", "OpenCV"),
+        beside=("cpu",),
+        commands=("live", "replay"),
+        modules=("live", "live.flight", "live.page.server", "live.session.again"),
+    ),
+    "mavlink": Extra(
+        can="take a vehicle's MAVLink",
+        needs=("pymavlink",),
+        beside=("cpu", "live"),
+        commands=("live",),
+        modules=("live.telemetry.mavlink",),
+    ),
     "train": Extra(
         can="train a network",
         needs=("PyTorch", "safetensors", "OpenCV"),
@@ -212,7 +228,7 @@ EXTRAS = {  # in the order of docs/install.md
     ),
     "sign": Extra(can="sign plans", needs=("cryptography",), commands=("sign",), modules=("trt_runtime.signing",)),
     "all": Extra(
-        includes=("cpu", "export", "calib", "accuracy", "geo", "maps", "train"),
+        includes=("cpu", "export", "calib", "accuracy", "geo", "live", "maps", "mavlink", "train"),
         commands=("demo",),
         modules=("bench.demo",),
     ),

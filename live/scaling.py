@@ -5,10 +5,6 @@ A network knows roads of some pixels' width. Frames from half the height show th
 
 from typing import Protocol
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from dlink.live.frame import Frame, Image
 from dlink.live.pose import Pose
 from dlink.runtime import BadInput, Spec
@@ -84,10 +80,10 @@ def scaled(image: Image, scale: float) -> Image:
     return resized(image, height, width)
 
 
-def resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def resized(image: Image, height: int, width: int) -> Image:
     """An image or levels in another size."""
     if image.shape[:2] == (height, width):
         return image
-    finer = height > image.shape[0] or width > image.shape[1]
-    out = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR if finer else cv2.INTER_AREA)
-    return np.asarray(out, np.uint8).reshape(height, width, *image.shape[2:])
+    from dlink.live.resizing import resize  # needs OpenCV
+
+    return resize(image, height, width)

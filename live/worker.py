@@ -44,7 +44,10 @@ def main() -> int:
     parser.add_argument("--options", type=json.loads, default={}, help="of open_model, as JSON")
     args = parser.parse_args()
     if args.fd is not None:
-        for number in (signal.SIGINT, signal.SIGTERM):  # which may be sent to the whole group: the application ends this
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+        ):  # sent to the whole group; the application ends this
             signal.signal(number, signal.SIG_IGN)
         link = socket.socket(fileno=args.fd)
         threading.Thread(target=end_with, args=(link,), daemon=True).start()

@@ -30,6 +30,7 @@ LIBRARIES = {  # of each folder, NumPy apart: one set of heavy ones, or none
         "scipy",
         "shapely",
     },  # a cluster is one or the other
+    "live": {"av", "cv2", "pymavlink", "rasterio"},
     "export": {"onnx", "torch"},
     "calib": {"onnx"},
     "engine": {"onnx", "polygraphy"},
@@ -48,6 +49,7 @@ MAY_IMPORT = {  # of the other folders
     "nets": {"runtime"},
     "accuracy": {"imagery", "runtime"},
     "maps": {"imagery", "runtime"},
+    "live": {"imagery", "runtime"},
     "export": {"nets", "onnx_graph", "runtime"},
     "calib": {"accuracy", "imagery", "onnx_graph", "openvino_runtime", "runtime"},
     "engine": {"onnx_graph", "openvino_runtime", "runtime", "trt_runtime"},
@@ -188,7 +190,7 @@ for step in STEPS:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
-    assert len(lines) == 21
+    assert len(lines) == 23
     assert all(line.endswith("[]") for line in lines), lines
 
 

@@ -19,7 +19,7 @@ from dlink.cli.export import export
 from dlink.cli.live import live
 from dlink.cli.replay import replay
 from dlink.live.session.reading import read_session
-from tests.support.flight import EAST, NORTH, write_flight, world
+from tests.support.flight import EAST, NORTH, world, write_flight
 from tests.support.video import free_port, write_video
 
 FRAMES = 240

@@ -19,7 +19,9 @@ from rasterio.windows import Window
 from dlink.nets.embedded import EMBEDDED
 from tests.support.calibrated import folder_of
 from tests.support.command import call
+from tests.support.mavlink import write_log
 from tests.support.plans import write
+from tests.support.video import write_video
 
 SIDE = 128
 NO_GPU = "and there is none here"
@@ -46,6 +48,14 @@ TRIALS = {
     "maps": Trial(("vectorize mask.tif -o lines.gpkg",), "lines.gpkg"),
     "maps-dask": Trial(("map roads.onnx scene.tif -o map --engine dask --workers 1",), "map/roads.tif"),
     "maps-ray": Trial(("map roads.onnx scene.tif -o map --engine ray --workers 1",), "map/roads.tif"),
+    "live": Trial(("live roads.onnx flight.ts -o session", "replay session --again"), "session/roads.jsonl"),
+    "mavlink": Trial(
+        (
+            "live roads.onnx flight.ts -o flown --gsd 0.5 --telemetry mavlink:flight.tlog --video-start "
+            "2023-11-14T22:13:20Z --no-map",
+        ),
+        "flown/roads.jsonl",
+    ),
     "train": Trial((f"train tiles -o new.th {SMALL} --valid tiles",), "new.th"),
     "osm": Trial(("osm ground streets.geojson -o streets",), "streets/scene_mask.png"),
     "build": Trial(("build roads.onnx -o new.plan --target tensorrt-rtx",), "new.plan", besides=("tensorrt-rtx",)),
@@ -77,6 +87,8 @@ def write_files(folder: Path) -> Path:
     kind = {"driver": "GTiff", "height": SIDE, "width": SIDE, "count": 3, "dtype": "uint8", "crs": CRS.from_epsg(4326)}
     with rasterio.open(folder / "scene.tif", "w", **kind, transform=Affine(1e-5, 0, 15, 0, -1e-5, 49)) as file:
         file.write(np.full((3, SIDE, SIDE), 90, np.uint8))
+    write_video(folder / "flight.ts", 20)
+    write_log(folder / "flight.tlog")
     kind["count"] = 1
     with rasterio.open(folder / "mask.tif", "w", **kind, transform=Affine(1e-5, 0, 15, 0, -1e-5, 49)) as file:
         file.write(np.full((1, 8, SIDE), 255, np.uint8), window=Window(0, 60, SIDE, 8))

@@ -68,9 +68,7 @@ def browser(tmp_path_factory):
 
 def visit(browser, server, width=1440, dark=False):
     browser.said.clear()
-    browser.ask(
-        "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
-    )
+    browser.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     browser.ask("Emulation.setEmulatedMedia", features=[scheme])
     browser.ask("Page.navigate", url=server.url)

@@ -10,36 +10,13 @@ import numpy as np
 import pytest
 
 from dlink.live.rotation import matrix_of
-from dlink.live.telemetry.mavlink import IN_EARTH_FRAME, IN_VEHICLE_FRAME, YAW_LOCK, Link, Vehicle, mavutil, read_log
+from dlink.live.telemetry.mavlink import IN_EARTH_FRAME, IN_VEHICLE_FRAME, YAW_LOCK, Link, Vehicle, read_log
 from dlink.live.telemetry.telemetry import TelemetryOptions, telemetry_of
 from dlink.live.video.taken import Taken
 from dlink.runtime import BadInput
+from tests.support.mavlink import SENDER, attitude, position, write_log
 
 NAN = float("nan")
-
-
-class Sender:
-    """Encodes messages of one vehicle."""
-
-    def __init__(self, system=1, component=1):
-        self.mav = mavutil.mavlink.MAVLink(None, srcSystem=system, srcComponent=component)
-
-    def __getattr__(self, name):
-        return lambda *values: getattr(self.mav, f"{name}_encode")(*values)
-
-    def bytes(self, message):
-        return message.pack(self.mav)
-
-
-def position(sender, boot, latitude=47.0, longitude=8.0, alt=620.0, height=120.0):
-    return sender.global_position_int(
-        round(boot * 1000), round(latitude * 1e7), round(longitude * 1e7), round(alt * 1000), round(height * 1000),
-        0, 0, 0, 65535,
-    )  # fmt: skip
-
-
-def attitude(sender, boot, yaw=0.0, pitch=0.0, roll=0.0):
-    return sender.attitude(round(boot * 1000), *map(math.radians, (roll, pitch, yaw)), 0, 0, 0)
 
 
 def gimbal(sender, boot, flags, yaw=0.0, pitch=0.0, roll=0.0):
@@ -67,9 +44,6 @@ def fed(vehicle, *messages):
 def both(make, *values, **named):
     """A message at 1 second, and at 2 seconds."""
     return [make(SENDER, boot, *values, **named) for boot in (1.0, 2.0)]
-
-
-SENDER = Sender()
 
 
 def angles(pose):
@@ -175,16 +149,8 @@ def test_a_port_that_is_taken_is_named():
             Link("127.0.0.1", s.getsockname()[1], Vehicle())
 
 
-def write_tlog(path, first=1.7e9):
-    with path.open("wb") as file:
-        for i in range(20):
-            for message in (position(SENDER, i / 10, latitude=47 + i * 1e-5), attitude(SENDER, i / 10, yaw=45.0)):
-                file.write(struct.pack(">Q", round((first + i / 10) * 1e6)) + SENDER.bytes(message))
-    return path
-
-
 def test_a_log_is_read_and_brought_together_with_the_video_by_utc(tmp_path):
-    path = write_tlog(tmp_path / "a.tlog")
+    path = write_log(tmp_path / "a.tlog")
     options = TelemetryOptions(mount=-90.0, fov=60.0, video_start="2023-11-14T22:13:20Z")  # 1.7e9
     pose = telemetry_of(f"mavlink:{path}", options).pose(taken(pts=0.55))
     assert pose.latitude == pytest.approx(47 + 5.5e-5, abs=1e-7) and pose.yaw == pytest.approx(45.0, abs=0.01)
