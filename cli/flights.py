@@ -54,6 +54,7 @@ class PlaceOptions:
     dem: Path | None = None
     map_m: float | None = None
     telemetry: str | None = None
+    reading: "TelemetryOptions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,6 @@ class Asked:
     video: VideoOptions
     compute: ComputeOptions
     place: PlaceOptions
-    reading: "TelemetryOptions"
     give: GiveOptions
 
 
@@ -97,13 +97,14 @@ def check(asked: Asked, out: Path | None) -> None:
 def prepared(stack: ExitStack, model: Path, source: str, out: Path | None, asked: Asked) -> "Flight":
     """All parts of a flight, which `stack` closes."""
     from dlink.live.flight import Flight
+    from dlink.live.notify import notify
     from dlink.live.telemetry.telemetry import Klv, telemetry_of
     from dlink.live.video.address import address_of
     from dlink.live.video.source import Source
 
     video, place, give = asked.video, asked.place, asked.give
     address = address_of(source, video.raw)
-    telemetry = telemetry_of(place.telemetry, asked.reading) if place.telemetry else None
+    telemetry = telemetry_of(place.telemetry, place.reading) if place.telemetry else None
     if telemetry:
         stack.callback(telemetry.close)
     ground = ground_of(place) if telemetry else None
@@ -116,6 +117,7 @@ def prepared(stack: ExitStack, model: Path, source: str, out: Path | None, asked
     said = [text for text in (live.assumes, telemetry.assumes if telemetry else "") if text]
     for text in said:
         click.echo(f"note: {text}", err=True)
+    notify("READY=1")
     flight = Flight(opened, live, telemetry, ground, tell=Progress())
     if out and ground and give.map:
         from dlink.live.session.road_map import RoadMap
@@ -200,12 +202,16 @@ def page(stack: ExitStack, give: GiveOptions, title: str, live: "Live", assumes:
 
 
 class Progress:
-    """A line now and then, to the terminal."""
+    """A line now and then, to the terminal; and to systemd that the flight lives."""
 
     def __init__(self) -> None:
-        self.said = time.monotonic()
+        from dlink.live.notify import Watchdog
+
+        self.said, self.watchdog = time.monotonic(), Watchdog()
 
     def __call__(self, flight: "Flight") -> None:
+        counts = flight.live.counts
+        self.watchdog.look(counts.offered, counts.waiting, line(flight))
         if flight.over.is_set() or time.monotonic() - self.said < TELLS:
             return
         self.said = time.monotonic()

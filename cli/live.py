@@ -2,12 +2,21 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import click
 
 from dlink.cli import options
-from dlink.cli.flights import Asked, check, finish, prepared, stopped_by_signals
+from dlink.cli.flights import (
+    Asked,
+    ComputeOptions,
+    GiveOptions,
+    PlaceOptions,
+    VideoOptions,
+    check,
+    finish,
+    prepared,
+    stopped_by_signals,
+)
 from dlink.cli.options import together
 from dlink.cli.step import Step
 
@@ -47,14 +56,14 @@ from dlink.cli.step import Step
     click.option("--dem", type=options.IN_FILE, help="An elevation model, metres above the sea."),
     click.option("--map-resolution", "map_m", type=options.POSITIVE, help="Metres a cell.  [default: the network's]"),
     click.option("--telemetry", help="klv, mavlink:udp:14550, mavlink:flight.tlog or .bin, or DJI's flight.SRT."),
-)
-@together(
-    "reading",
-    "live.telemetry.telemetry:TelemetryOptions",
-    click.option("--fov", type=click.FloatRange(1, 170), help="Horizontal field of view, °.  [default: telemetry's]"),
-    click.option("--mount", type=click.FloatRange(-90, 90), help="Pitch of a camera without a gimbal: -90 looks down."),
-    click.option("--telemetry-offset", "offset", type=float, help="Seconds added to a frame's time to find its pose."),
-    click.option("--video-start", metavar="TIME", help="When a file begins, for logs: 2026-05-01T10:00:00Z."),
+    together(
+        "reading",
+        "live.telemetry.telemetry:TelemetryOptions",
+        click.option("--fov", type=click.FloatRange(1, 170), help="Field of view, degrees.  [default: telemetry's]"),
+        click.option("--mount", type=click.FloatRange(-90, 90), help="Pitch of a fixed camera: -90 looks down."),
+        click.option("--telemetry-offset", "offset", type=float, help="Seconds added to a frame's time."),
+        click.option("--video-start", metavar="TIME", help="When a file begins, for logs: 2026-05-01T10:00:00Z."),
+    ),
 )
 @together(
     "give",
@@ -66,16 +75,24 @@ from dlink.cli.step import Step
     click.option("--page", metavar="[ADDRESS:]PORT", help="Serve a page; to this machine alone without an address."),
     click.option("--token", help="What clients of another address must know.  [default: a new one]"),
 )
-def live(model: Path, source: str, out: Path | None, **asked: Any) -> None:
+def live(
+    model: Path,
+    source: str,
+    out: Path | None,
+    video: VideoOptions,
+    compute: ComputeOptions,
+    place: PlaceOptions,
+    give: GiveOptions,
+) -> None:
     """Draw the roads that MODEL finds in the video SOURCE, in time.
 
     SOURCE is a video file, udp:PORT, rtsp://..., /dev/video0, or - for a pipe. Of live video the newest frame is the
     next one, and fewer views are taken where time is short. A link that breaks is opened again.
     """
-    flight_asked = Asked(**asked)
-    check(flight_asked, out)
+    asked = Asked(video=video, compute=compute, place=place, give=give)
+    check(asked, out)
     with ExitStack() as stack:
-        flight = prepared(stack, model, source, out, flight_asked)
-        with stopped_by_signals(flight, flight_asked.video.seconds):
+        flight = prepared(stack, model, source, out, asked)
+        with stopped_by_signals(flight, video.seconds):
             flight.run()
-    finish(flight, out, flight_asked.give)
+    finish(flight, out, give)

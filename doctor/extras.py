@@ -85,7 +85,7 @@ NEEDS = (
     ),
     Need(name="pyogrio", package="pyogrio", distributions=("pyogrio",), least="0.9", use="GeoPackage, FlatGeobuf"),
     Need(name="rasterio", package="rasterio", distributions=("rasterio",), least="1.3", use="rasters"),
-    Need(name="PyAV", package="av", distributions=("av",), least="14", use="live video", tried="av"),
+    Need(name="PyAV", package="av", distributions=("av",), least="14", use="live video"),
     Need(name="pymavlink", package="pymavlink", distributions=("pymavlink",), least="2.4.40", use="MAVLink telemetry"),
     Need(
         name="osmium", package="osmium", distributions=("osmium",), least="4.0", use="OpenStreetMap: masks, new roads"

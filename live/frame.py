@@ -70,7 +70,7 @@ class Roads:
 
     @cached_property
     def mask(self) -> NDArray[np.uint8]:
-        """uint8 (H, W): 255 where the probability, in 255 steps, is greater than the threshold, 0 elsewhere."""
+        """The mask, uint8 (H, W), 255 where the probability in 255 steps is greater than the threshold, 0 elsewhere."""
         mask = (self.levels > self.threshold * 255).astype(np.uint8)
         mask *= 255
         return mask

@@ -15,6 +15,7 @@ dlink.training          tiles -> checkpoint
 dlink.scenes            generated scenes with exact road masks
 dlink.accuracy          masks against masks
 dlink.maps              masks of any size -> roads as lines
+dlink.live              live video -> roads in time, a session, a map, a page
 dlink.bench             speed measurements
 dlink.doctor            what this machine has, and which extra installs what
 dlink.cli               the commands

@@ -4,13 +4,13 @@ import json
 import platform
 import time
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 from dlink.live.engine import About
 from dlink.runtime import BadModel, Spec
 from dlink.runtime.files import FileMark, file_mark, replacing
 from dlink.runtime.values import dataclass_of, load_json
+from dlink.runtime.versions import installed_version
 
 NAME = "session.json"
 FORMAT = 1
@@ -60,7 +60,7 @@ def head_of(about: About, model: Path, source: str, options: dict[str, str]) -> 
         halo=about.halo,
         threshold=about.threshold,
         engine=about.engine,
-        dlink=metadata.version("dlink"),
+        dlink=installed_version("dlink"),
         python=f"{platform.python_version()} on {platform.platform()}",
         source=source,
         utc=time.time(),

@@ -34,6 +34,8 @@ def test_with_everything_everything_can_be_done():
         ("osmium", "draw OpenStreetMap", "osmium missing"),
         ("distributed", "make maps on a Dask cluster", "Dask missing"),
         ("ray", "make maps on a Ray cluster", "Ray missing"),
+        ("av", "follow live video", "PyAV missing"),
+        ("pymavlink", "take a vehicle's MAVLink", "pymavlink missing"),
         ("polygraphy", "build TensorRT plans", "Polygraphy missing"),
         ("cryptography", "sign plans", "cryptography missing"),
     ],

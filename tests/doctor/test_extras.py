@@ -25,6 +25,7 @@ MORE = (  # in no trial
     "bench roads.onnx",
     "distil tiles -o new.th --init roads.th",
     "finetune tiles -o new.onnx --init roads.onnx --ranges roads.plan.json",
+    "replay tiles",
 )
 ALONE = {"doctor", "inspect"}  # what the core can do
 LINES = [*(trial.commands[-1] for trial in TRIALS.values() if not trial.gpu), *MORE]

@@ -11,6 +11,7 @@ import rasterio
 from dlink.runtime import Spec
 from tests.support.environments import ROOT
 from tests.support.models import write_pointwise
+from tests.support.video import write_video
 
 API = {  # by file
     "runtime/__init__.py": {"", "open_model"},
@@ -35,6 +36,10 @@ API = {  # by file
     "imagery/raster.py": {"segment_raster"},
     "maps/vectorize.py": {"vectorize"},
     "maps/job/run.py": {"make_map"},
+    "live/__init__.py": {""},
+    "live/live.py": {"Live"},
+    "live/ground/ground.py": {"Flat"},
+    "live/video/source.py": {"Source"},
     "trt_runtime/tensorrt_backend.py": {"memory_needed"},
 }
 ON_A_GPU = {"Segmenter.segment_device", "memory_needed"}
@@ -95,6 +100,7 @@ def folder(tmp_path, monkeypatch):
     """Where an example runs: a model that draws what is red, a tile with its label, and both as GeoTIFFs."""
     monkeypatch.chdir(tmp_path)
     write_pointwise(tmp_path / "roads.onnx", Spec(tile=64))
+    write_video(tmp_path / "flight.ts", 3)
     (tmp_path / "tiles").mkdir()
     cv2.imwrite("tiles/104_sat.png", picture()[..., ::-1])
     cv2.imwrite("tiles/104_mask.png", picture()[..., 0])

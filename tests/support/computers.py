@@ -35,6 +35,8 @@ HERE = {
     "polygraphy": "0.53.6",
     "cryptography": "50.0.2",
     "osmium": "4.3.2",
+    "av": "18.1.0",
+    "pymavlink": "2.4.50",
     "distributed": "2026.8.0",
     "ray": "2.60.0",
     "osmnx": "2.1.1",

@@ -48,7 +48,7 @@ TRIALS = {
     "maps": Trial(("vectorize mask.tif -o lines.gpkg",), "lines.gpkg"),
     "maps-dask": Trial(("map roads.onnx scene.tif -o map --engine dask --workers 1",), "map/roads.tif"),
     "maps-ray": Trial(("map roads.onnx scene.tif -o map --engine ray --workers 1",), "map/roads.tif"),
-    "live": Trial(("live roads.onnx flight.ts -o session", "replay session --again"), "session/roads.jsonl"),
+    "live": Trial(("live roads.onnx flight.ts -o session",), "session/roads.jsonl"),
     "mavlink": Trial(
         (
             "live roads.onnx flight.ts -o flown --gsd 0.5 --telemetry mavlink:flight.tlog --video-start "
