@@ -4,7 +4,7 @@
         'nvarguscamerasrc ! nvvidconv ! video/x-raw,format=BGRx ! videoconvert'
 
 Needs GStreamer's own Python (Debian: python3-gi, gir1.2-gst-plugins-base-1.0) and dlink[cpu] for the same Python, as in
-an environment of `python3 -m venv --system-site-packages`. The sink keeps one buffer and drops older ones, as Live does.
+an environment of `python3 -m venv --system-site-packages`. The sink keeps one buffer, the newest, as Live does.
 """
 
 import argparse
