@@ -250,7 +250,7 @@ def as_cdr(store, types_, name, message):
     def typed(kind, value):
         if isinstance(value, types.SimpleNamespace):
             cls = types_[kind]
-            fields = [field.name for field in dataclasses.fields(cls) if field.name != "__msgtype__"]
+            fields = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
             return cls(**{field: typed_field(field, vars(value)[field]) for field in fields})
         return value
 
