@@ -36,7 +36,8 @@ def pixels_of(sample: Any) -> NDArray[np.uint8]:
     try:
         stride = info.stride[0]
         rows = np.frombuffer(memory.data, np.uint8, stride * info.height).reshape(info.height, stride)
-        return rows[:, : 3 * info.width].reshape(info.height, info.width, 3).copy()
+        image: NDArray[np.uint8] = rows[:, : 3 * info.width].reshape(info.height, info.width, 3).copy()
+        return image
     finally:
         sample.get_buffer().unmap(memory)
 
@@ -48,7 +49,7 @@ def captured_at(pipeline: Any, sample: Any) -> float:
         return time.monotonic()
     running = sample.get_segment().to_running_time(Gst.Format.TIME, stamp)
     now = pipeline.get_clock().get_time() - pipeline.get_base_time()  # GStreamer's clock need not be this one
-    return time.monotonic() - max(0, now - running) / Gst.SECOND
+    return time.monotonic() - max(0, int(now - running)) / int(Gst.SECOND)
 
 
 def main() -> int:

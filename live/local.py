@@ -11,7 +11,7 @@ from dlink.runtime.segmenter import Views
 from dlink.runtime.windows import cover
 
 PRIORITY = 100  # of frames, before an application's own images
-EVERY = 4  # pixels: doubt is a mean, and so many pixels are enough for it
+EVERY = 8  # pixels: doubt is a mean, and so many pixels are enough for it
 DOUBT_OF = np.sqrt(np.arange(256) / 255 * (1 - np.arange(256) / 255)).astype(np.float32)  # by level, see adaptive.py
 EIGHT = 8
 

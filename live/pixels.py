@@ -5,7 +5,7 @@ import numpy as np
 from dlink.live.frame import Frame, Image, Pixels
 from dlink.runtime import BadInput
 
-PROBES = 16  # pixels along each side that are compared, to notice that an array was used again
+PROBES = 8  # pixels along each side that are compared, to notice that an array was used again
 
 
 def probe(pixels: Pixels) -> bytes:

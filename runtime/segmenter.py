@@ -393,6 +393,8 @@ def check_image(image: Any, spec: Spec) -> None:
     """Raise BadInput unless the image is uint8 (H, W, C) with the Spec's bands; the message says how to convert it."""
     if not isinstance(image, np.ndarray):
         raise BadInput(f"an image must be a NumPy array uint8 {shape_of(spec)}, got {type(image).__name__}")
+    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == len(spec.bands) and image.size:
+        return
     got = f"an image must be uint8 {shape_of(spec)}{' RGB' * (spec.bands == COLOURS)}, got {image.dtype} {image.shape}"
     if image.ndim == 2:
         raise BadInput(got + (": repeat grey with np.dstack([grey] * 3)" if spec.bands == COLOURS else ""))

@@ -26,7 +26,7 @@ EVERY = 1.0  # seconds between diagnostics
 LOOK = 0.005  # seconds between looks for new roads
 
 
-class RoadsNode(Node):
+class RoadsNode(Node):  # type: ignore[misc] # rclpy has no types
     def __init__(self) -> None:
         super().__init__("roads")
         model = self.declare_parameter("model", "roads.onnx").value
