@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import islice
 from numbers import Integral
 from types import TracebackType
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, overload
 from weakref import finalize
 
 import numpy as np
@@ -159,6 +159,32 @@ class Segmenter:
         for window, core in self.pieces(lambda w: image[w.outer], image.shape[0], image.shape[1], views, form):
             out[window.core] = core
         return out
+
+    @overload
+    def submit(
+        self,
+        image: Image,
+        views: Views = None,
+        *,
+        form: Literal["mask", "level"] = "mask",
+        priority: int = 0,
+        limit: int | None = None,
+        wait: bool = True,
+        copy: bool = True,
+    ) -> "Future[Mask]": ...
+
+    @overload
+    def submit(
+        self,
+        image: Image,
+        views: Views = None,
+        *,
+        form: OutputForm,
+        priority: int = 0,
+        limit: int | None = None,
+        wait: bool = True,
+        copy: bool = True,
+    ) -> "Future[Roads]": ...
 
     def submit(
         self,
