@@ -63,9 +63,11 @@ def test_a_strict_checker_finds_the_types(check, checker, verdict):
     assert verdict in done.stdout
 
 
-@pytest.mark.parametrize("checker", ["mypy", "pyright"])
-def test_a_strict_checker_finds_a_wrong_type(check, checker):
+@pytest.mark.parametrize(
+    ("checker", "words"), [("mypy", 'No overload variant of "submit"'), ("pyright", "Literal['one']")]
+)
+def test_a_strict_checker_finds_a_wrong_type(check, checker, words):
     done = check(checker, PROGRAM.read_text().replace("views=1", 'views="one"'))
     assert done.returncode == 1
     assert "program.py:20:" in done.stdout
-    assert "Literal['one']" in done.stdout
+    assert words in done.stdout
