@@ -1,4 +1,4 @@
-"""An engine in a process of its own: python -m dlink.live.worker, and the memory that it shares with this process."""
+"""An engine in a process of its own, dlink.live.worker, and the memory that it shares with this process."""
 
 import json
 import os
@@ -43,7 +43,8 @@ from dlink.runtime import (
 )
 from dlink.runtime.segmenter import Views
 
-WORKER = (sys.executable, "-m", "dlink.live.worker")
+# The worker finds modules where this process does. `-m` would look in the current folder first, whatever lies there.
+WORKER = "import sys; sys.path[:] = {path!r}; from dlink.live.worker import main; sys.exit(main())"
 OPENING = 300.0  # seconds that a worker may take to open a model
 GOES = 2.0  # seconds that a worker may take to end by itself
 ERRORS = {
@@ -76,7 +77,9 @@ class Process:
         with theirs:
             self.process = subprocess.Popen(
                 [
-                    *WORKER,
+                    sys.executable,
+                    "-c",
+                    WORKER.format(path=sys.path),
                     path,
                     "--fd",
                     str(theirs.fileno()),

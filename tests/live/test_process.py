@@ -238,3 +238,13 @@ def test_many_threads_offer_and_each_frame_is_counted_once(path):
         ids = [roads.frame.id for roads in live]
     assert live.counts.offered == 400 and live.counts.add_up
     assert ids == sorted(set(ids)) and ids[-1] == 399
+
+
+def test_a_worker_does_not_take_modules_of_the_current_folder(path, tmp_path):
+    (tmp_path / "openvino.py").write_text("raise SystemExit('taken from the current folder')")
+    code = (
+        "import sys; sys.path.remove('')\nfrom dlink.live import Live\n"
+        f"with Live({str(path)!r}, threads=1) as live:\n    print(live.state)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (0, "running\n"), done.stderr
