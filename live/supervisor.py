@@ -5,6 +5,7 @@ A picture is never tried twice, because the picture may be what ended the engine
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from dlink.live.engine import About, Computed, Engine, Lost
@@ -41,6 +42,7 @@ class Supervisor:
         self.restarts = 0
         self.failures = 0  # in a row, without a picture between them
         self.error = ""  # of the last loss
+        self.again = 0.0  # when a spare may be opened, time.monotonic()
         self.closed = False
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
@@ -108,8 +110,10 @@ class Supervisor:
                 self.replace()
             elif not engine.alive():
                 self.lose(engine, "it ended by itself")
-            elif self.standby and (self.spare is None or not self.spare.alive()):
-                self.take(self.opened(), spare=True)
+            elif self.standby and (self.spare is None or not self.spare.alive()) and time.monotonic() >= self.again:
+                spare = self.opened()
+                self.again = 0.0 if spare else time.monotonic() + LONGEST_PAUSE
+                self.take(spare, spare=True)
 
     def replace(self) -> None:
         """Put an open engine in the place of a lost one."""
