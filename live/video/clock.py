@@ -8,6 +8,8 @@ from collections import deque
 
 WINDOW = 30.0  # seconds that the least delay is remembered, since clocks drift apart
 LONGEST = 10.0  # seconds that a link may hold a message up
+JUMPED = 0.5  # seconds less delay than the least: a damaged time stamp, or a clock that was set
+AGREE = 5  # stamps in a row that tell of a clock that was set
 SETTLED = 0.1  # seconds without a new least delay, after which what a connection had buffered has been read
 FINE = 0.005  # seconds; a smaller gain is jitter
 
@@ -19,10 +21,17 @@ class Clock:
         self.delays: deque[tuple[float, float]] = deque()  # arrival, its delay; only those that may become the least
         self.first: float | None = None
         self.gained = 0.0  # arrival of the last packet with a clearly smaller delay
+        self.odd: list[tuple[float, float]] = []  # arrivals and delays of the last stamps, as long as they are odd
 
     def arrived(self, stamp: float, now: float) -> None:
-        """A packet with this time stamp has arrived."""
+        """A packet with this time stamp has arrived. A stamp that is far ahead counts once the next ones agree."""
         delay = now - stamp
+        if self.delays and delay < self.delays[0][1] - JUMPED:
+            self.odd = [each for each in self.odd if abs(each[1] - delay) <= JUMPED] + [(now, delay)]
+            if len(self.odd) < AGREE:
+                return
+            self.delays.clear()
+        self.odd.clear()
         if not self.delays or delay < self.delays[0][1] - FINE:
             self.gained = now
         self.first = now if self.first is None else self.first

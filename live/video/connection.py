@@ -11,12 +11,14 @@ from av.container import InputContainer
 from dlink.live.video.address import Address
 from dlink.live.video.clock import Clock
 from dlink.live.video.counters import Seen
+from dlink.live.video.decoder import AnyPacket, Decoder
 from dlink.live.video.pixels import pixels_of
-from dlink.live.video.recording import AnyPacket, Recording, is_klv
+from dlink.live.video.recording import Recording, is_klv
 from dlink.live.video.taken import Taken
 from dlink.runtime import BadInput
 
 OPENS = 5.0  # seconds to open
+REORDERED = 1.0  # seconds between the times at which a frame is decoded and shown; more is a damaged time stamp
 JUMP = 0.1  # seconds back that make time stamps another run of the video
 SILENT = 2.0  # seconds without a packet after which a link is taken for lost
 PROBED = {"analyzeduration": "500000", "probesize": "1000000"}  # microseconds and bytes, to know a live stream's codecs
@@ -71,12 +73,20 @@ class Connection:
         on_data: Called with each packet of KLV telemetry, in the thread that reads frames.
         folder: Where it is recorded. None: it is not.
         files: How many files the recording has so far.
+        damaged: Whether frames are given that are not sound.
     """
 
     def __init__(
-        self, address: Address, seen: Seen, on_data: OnData | None = None, folder: Path | None = None, files: int = 0
+        self,
+        address: Address,
+        seen: Seen,
+        on_data: OnData | None = None,
+        folder: Path | None = None,
+        files: int = 0,
+        damaged: bool = False,
     ) -> None:
         self.address, self.seen, self.on_data, self.folder, self.files = address, seen, on_data, folder, files
+        self.damaged = damaged
         self.recording: Recording | None = None
         self.failure = ""  # why the recording ended early
         self.clock = Clock()
@@ -85,7 +95,7 @@ class Connection:
             self.container.close()
             raise BadInput(f"{address.shown}: has no video")
         self.stream = self.container.streams.video[0]
-        self.stream.thread_type = "SLICE"  # threads by frame would hold each frame up by several others
+        self.decoder = Decoder(self.stream, seen)
         self.streams = [self.stream, *(s for s in self.container.streams if is_klv(s))]
         self.begun = False  # whether there was a key frame
         self.index = 0
@@ -96,7 +106,7 @@ class Connection:
         try:
             for packet in self.container.demux(self.streams):
                 yield from self.taken(packet)
-        except (av.error.FFmpegError, OSError) as e:
+        except (av.error.FFmpegError, OSError, IndexError) as e:  # PyAV knows no streams that begin on the way
             if self.address.live:
                 raise LinkLost(reason(e)) from e
             self.seen.lost = reason(e)  # a file that is cut off: what came before is good
@@ -106,7 +116,7 @@ class Connection:
     def taken(self, packet: AnyPacket) -> Iterator[Taken]:
         now = time.monotonic()
         if packet.stream is not self.stream:
-            if packet.dts is not None:
+            if packet.size:
                 if self.on_data:
                     stamp = stamp_of(packet)
                     self.on_data(bytes(packet), stamp, self.clock.captured(stamp, now), self.seen.connections)
@@ -114,21 +124,14 @@ class Connection:
             return
         if packet.size and not self.prepared(packet, now):
             return
-        try:
-            frames = self.stream.decode(packet)
-        except av.error.FFmpegError:
-            self.seen.refused += 1
-            return
-        finally:
-            if packet.size:
-                self.record(packet)
-        for frame in frames:
+        frames = list(self.decoder.decode(packet))
+        if packet.size:
+            self.record(packet)
+        for frame, sound in frames:
             index, self.index = self.index, self.index + 1
-            if frame.is_corrupt:
-                self.seen.corrupt += 1
-            elif self.address.live and not self.clock.settled(now):
+            if self.address.live and not self.clock.settled(now):
                 self.seen.buffered += 1
-            else:
+            elif sound or self.damaged:
                 yield self.taken_of(frame, index, now)
 
     def prepared(self, packet: AnyPacket, now: float) -> bool:
@@ -137,7 +140,7 @@ class Connection:
         if self.stamp is not None and decoded is not None and decoded < self.stamp - JUMP:
             self.begun, self.index = False, 0
             self.seen.connections += 1
-            self.stream.codec_context.flush_buffers()
+            self.decoder.flush()
             self.clock = Clock()
             self.end_recording()
         self.stamp = decoded if decoded is not None else self.stamp
@@ -153,7 +156,7 @@ class Connection:
         return True
 
     def taken_of(self, frame: av.VideoFrame, index: int, now: float) -> Taken:
-        pts = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+        pts = stamp_of(frame)
         self.seen.frames += 1
         return Taken(
             pixels=partial(pixels_of, frame),
@@ -201,6 +204,10 @@ def decoding_time(packet: AnyPacket) -> float | None:
     return None if packet.dts is None or packet.time_base is None else float(packet.dts * packet.time_base)
 
 
-def stamp_of(packet: AnyPacket) -> float | None:
-    """A packet's time stamp, seconds."""
-    return None if packet.pts is None or packet.time_base is None else float(packet.pts * packet.time_base)
+def stamp_of(part: "AnyPacket | av.VideoFrame") -> float | None:
+    """The time stamp of a packet or a frame, seconds. None where it has none that can be."""
+    if part.pts is None or part.time_base is None:
+        return None
+    if part.dts is not None and abs(part.pts - part.dts) * part.time_base > REORDERED:
+        return None
+    return float(part.pts * part.time_base)

@@ -6,21 +6,19 @@ delivered: `frames_of` gives them again. A new connection, or time stamps that j
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import av
-from av.packet import Packet
 from av.stream import Stream
 
 from dlink.live.frame import Image
+from dlink.live.video.counters import Seen
+from dlink.live.video.decoder import AnyPacket, Decoder
 from dlink.live.video.pixels import pixels_of
 from dlink.runtime import BadInput
 
 TRANSPORT = ("h264", "hevc", "mpeg2video", "mpeg1video", "mpeg4")  # codecs that MPEG-TS has; others go to Matroska
 FLUSHED = {"flush_packets": "1"}
 KLV = "klv"
-
-AnyPacket: TypeAlias = "Packet[Any]"
 
 
 class Recording:
@@ -47,7 +45,11 @@ class Recording:
         """Write a packet, and leave out one whose time jumps back. An error of FFmpeg where the disk fails."""
         source = packet.stream
         stream, last = self.streams.get(source.index), self.last.get(source.index, -1 << 62)
-        if stream is None or (source.type == "data" and (packet.dts is None or packet.dts <= last)):
+        if stream is None:
+            return
+        if packet.dts is None:  # telemetry without time stamps, or a damaged picture: it belongs to the last frame
+            packet.dts = packet.pts = max(last + 1, max(self.last.values(), default=0))
+        if source.type == "data" and (packet.dts or 0) <= last:
             return  # telemetry may notice sooner than the video that time stamps jump back
         self.last[source.index] = packet.dts or 0
         packet.stream = stream
@@ -75,8 +77,10 @@ def frames_of(path: Path) -> Iterator[Image]:
         with av.open(str(path)) as file:
             if not file.streams.video:
                 raise BadInput(f"{path}: has no video")
-            for frame in file.decode(file.streams.video[0]):
-                yield pixels_of(frame)
+            decoder = Decoder(file.streams.video[0], Seen())  # as a Source decodes, so that frames are counted alike
+            for packet in file.demux(file.streams.video[0]):
+                for frame, _ in decoder.decode(packet):
+                    yield pixels_of(frame)
     except av.error.InvalidDataError:
         return
     except (av.error.FFmpegError, OSError) as e:

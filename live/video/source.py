@@ -33,6 +33,7 @@ class Source:
         on_data: Called with each packet of KLV telemetry: bytes, its time stamp in seconds or None, when it was sent in
             seconds of `time.monotonic()`, and its connection; in the thread that iterates.
         pace: Give frames of a file at their own rate, not as fast as they are taken.
+        damaged: Give frames too that are not sound: where data was lost, until the next key frame.
 
     Example:
         >>> from dlink.live.video.address import address_of
@@ -43,9 +44,14 @@ class Source:
     """
 
     def __init__(
-        self, address: Address, record: Path | None = None, on_data: OnData | None = None, pace: bool = False
+        self,
+        address: Address,
+        record: Path | None = None,
+        on_data: OnData | None = None,
+        pace: bool = False,
+        damaged: bool = False,
     ) -> None:
-        self.address, self.record, self.on_data = address, record, on_data
+        self.address, self.record, self.on_data, self.damaged = address, record, on_data, damaged
         self.pace = pace and address.kind == "file"
         self.seen = Seen()
         self.state: Literal["connecting", "running", "lost", "ended"] = "connecting"
@@ -86,7 +92,7 @@ class Source:
 
     def one(self) -> Iterator[Taken]:
         """Frames of one connection."""
-        connection = Connection(self.address, self.seen, self.on_data, self.record, self.files)
+        connection = Connection(self.address, self.seen, self.on_data, self.record, self.files, self.damaged)
         self.seen.connections += 1
         try:
             for taken in connection.frames():

@@ -72,6 +72,7 @@ def visit(browser, server, width=1440, dark=False):
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     browser.ask("Emulation.setEmulatedMedia", features=[scheme])
     browser.ask("Page.navigate", url=server.url)
+    until(browser, f"location.href === '{server.url}' && document.readyState === 'complete'")
 
 
 def until(browser, script, wanted=True):
