@@ -165,5 +165,5 @@ class Flight:
         }
         if isinstance(self.telemetry, Klv):
             refused = self.telemetry.reader.refused
-            state["telemetry_refused"] = refused.checksum + refused.damaged
+            state["telemetry_refused"] = refused.checksum + refused.damaged + self.telemetry.unlikely
         return state

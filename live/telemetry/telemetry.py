@@ -10,10 +10,12 @@ from typing import Protocol
 from dlink.live.pose import Pose
 from dlink.live.telemetry.klv import KlvReader
 from dlink.live.telemetry.klv_pose import pose_of
+from dlink.live.telemetry.likely import Likely
 from dlink.live.telemetry.track import Track
 from dlink.live.video.taken import Taken
 from dlink.runtime import BadInput
 
+SPREAD = 5.0  # seconds that sets of one packet may lie apart
 KINDS = "klv, mavlink:udp:14550, mavlink:flight.tlog, flight.SRT"
 UDP = re.compile(r"udp(?:in)?:/*(?:(?P<host>[^:]*):)?(?P<port>\d+)")
 
@@ -54,22 +56,32 @@ class Klv:
 
     def __init__(self, options: TelemetryOptions) -> None:
         self.options = options
-        self.reader, self.track = KlvReader(), Track()
+        self.reader, self.track, self.likely = KlvReader(), Track(), Likely()
+        self.unlikely = 0  # sets whose position cannot be
         self.connection: int | None = None
         self.stamped = True  # whether packets have time stamps; else the time at which they came is taken
 
     def on_data(self, data: bytes, stamp: float | None, captured: float, connection: int) -> None:
-        """Take a packet. One without a time stamp belongs to the time at which it came."""
+        """Take a packet. One without a time stamp belongs to the time at which it came.
+
+        A packet's time is that of its last set; the others are as much older as they say.
+        """
         if connection != self.connection:
             self.connection, self.reader.buffer = connection, bytearray()
             self.track.clear()
+            self.likely = Likely()
             self.stamped = stamp is not None
         if (when := stamp if self.stamped else captured) is None:
             return
-        for found in self.reader.feed(data):
-            if (pose := pose_of(found)) is not None:
-                fov = pose.fov or self.options.fov
-                self.track.add(when, replace(pose, fov=fov))
+        sets = self.reader.feed(data)
+        for found in sets:
+            older = sets[-1].utc - found.utc
+            if (pose := pose_of(found)) is None or not 0 <= older <= SPREAD:
+                continue
+            if self.likely.take(when - older, pose):
+                self.track.add(when - older, replace(pose, fov=pose.fov or self.options.fov))
+            else:
+                self.unlikely += 1
 
     def pose(self, taken: Taken) -> Pose | None:
         when = taken.pts if self.stamped else taken.captured

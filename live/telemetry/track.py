@@ -8,7 +8,8 @@ from dlink.live.pose import Pose
 from dlink.live.rotation import angles_of, between, matrix_of
 
 LONGEST = 4096  # poses that are remembered: minutes at any rate of a drone
-AHEAD = 0.3  # seconds for which the last two poses are carried on
+AHEAD = 0.3  # seconds for which the last poses are carried on
+LEAST = 0.5  # of the seconds carried on, which must lie between the two poses: a jitter of nearer ones would grow
 APART = 2.0  # seconds between two poses, beyond which nothing is known of the time between them
 
 
@@ -44,19 +45,37 @@ class Track:
             self.times, self.poses = [], []
 
     def at(self, time: float) -> Pose | None:
-        """The pose of a time: between two poses, or up to `ahead` seconds behind the last one. None: not known."""
+        """The pose of a time: between two poses, or up to `ahead` seconds beyond the last or the first one.
+
+        None: it is not known.
+        """
         with self.lock:
-            times, poses = self.times, self.poses
-            at = bisect.bisect_left(times, time)
-            if at < len(times) and times[at] == time:
-                return poses[at]
-            if at == 0 or len(times) < 2 or (at == len(times) and time - times[-1] > self.ahead):
+            pair = self.around(time)
+            if pair is None:
                 return None
-            at = min(at, len(times) - 1)
-            first, second, begin, end = poses[at - 1], poses[at], times[at - 1], times[at]
+            (begin, end), (first, second) = ([each[i] for i in pair] for each in (self.times, self.poses))
+        if pair[0] == pair[1]:
+            return first
         if end - begin > self.apart:
             return None
         return interpolated(first, second, (time - begin) / (end - begin))
+
+    def around(self, time: float) -> tuple[int, int] | None:
+        """The two poses that tell of a time; twice the same one where it is of that time."""
+        times = self.times
+        at = bisect.bisect_left(times, time)
+        if at < len(times) and times[at] == time:
+            return at, at
+        if 0 < at < len(times):
+            return at - 1, at
+        if not times or not times[0] - self.ahead <= time <= times[-1] + self.ahead:
+            return None
+        if at:
+            before = bisect.bisect_right(times, times[-1] - LEAST * (time - times[-1])) - 1
+            before = min(before, len(times) - 2)
+            return None if before < 0 else (before, len(times) - 1)
+        behind = max(1, bisect.bisect_left(times, times[0] + LEAST * (times[0] - time)))
+        return None if behind >= len(times) else (0, behind)
 
 
 def interpolated(first: Pose, second: Pose, share: float) -> Pose:

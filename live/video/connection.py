@@ -1,6 +1,7 @@
 """One connection to a video: packets as they arrive, decoded from the first key frame on, and recorded."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from dlink.runtime import BadInput
 
 OPENS = 5.0  # seconds to open
 REORDERED = 1.0  # seconds between the times at which a frame is decoded and shown; more is a damaged time stamp
+AHEAD = 0.5  # seconds that a file is read ahead of its frames, for the telemetry on both sides of them
 JUMP = 0.1  # seconds back that make time stamps another run of the video
 SILENT = 2.0  # seconds without a packet after which a link is taken for lost
 PROBED = {"analyzeduration": "500000", "probesize": "1000000"}  # microseconds and bytes, to know a live stream's codecs
@@ -97,12 +99,28 @@ class Connection:
         self.stream = self.container.streams.video[0]
         self.decoder = Decoder(self.stream, seen)
         self.streams = [self.stream, *(s for s in self.container.streams if is_klv(s))]
+        self.reads_ahead = address.kind == "file" and on_data is not None and len(self.streams) > 1
         self.begun = False  # whether there was a key frame
         self.index = 0
         self.stamp: float | None = None  # the last packet's decoding time, seconds
 
     def frames(self) -> Iterator[Taken]:
         """The frames until the connection ends. LinkLost where a link broke."""
+        waiting: deque[Taken] = deque()
+        for taken in self.as_decoded():
+            waiting.append(taken)
+            while waiting and not self.is_early(waiting[0]):
+                yield waiting.popleft()
+        yield from waiting
+
+    def is_early(self, taken: Taken) -> bool:
+        """Whether the telemetry behind a frame of a file is still to be read."""
+        if not self.reads_ahead or taken.connection != self.seen.connections:
+            return False
+        return taken.pts is not None and self.stamp is not None and self.stamp < taken.pts + AHEAD
+
+    def as_decoded(self) -> Iterator[Taken]:
+        """The frames as they come out of the decoder."""
         try:
             for packet in self.container.demux(self.streams):
                 yield from self.taken(packet)

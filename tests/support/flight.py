@@ -22,7 +22,7 @@ EAST, NORTH = 500_000.0, 5_200_000.0  # UTM 32 north, the world's middle, where 
 SEED = 5  # of a world of half a metre a pixel, with many roads
 WIDTH, HEIGHT, FOV = 640, 360, 60.0
 ALTITUDE, GROUND = 620.0, 500.0
-SPEED, EVERY = 15.0, 3  # metres a second; frames between two sets of telemetry: ten a second
+SPEED, SETS = 15.0, 10  # metres a second; sets of telemetry a second
 
 
 @cache
@@ -54,21 +54,21 @@ def frame_at(seconds):
     return cv2.warpAffine(world().image, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
-def write_flight(path, seconds, telemetry=True):
-    """A video of a flight, MPEG-TS with H.264 and KLV."""
+def write_flight(path, seconds, rate=RATE):
+    """A video of a flight, `rate` frames a second, MPEG-TS with H.264 and KLV."""
     with av.open(str(path), "w", format="mpegts", options={"flush_packets": "1"}) as file:
-        video = file.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "crf": "18", "g": "15", "bf": "0"})
+        video = file.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "18", "g": "15", "bf": "0"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         data = file.add_data_stream("klv")
-        for i in range(round(seconds * RATE)):
-            x, y, heading = place(i / RATE)
-            if telemetry and i % EVERY == 0:
+        for i in range(round(seconds * rate)):
+            x, y, heading = place(i / rate)
+            if i % (rate // SETS) == 0:
                 (lon,), (lat,) = transform(CRS.from_epsg(32632), CRS.from_epsg(4326), [EAST + x], [NORTH + y])
-                packet = av.Packet(camera(1.7e9 + i / RATE, lat, lon, ALTITUDE, heading, -90.0, fov=FOV, ground=GROUND))
+                packet = av.Packet(camera(1.7e9 + i / rate, lat, lon, ALTITUDE, heading, -90.0, fov=FOV, ground=GROUND))
                 packet.time_base, packet.stream = TICKS, data
-                packet.pts = packet.dts = i * 90000 // RATE
+                packet.pts = packet.dts = i * 90000 // rate
                 file.mux(packet)
-            frame = av.VideoFrame.from_ndarray(frame_at(i / RATE), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(frame_at(i / rate), format="rgb24")
             frame.pts = i
             for packet in video.encode(frame):
                 file.mux(packet)

@@ -94,11 +94,25 @@ def test_positions_of_a_turning_flight_at_10_a_second_are_within_half_a_metre():
     assert 0 < worst < 0.5
 
 
-def test_nothing_is_known_before_behind_and_within_a_gap():
-    found = track(pose(), pose(), every=0.1)
-    assert found.at(9.99) is None and found.at(10.39) is not None and found.at(10.42) is None
+def test_nothing_is_known_long_before_long_behind_and_within_a_gap():
+    found = track(pose(), pose(), pose(), every=0.1)
+    assert [found.at(time) is not None for time in (9.69, 9.71, 10.49, 10.51)] == [False, True, True, False]
     assert track(pose(), pose(), every=5.0).at(11.0) is None
     assert Track().at(0.0) is None and track(pose()).at(10.05) is None
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_two_poses_that_are_close_are_not_carried_far(sign):
+    """A millisecond and a jitter of half a metre would be 150 m after 0.3 s."""
+    found = Track()
+    for time, north in ((10.0, 0.0), (10.0 + sign * 0.001, 0.5)):
+        lat, lon = from_local(47.0, 8.0, np.array([[north, 0.0]]))
+        found.add(time, pose(float(lat[0]), float(lon[0])))
+    assert found.at(10.0 + sign * 0.1) is None and found.at(10.0 + sign * 0.002) is not None
+    lat, lon = from_local(47.0, 8.0, np.array([[-3.0, 0.0]]))
+    found.add(10.0 - sign * 0.2, pose(float(lat[0]), float(lon[0])))
+    local = to_local(47.0, 8.0, *np.array([[(at := found.at(10.0 + sign * 0.2)).latitude], [at.longitude]]))
+    assert abs(local[0, 0] - 3.5) < 1.0
 
 
 def test_what_one_pose_does_not_know_is_not_known_between():

@@ -48,6 +48,19 @@ class Reader:
         assert not self.thread.is_alive() and not self.error
 
 
+def without_stamps(path):
+    """An MPEG-TS whose KLV packets have lost their time stamps, as asynchronous telemetry has none."""
+    data, private = bytearray(path.read_bytes()), (0xBD, 0xFC)  # ids of such streams
+    for at in range(0, len(data), 188):
+        head = at + 4 + (1 + data[at + 4] if data[at + 3] & 0x20 else 0)
+        if data[at + 1] & 0x40 and data[head : head + 3] == b"\0\0\1" and data[head + 3] in private:
+            data[head + 7] &= 0x3F
+            data[head + 9 : head + 9 + data[head + 8]] = b"\xff" * data[head + 8]
+    out = path.with_name("without.ts")
+    out.write_bytes(data)
+    return out
+
+
 @pytest.fixture
 def read():
     readers = []
@@ -125,6 +138,22 @@ def test_telemetry_is_handed_out_in_its_order(read):
     numbers = [int(bytes_.removeprefix(b"klv ")) for bytes_, *_ in reader.data]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     assert all(stamp == pytest.approx(n / 30, abs=1e-3) for n, (_, stamp, *_) in zip(numbers, reader.data, strict=True))
+
+
+def test_telemetry_without_time_stamps_is_handed_out_and_recorded(tmp_path):
+    path = without_stamps(write_video(tmp_path / "a.ts", 30, klv=True))
+
+    def heard(path, **options):
+        data = []
+        with Source(address_of(str(path)), on_data=lambda *packet: data.append(packet), **options) as source:
+            assert len(list(source)) == 30 and not source.failure
+        return data
+
+    first = heard(path, record=tmp_path)
+    assert [data for data, *_ in first] == [b"klv %d" % i for i in range(30)]
+    assert all(stamp is None and captured > 0 for _, stamp, captured, _ in first)
+    recorded = [data for data, *_ in heard(tmp_path / "video-0001.ts")]  # from the first key frame on
+    assert len(recorded) >= 25 and recorded == [data for data, *_ in first][-len(recorded) :]
 
 
 def test_a_sender_that_is_killed_and_comes_back_gives_frames_again(read, tmp_path):
