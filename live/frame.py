@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -33,7 +33,7 @@ class Frame:
 
     id: int
     captured: float
-    pixels: Pixels
+    pixels: Pixels = field(repr=False)
     pts: float | None = None
     utc: float | None = None
     pose: Pose | None = None
@@ -58,8 +58,8 @@ class Roads:
     """
 
     frame: Frame
-    image: Image
-    levels: NDArray[np.uint8]
+    image: Image = field(repr=False)
+    levels: NDArray[np.uint8] = field(repr=False)
     threshold: float
     rung: Views
     views: float

@@ -4,6 +4,8 @@ A camera does not wait. Where frames come faster than the network is, frames mus
 which: here the newest frame is the next one, so roads are never old. Each offered frame ends in exactly one counter.
 """
 
+import logging
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -22,16 +24,17 @@ from dlink.live.pose import Pose
 from dlink.live.scaling import Resolution, Scaling, resized, scaled
 from dlink.live.supervisor import Supervisor
 from dlink.runtime import BadInput, Closed, Segmenter
-from dlink.runtime.life import CLOSED
 from dlink.runtime.segmenter import Views, check_image
 from dlink.runtime.values import real, whole
 from dlink.runtime.windows import cover
 
 DEADLINE = 0.2  # seconds
+AHEAD = 1.0  # seconds that a frame's capture may lie in the future: clocks of cameras are not exact
 MOST_WAITING = 10_000  # frames
 ROOM = 4  # frames that wait with keep="all"
 UNREAD = 16  # results that wait for a reader
 LOOK = 0.5  # seconds between looks at what is closed
+log = logging.getLogger(__name__)
 
 Keep: TypeAlias = Literal["newest", "all"] | int
 Late: TypeAlias = Literal["deliver", "drop"]
@@ -43,7 +46,7 @@ class Live:
     Args:
         model: The model file, or an open Segmenter, which other threads may use too: frames overtake their images.
         deadline: Seconds from the capture of a frame to its roads. Fewer views are taken where time is short. None:
-            all views, however long they take.
+            all views, however long they take. "auto": 0.2, and None with keep="all".
         keep: Which offered frames wait while another is computed: "newest", so many of the newest, or "all": then
             `offer` waits for room, which is for files.
         late: "deliver" roads that are late, marked so; or "drop" them, and frames that are too old at their turn.
@@ -54,7 +57,7 @@ class Live:
             in this process.
         standby: Keep a second process ready. It takes as much memory again.
         outcomes: Called with the Outcome of every offered frame, dropped ones too, by the thread that ends it. It must
-            return at once; `queue.SimpleQueue().put` does.
+            return at once; `queue.SimpleQueue().put` does. An error that it raises is logged.
         options: Options of `open_model`.
 
     Raises:
@@ -63,7 +66,7 @@ class Live:
 
     Example:
         >>> from dlink.live import Live
-        >>> with Live("roads.onnx", deadline=None, keep="all") as live:
+        >>> with Live("roads.onnx", keep="all") as live:
         ...     number = live.offer(image)
         ...     live.end()
         ...     for roads in live:
@@ -77,7 +80,7 @@ class Live:
         self,
         model: str | PathLike[str] | Segmenter,
         *,
-        deadline: float | None = DEADLINE,
+        deadline: float | None | Literal["auto"] = "auto",
         keep: Keep = "newest",
         late: Late = "deliver",
         views: Views | Sequence[Views] = None,
@@ -87,13 +90,20 @@ class Live:
         outcomes: Callable[[Outcome], object] | None = None,
         **options: Any,
     ) -> None:
-        if deadline is not None:
+        if deadline == "auto":
+            deadline = None if keep == "all" else DEADLINE
+        elif deadline is not None:
             deadline = real("deadline", deadline, "seconds, greater than 0", lambda d: 0 < d < float("inf"))
         if late not in ("deliver", "drop"):
             raise BadInput(f"late must be deliver or drop, got {late!r:.40}")
+        if outcomes is not None and not callable(outcomes):
+            raise BadInput(f"outcomes must be a function, got {outcomes!r:.40}")
+        if isinstance(keep, str) and keep not in ("newest", "all"):
+            raise BadInput(f"keep must be newest, all or a number of frames, got {keep!r:.40}")
         self.deadline, self.late, self.outcomes = deadline, late, outcomes
         self.blocks = keep == "all"
         self.room = ROOM if self.blocks else 1 if keep == "newest" else whole("keep", keep, 1, MOST_WAITING)
+        self.error = ""  # why the last frame that failed has no roads
         rungs_of(views, RUNGS)  # raises BadInput before a model is opened
         self.engine = Supervisor(opener(model, process, options), standby)
         try:
@@ -153,7 +163,7 @@ class Live:
         Args:
             pixels: uint8 (H, W, 3) RGB, or a function that gives it, called if the frame is computed. An array must not
                 change before its turn: a frame whose array was used again fails.
-            captured: When the camera took it, seconds of `time.monotonic()`. None: now.
+            captured: When the camera took it, seconds of `time.monotonic()`, not of `time.time()`. None: now.
             pts: The video's own time stamp, seconds.
             utc: When the camera took it, seconds since 1970-01-01 UTC.
             pose: The camera at that time.
@@ -163,17 +173,19 @@ class Live:
             The frame's id, counted from 0.
 
         Raises:
-            BadInput: The array is not an image of the network.
+            BadInput: The array is not an image of the network, or it was captured in the future.
             Closed: The Live was closed, or no more frames were announced by `end`.
         """
         if not callable(pixels):
             check_image(pixels, self.engine.about.spec)
-        now = time.monotonic() if captured is None else captured
+        now = time.monotonic() if captured is None else past(captured)
+        if pose is not None and not isinstance(pose, Pose):
+            raise BadInput(f"pose must be a dlink.live.Pose, got {type(pose).__name__}")
         with self.lock:
             while self.blocks and len(self.waiting) >= self.room and not self.closed and not self.ended:
                 self.changed.wait(LOOK)
             if self.closed or self.ended:
-                raise Closed(CLOSED if self.closed else "no more frames can be offered after end()")
+                raise Closed("this Live is closed" if self.closed else "no more frames can be offered after end()")
             number = self.numbers["offered"]
             frame = Frame(id=number, captured=now, pixels=pixels, pts=pts, utc=utc, pose=pose, tag=tag)
             self.numbers["offered"] += 1
@@ -217,7 +229,7 @@ class Live:
             timeout: Seconds to wait for newer ones.
 
         Returns:
-            The roads, or None where there are none so new.
+            The roads, or None where there are none so new. Where frames fail, `error` says why.
         """
         end = time.monotonic() + timeout
         with self.lock:
@@ -247,9 +259,15 @@ class Live:
 
     def run(self) -> None:
         """Compute frames until there are no more."""
-        while taken := self.take():
-            self.settle(*taken)
-            del taken  # hold no pixels while waiting
+        try:
+            while taken := self.take():
+                self.settle(*taken)
+                del taken  # hold no pixels while waiting
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Count the frames that are left, and let no reader wait any longer."""
         with self.lock:
             left = [frame for frame, _ in self.waiting]
             self.waiting.clear()
@@ -284,7 +302,7 @@ class Live:
             roads = self.compute(frame, before, begun)
         except Closed as e:
             self.finish(Outcome(frame, "left") if self.closed else Outcome(frame, "failed", error=str(e)))
-        except Exception as e:  # of a caller's function, too
+        except BaseException as e:  # of a caller's function, too, which may call sys.exit
             self.finish(Outcome(frame, "failed", error=f"{type(e).__name__}: {e}"))
         else:
             self.finish(Outcome(frame, "late" if roads.late else "roads", roads))
@@ -325,6 +343,7 @@ class Live:
     def finish(self, outcome: Outcome) -> None:
         """Count the frame that was being computed, and deliver its roads."""
         roads = outcome.roads if outcome.what == "roads" or self.late == "deliver" else None
+        self.error = outcome.error or self.error
         with self.lock:
             while self.blocks and roads and len(self.results) >= UNREAD and not self.closed:
                 self.changed.wait(LOOK)
@@ -341,4 +360,15 @@ class Live:
 
     def tell(self, outcome: Outcome) -> None:
         if self.outcomes:
-            self.outcomes(outcome)
+            try:
+                self.outcomes(outcome)
+            except Exception:
+                log.exception("the function for outcomes failed at frame %d", outcome.frame.id)
+
+
+def past(captured: float) -> float:
+    """A time of `time.monotonic()` that is not in the future. BadInput for another one, such as a `time.time()`."""
+    latest = time.monotonic() + AHEAD
+    return real(
+        "captured", captured, "seconds of time.monotonic(), not later than now", lambda t: -math.inf < t <= latest
+    )

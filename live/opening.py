@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from dlink.live.engine import Engine
 from dlink.live.local import Local
 from dlink.live.process import Process
-from dlink.runtime import BadInput, Segmenter, open_model, path_of
+from dlink.runtime import BadInput, BadModel, Segmenter, open_model, path_of
+from dlink.runtime.files import file_sha256
 
 
 def opener(model: str | PathLike[str] | Segmenter, process: bool, options: dict[str, Any]) -> Callable[[], Engine]:
@@ -18,5 +20,25 @@ def opener(model: str | PathLike[str] | Segmenter, process: bool, options: dict[
         return lambda: Local(model, own=False)
     path = path_of("model", model)
     if process:
-        return lambda: Process(path, options)
-    return lambda: Local(open_model(path, **options))
+        return same_file(path, lambda: Process(path, options))
+    return same_file(path, lambda: Local(open_model(path, **options)))
+
+
+def same_file(path: Path, start: Callable[[], Engine]) -> Callable[[], Engine]:
+    """Opens an engine, and refuses a file that is not the first one any more: its roads would be another network's."""
+    first: list[str] = []
+
+    def opened() -> Engine:
+        engine = start()
+        try:
+            now = file_sha256(path)
+        except OSError as e:
+            engine.close()
+            raise BadModel(f"{path}: cannot be read again: {e}") from e
+        if now != (first or [now])[0]:
+            engine.close()
+            raise BadModel(f"{path}: is another model than at the beginning; put that one back, or begin anew")
+        first[:] = [now]
+        return engine
+
+    return opened

@@ -20,8 +20,9 @@ def pixels_of(frame: Frame, before: bytes) -> Image:
     """A frame's pixels, which nobody else changes."""
     if callable(frame.pixels):
         return np.asarray(frame.pixels())
-    if probe(frame.pixels) != before:
+    image = np.array(frame.pixels)
+    if probe(image) != before or probe(frame.pixels) != before:  # it may be written to while it is copied
         raise BadInput(
             f"frame {frame.id}: its array was changed after it was offered; offer a copy, or a function that copies"
         )
-    return np.array(frame.pixels)
+    return image

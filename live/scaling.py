@@ -10,6 +10,7 @@ from dlink.live.pose import Pose
 from dlink.runtime import BadInput, Spec
 from dlink.runtime.values import real
 
+MOST_PIXELS = 100_000_000  # of a scaled frame
 NEAR = 0.05  # a resolution that differs less is taken for the network's own
 COARSEST = 8.0  # times the network's resolution; roads of few pixels' width are less than one pixel wide beyond it
 
@@ -19,6 +20,10 @@ class Resolution(Protocol):
 
     def resolution(self, pose: Pose, width: int, height: int) -> float | None:
         """Metres a pixel in the middle of a frame of so many pixels, or None where the pose does not tell."""
+        ...
+
+    def missing(self, pose: Pose, width: int, height: int) -> str:
+        """What the pose lacks, where it does not tell, in words that follow "because"."""
         ...
 
 
@@ -53,14 +58,24 @@ class Scaling:
         if self.ground is None:
             return 1.0
         if isinstance(self.ground, float):
-            return self.scale_of(self.ground)
+            return self.limited(frame, self.scale_of(self.ground), height, width)
         metres = None if frame.pose is None else self.ground.resolution(frame.pose, width, height)
         if metres is None:
-            missing = "it has no pose" if frame.pose is None else "its pose does not tell the height, angles or field"
+            missing = "it has no pose" if frame.pose is None else self.ground.missing(frame.pose, width, height)
             raise BadInput(
-                f"frame {frame.id}: its ground resolution is not known, because {missing}; give metres a pixel instead"
+                f"frame {frame.id}: its ground resolution is not known, because {missing}; metres a pixel can be given "
+                f"instead (--gsd, ground=)"
             )
-        return self.scale_of(metres)
+        return self.limited(frame, self.scale_of(metres), height, width)
+
+    def limited(self, frame: Frame, scale: float, height: int, width: int) -> float:
+        if height * width * scale**2 > MOST_PIXELS:
+            raise BadInput(
+                f"frame {frame.id}: {width} x {height} pixels of {scale * self.spec.gsd_m:.3g} m would be "
+                f"{height * width * scale**2 / 1e6:.0f} million pixels of {self.spec.gsd_m:g} m, more than "
+                f"{MOST_PIXELS / 1e6:.0f}; offer smaller frames"
+            )
+        return scale
 
     def scale_of(self, metres: float) -> float:
         scale = metres / self.spec.gsd_m

@@ -15,10 +15,7 @@ from dlink.runtime.life import CLOSED
 from dlink.runtime.segmenter import Views
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before an engine is opened that failed twice or more in a row
-STUCK, LEAST_PATIENCE = (
-    10.0,
-    5.0,
-)  # an answer may take so many times the predicted seconds, and at least so many seconds
+STUCK, LEAST_PATIENCE = 10.0, 5.0  # an answer may take so many times the predicted seconds, and at least these seconds
 AT_MOST = 5.0  # seconds that closing waits for an engine that is being opened
 LOOK = 0.02  # seconds between looks at an idle engine
 log = logging.getLogger(__name__)
@@ -111,7 +108,7 @@ class Supervisor:
             elif not engine.alive():
                 self.lose(engine, "it ended by itself")
             elif self.standby and (self.spare is None or not self.spare.alive()) and time.monotonic() >= self.again:
-                spare = self.opened()
+                spare = self.opened(spare=True)
                 self.again = 0.0 if spare else time.monotonic() + LONGEST_PAUSE
                 self.take(spare, spare=True)
 
@@ -141,16 +138,17 @@ class Supervisor:
         with self.lock:
             self.changed.wait_for(lambda: self.closed, seconds)
 
-    def opened(self) -> Engine | None:
+    def opened(self, spare: bool = False) -> Engine | None:
         """A new engine, or None where it cannot be opened or is not wanted any more."""
         if self.closed:
             return None
         try:
             return self.start()
-        except (DlinkError, OSError) as e:
-            self.failures += 1
-            self.error = str(e)
-            log.warning("the engine cannot be opened: %s", e)
+        except Exception as e:  # whatever it is, the next try may succeed
+            if not spare:
+                self.failures += 1
+            self.error = f"{e}" if isinstance(e, DlinkError) else f"{type(e).__name__}: {e}"
+            log.warning("%s cannot be opened: %s", "a spare engine" if spare else "the engine", self.error)
             return None
 
     def close(self) -> None:

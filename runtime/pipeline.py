@@ -99,7 +99,7 @@ class Pipeline:
         """Called once an image is done, has failed or was cancelled."""
         with self.lock:
             self.unfinished -= 1
-            self.room.notify()
+            self.room.notify_all()  # each waits for room of its own limit
             if job.left:  # no more of its tiles are wanted
                 kept = {p: deque(piece for piece in q if piece.job is not job) for p, q in self.queues.items()}
                 self.queues = {p: q for p, q in kept.items() if q}

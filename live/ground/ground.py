@@ -65,6 +65,17 @@ class Ground:
         metres = math.sqrt(abs(a * d - b * c))
         return metres if math.isfinite(metres) and metres > 0 else None
 
+    def missing(self, pose: Pose, width: int, height: int) -> str:
+        """What the pose lacks, or why it tells no resolution, in words that follow "because"."""
+        below = self.terrain.below(pose, np.zeros((1, 2)))
+        if below is None or not np.isfinite(below[0]):
+            return "its pose does not tell the height above the ground"
+        if below[0] <= 0:
+            return f"its camera would be {-float(below[0]):.0f} m below the ground, whose elevation was given"
+        if camera_of(pose, width, height) is None:
+            return "its pose does not tell all angles and the field of view"
+        return "the middle of the frame shows the horizon, or ground that is not known"
+
     def footprint(self, pose: Pose, width: int, height: int) -> Footprint | None:
         """The corners of a frame on the ground. None: not known."""
         found = self.places(pose, width, height, np.array([0.0, width, width, 0.0]), np.array([0.0, 0, height, height]))

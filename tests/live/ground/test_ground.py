@@ -1,6 +1,8 @@
 """The ground against a world that is rendered by other means: resolution, footprints, and maps without a shift."""
 
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from rasterio.transform import Affine
 from rasterio.warp import transform
 
 from dlink.live import Pose
+from dlink.live.ground import dem
 from dlink.live.ground.dem import Dem
 from dlink.live.ground.earth import earth_centred, from_local, geodetic, to_local
 from dlink.live.ground.ground import Flat
@@ -218,6 +221,41 @@ def test_ground_that_a_model_does_not_know_is_not_guessed(tmp_path):
     assert ground.resolution(pose_at(200, 0, 100.0, 0, -90, 0), 400, 300) is not None
     assert ground.resolution(pose_at(100_000, 0, 100.0, 0, -90, 0), 400, 300) is None
     assert ground.resolution(pose_at(200, 0, None, 0, -90, 0, height_m=90.0), 400, 300) is None
+
+
+def test_threads_that_look_at_places_far_apart_get_the_ground_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(dem, "AROUND", 64)  # so that each has to read again
+    ground = dem_of(tmp_path, hill)
+    poses = [pose_at(x, x / 2, 140.0, 30, -70, 0) for x in range(-500, 501, 100)]
+    alone = [ground.resolution(pose, 1000, 800) for pose in poses]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda i: ground.resolution(poses[i % len(poses)], 1000, 800), range(400)))
+    assert together == [alone[i % len(poses)] for i in range(400)] and len(set(alone)) > 5
+
+
+def test_a_model_costs_milliseconds_a_frame(tmp_path):
+    ground, pose = dem_of(tmp_path, hill), pose_at(30, 20, 140.0, 0, -60, 0)
+    ground.footprint(pose, 1000, 800)
+    begun = time.process_time()
+    for _ in range(10):
+        ground.footprint(pose, 1000, 800)
+    assert time.process_time() - begun < 10 * 0.05
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"altitude_m": None}, "the height above the ground"),
+        ({"altitude_m": 420.0}, "80 m below the ground"),
+        ({"fov": None}, "all angles and the field of view"),
+        ({"pitch": 0.0}, "the horizon"),
+    ],
+)
+def test_why_a_pose_tells_no_resolution(changed, words):
+    known = {"altitude_m": 620.0, "yaw": 0.0, "pitch": -90.0, "roll": 0.0, "fov": 60.0}
+    pose = Pose(latitude=47.0, longitude=8.0, **(known | changed))
+    assert Flat(500).resolution(pose, 800, 600) is None
+    assert words in Flat(500).missing(pose, 800, 600)
 
 
 def test_a_file_that_is_no_elevation_model_is_refused(tmp_path):
