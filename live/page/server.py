@@ -8,7 +8,10 @@ import hmac
 import ipaddress
 import json
 import secrets
+import socket
 import threading
+import time
+from contextlib import suppress
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,8 +26,11 @@ from dlink.runtime import BadInput
 LOCAL = "127.0.0.1"
 NAMES = ("localhost", "127.0.0.1", "::1")
 PATIENCE = 2.0  # seconds that /state.json waits for news
-MOST = 32  # requests at once
+MOST = 32  # connections at once
+LONGEST = 15.0  # seconds of a connection, so that slow clients hold none for ever
 COOKIE = "dlink-token"
+LOOK = 0.2  # seconds
+FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Server:
@@ -78,9 +84,39 @@ class Http(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], board: Board, token: str | None, local: bool) -> None:
         self.board, self.token, self.local = board, token, local
-        self.free = threading.BoundedSemaphore(MOST)
+        self.links: dict[socket.socket, float] = {}  # and when each began
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         self.page = files("dlink.live.page").joinpath("page.html").read_text("utf-8")
         super().__init__(address, Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread of its own, unless there are too many: then it is closed."""
+        if len(self.links) >= MOST:
+            with suppress(OSError):
+                request.sendall(FULL)
+            super().shutdown_request(request)
+            return
+        self.links[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.links.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """End connections that last too long. http.server calls this twice a second."""
+        for link, begun in list(self.links.items()):
+            if time.monotonic() - begun > LONGEST:
+                with suppress(OSError):
+                    link.shutdown(socket.SHUT_RDWR)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # this process has too many files open
+            time.sleep(LOOK)
+            raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that left is no error."""
@@ -90,21 +126,12 @@ class Handler(BaseHTTPRequestHandler):
     server: Http
     server_version, sys_version = "dlink", ""
     protocol_version = "HTTP/1.1"
-    timeout = 30
+    timeout = 5  # seconds for the next bytes of a request
 
     def do_HEAD(self) -> None:  # http.server's name
         self.do_GET()
 
     def do_GET(self) -> None:
-        if not self.server.free.acquire(blocking=False):
-            self.answer(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once")
-            return
-        try:
-            self.reply()
-        finally:
-            self.server.free.release()
-
-    def reply(self) -> None:
         parts = urlsplit(self.path)
         query = parse_qs(parts.query)
         if self.server.local and self.host() not in NAMES:  # another site's name that leads here

@@ -29,6 +29,7 @@ from pymavlink import mavutil
 DEGREES = 1e-7  # of GLOBAL_POSITION_INT
 YAW_LOCK, IN_VEHICLE_FRAME, IN_EARTH_FRAME = 16, 32, 64  # GIMBAL_DEVICE_FLAGS
 FIX_3D = 3  # GPS_FIX_TYPE
+NORM = 0.1  # that the length of a quaternion may differ from 1
 LOOK = 0.2  # seconds between looks at whether it was closed
 NOWHERE = Pose(latitude=0.0, longitude=0.0)  # of attitudes, which have no place
 WANTED = (
@@ -45,19 +46,21 @@ class Heard:
     attitudes: int = 0
     no_fix: int = 0
     others: int = 0  # of other vehicles on the link
+    damaged: int = 0  # whose values cannot be
 
 
 class Vehicle:
     """What is known of one vehicle, from its messages.
 
     Args:
-        mount: Pitch of a camera that is fixed to the vehicle, degrees: -90 looks down. None: the gimbal says it.
-        fov: Horizontal field of view, degrees, where the camera does not say it.
+        mount: Pitch of a camera that is fixed to the vehicle, degrees: -90 looks down. A gimbal is not asked then.
+        fov: Horizontal field of view, degrees. None: the camera says it.
         system: The vehicle's system id. None: the first one that has a position.
     """
 
     def __init__(self, mount: float | None = None, fov: float | None = None, system: int | None = None) -> None:
         self.mount, self.fov, self.system = mount, fov, system
+        self.given_fov = fov is not None
         self.vertical_fov: float | None = None
         self.positions, self.cameras, self.bodies = Track(), Track(), Track()
         self.fix: int | None = None
@@ -101,13 +104,14 @@ class Vehicle:
 
     def take_gimbal_device_attitude_status(self, message: Any, when: float) -> None:
         """Pitch and roll are of the horizon; yaw is of north, or of the vehicle's heading."""
-        if not all(map(math.isfinite, message.q)):
+        if not abs(math.hypot(*message.q) - 1) <= NORM:
+            self.heard.damaged += any(message.q) and not any(map(math.isnan, message.q))  # else: not known
             return
         yaw, pitch, roll = angles_of(of_quaternion(*message.q))
         flags = message.flags
         earth = bool(flags & IN_EARTH_FRAME) or (not flags & IN_VEHICLE_FRAME and bool(flags & YAW_LOCK))
         if not earth:
-            body = self.bodies.at(when) or self.bodies.last
+            body = self.bodies.at(when) or self.bodies.newest(when)
             if body is None or body.yaw is None:
                 return
             yaw += body.yaw
@@ -116,14 +120,14 @@ class Vehicle:
     def take_mount_orientation(self, message: Any, when: float) -> None:
         yaw = getattr(message, "yaw_absolute", math.nan)
         if not math.isfinite(yaw):
-            body = self.bodies.at(when) or self.bodies.last
+            body = self.bodies.at(when) or self.bodies.newest(when)
             if body is None or body.yaw is None:
                 return
             yaw = body.yaw + message.yaw
         self.turn(self.cameras, when, yaw, message.pitch, message.roll)
 
     def take_camera_fov_status(self, message: Any, when: float) -> None:
-        if math.isfinite(message.hfov) and message.hfov > 0:
+        if not self.given_fov and math.isfinite(message.hfov) and message.hfov > 0:
             self.fov, self.vertical_fov = message.hfov, message.vfov if message.vfov > 0 else None
 
     def turn(self, track: Track, when: float, yaw: float, pitch: float, roll: float) -> None:
@@ -138,17 +142,18 @@ class Vehicle:
             return None
         yaw = pitch = roll = None
         camera, body = self.cameras.at(when), self.bodies.at(when)
-        if camera is not None:
-            yaw, pitch, roll = camera.yaw, camera.pitch, camera.roll
-        elif self.mount is not None and body and body.yaw is not None:
+        if self.mount is None:
+            if camera is not None:
+                yaw, pitch, roll = camera.yaw, camera.pitch, camera.roll
+        elif body and body.yaw is not None:
             fixed = matrix_of(body.yaw, body.pitch or 0.0, body.roll or 0.0) @ matrix_of(0.0, self.mount, 0.0)
             yaw, pitch, roll = angles_of(fixed)
         return replace(place, yaw=yaw, pitch=pitch, roll=roll, fov=self.fov, vertical_fov=self.vertical_fov)
 
 
 def of_quaternion(w: float, x: float, y: float, z: float) -> Matrix:
-    """The rotation of a quaternion."""
-    n = math.sqrt(w * w + x * x + y * y + z * z)
+    """The rotation of a quaternion, whose length is about 1."""
+    n = math.hypot(w, x, y, z)
     w, x, y, z = (v / n for v in (w, x, y, z))
     return np.array(
         [
@@ -190,7 +195,14 @@ class Link:
         while not self.closed:
             message = self.link.recv_match(type=list(WANTED), blocking=True, timeout=LOOK)
             if message is not None:
-                self.vehicle.take(message, self.dated(message))
+                self.hear_one(message)
+
+    def hear_one(self, message: Any) -> None:
+        """Take a message; one that cannot be is counted, and the next one is heard."""
+        try:
+            self.vehicle.take(message, self.dated(message))
+        except (ArithmeticError, AttributeError, TypeError, ValueError):
+            self.vehicle.heard.damaged += 1
 
     def dated(self, message: Any) -> float:
         """When a message was true."""

@@ -16,7 +16,7 @@ from dlink.live.video.taken import Taken
 from dlink.runtime import BadInput
 
 SPREAD = 5.0  # seconds that sets of one packet may lie apart
-KINDS = "klv, mavlink:udp:14550, mavlink:flight.tlog, flight.SRT"
+KINDS = "klv, mavlink:udp:14550, mavlink:flight.tlog, mavlink:flight.bin, flight.SRT"
 UDP = re.compile(r"udp(?:in)?:/*(?:(?P<host>[^:]*):)?(?P<port>\d+)")
 
 
@@ -29,6 +29,11 @@ class Telemetry(Protocol):
         """The camera of a frame. None: not known."""
         ...
 
+    @property
+    def heard(self) -> str:
+        """What came so far, in words."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -37,8 +42,8 @@ class TelemetryOptions:
     """How telemetry is read.
 
     Args:
-        fov: Horizontal field of view of the camera, degrees, where the telemetry does not say it.
-        mount: Pitch of a camera that is fixed to the vehicle, degrees: -90 looks down.
+        fov: Horizontal field of view of the camera, degrees. None: the telemetry says it.
+        mount: Pitch of a camera that is fixed to the vehicle, degrees: -90 looks down. For MAVLink.
         offset: Seconds that are added to a frame's time before its pose is looked up.
         video_start: When the video begins, UTC, as 2026-05-01T10:00:00Z: for logs, whose times are UTC.
     """
@@ -57,6 +62,7 @@ class Klv:
     def __init__(self, options: TelemetryOptions) -> None:
         self.options = options
         self.reader, self.track, self.likely = KlvReader(), Track(), Likely()
+        self.taken = 0  # sets with a position
         self.unlikely = 0  # sets whose position cannot be
         self.connection: int | None = None
         self.stamped = True  # whether packets have time stamps; else the time at which they came is taken
@@ -79,7 +85,8 @@ class Klv:
             if (pose := pose_of(found)) is None or not 0 <= older <= SPREAD:
                 continue
             if self.likely.take(when - older, pose):
-                self.track.add(when - older, replace(pose, fov=pose.fov or self.options.fov))
+                self.taken += 1
+                self.track.add(when - older, pose if self.options.fov is None else with_fov(pose, self.options.fov))
             else:
                 self.unlikely += 1
 
@@ -88,6 +95,15 @@ class Klv:
         if taken.connection != self.connection or when is None:
             return None
         return self.track.at(when + self.options.offset)
+
+    @property
+    def refused(self) -> int:
+        """Sets that were damaged."""
+        return self.reader.refused.checksum + self.reader.refused.damaged + self.unlikely
+
+    @property
+    def heard(self) -> str:
+        return f"KLV: {self.taken} positions, {self.refused} damaged sets; of this connection {self.track.span}"
 
     def close(self) -> None:
         pass
@@ -110,6 +126,14 @@ class Mavlink:
     def pose(self, taken: Taken) -> Pose | None:
         return self.link.vehicle.pose(taken.captured + self.options.offset)
 
+    @property
+    def heard(self) -> str:
+        heard = self.link.vehicle.heard
+        return (
+            f"MAVLink: {heard.positions} positions, {heard.attitudes} attitudes, {heard.no_fix} without a fix, "
+            f"{heard.damaged} damaged"
+        )
+
     def close(self) -> None:
         self.link.close()
 
@@ -131,6 +155,11 @@ class MavlinkLog:
     def pose(self, taken: Taken) -> Pose | None:
         return None if taken.pts is None else self.vehicle.pose(self.begin + taken.pts)
 
+    @property
+    def heard(self) -> str:
+        span = self.vehicle.positions.span
+        return f"the log: {self.vehicle.heard.positions} positions, {span} of UTC; the video begins at {self.begin:.1f}"
+
     def close(self) -> None:
         pass
 
@@ -149,8 +178,17 @@ class Subtitles:
     def pose(self, taken: Taken) -> Pose | None:
         return None if taken.pts is None else self.track.at(taken.pts + self.offset)
 
+    @property
+    def heard(self) -> str:
+        return f"subtitles: {self.track.span} of the video"
+
     def close(self) -> None:
         pass
+
+
+def with_fov(pose: Pose, fov: float) -> Pose:
+    """A pose with the field of view that was given, of square pixels."""
+    return replace(pose, fov=fov, vertical_fov=None)
 
 
 def telemetry_of(text: str, options: TelemetryOptions) -> Telemetry:

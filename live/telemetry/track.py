@@ -33,11 +33,16 @@ class Track:
             if len(self.times) > LONGEST:
                 del self.times[0], self.poses[0]
 
-    @property
-    def last(self) -> Pose | None:
-        """The newest pose."""
+    def newest(self, time: float) -> Pose | None:
+        """The newest pose, unless it is too far from a time."""
         with self.lock:
-            return self.poses[-1] if self.poses else None
+            return self.poses[-1] if self.poses and abs(time - self.times[-1]) <= self.apart else None
+
+    @property
+    def span(self) -> str:
+        """The times of the first and the last pose, in words."""
+        with self.lock:
+            return f"from {self.times[0]:.1f} to {self.times[-1]:.1f} s" if self.times else "none"
 
     def clear(self) -> None:
         """Forget all poses, as where a clock begins anew."""

@@ -1,5 +1,6 @@
 """One connection to a video: packets as they arrive, decoded from the first key frame on, and recorded."""
 
+import errno
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -42,9 +43,13 @@ def open_container(address: Address) -> InputContainer:
             address.url, options=dict(OPTIONS[address.kind]), timeout=(OPENS, SILENT) if address.live else None
         )
     except (av.error.FFmpegError, OSError) as e:
+        if getattr(e, "errno", None) == errno.EADDRINUSE:
+            raise BadInput(f"{address.shown}: another program has this port; end it, or choose another one") from e
         if address.live:
             raise LinkLost(reason(e)) from e
-        raise BadInput(f"{address.shown}: cannot be read as video: {reason(e)}") from e
+        raise BadInput(
+            f"{address.shown}: cannot be read as video: {reason(e)}; it must be a file or a stream that FFmpeg reads"
+        ) from e
 
 
 def open_device(address: Address) -> InputContainer:

@@ -82,9 +82,10 @@ class Source:
                 yield from self.one()
                 return
             except LinkLost as e:
+                if str(e) != self.seen.lost or self.seen.frames > frames:
+                    log.warning("%s: %s; it is opened again", self.address.shown, e)
                 self.seen.lost = str(e)
             if self.seen.frames > frames:
-                log.warning("%s: %s; it is opened again", self.address.shown, self.seen.lost)
                 pause = FIRST_PAUSE
             self.state = "lost"
             self.closing.wait(pause)
