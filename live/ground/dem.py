@@ -145,7 +145,9 @@ class Surface:
         """Whether it is above the ends of rays (N, 3) of a reach (..., N) in metres."""
         places = reach[..., None] * (rays[:, :2] @ self.axes.T) + self.origin
         with np.errstate(invalid="ignore"):
-            above: NDArray[np.bool_] = self.part.at(places[..., 0], places[..., 1]) >= self.altitude - reach * rays[:, 2]
+            above: NDArray[np.bool_] = (
+                self.part.at(places[..., 0], places[..., 1]) >= self.altitude - reach * rays[:, 2]
+            )
         return above
 
 

@@ -33,6 +33,8 @@ def metrics(board: Board) -> str:
         lines += [f"dlink_live_newest_age_seconds {age:.6f}"]
         lines += head("views", "gauge", "Views of the newest frame.")
         lines += [f"dlink_live_views {float(roads.views if roads else 0):g}"]
+    lines += head("problems", "gauge", "Things that went wrong for good, such as a full disk.")
+    lines += [f"dlink_live_problems {len(state.get('problems', ()))}"]
     for key, (name, kind, words) in NUMBERS.items():
         if key in state:
             lines += [*head(name, kind, words), f"dlink_live_{name} {state[key]}"]

@@ -3,8 +3,10 @@
 import http.client
 import json
 import re
+import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from dlink.live import Counts, Frame, Pose, Roads
 from dlink.live.ground.ground import Flat
 from dlink.live.page.board import Board, MapPicture
+from dlink.live.page import server as server_module
 from dlink.live.page.server import Server
 from dlink.runtime import BadInput
 from tests.support.browser import Browser
@@ -138,6 +141,39 @@ def test_the_page_says_what_is_wrong(browser, server, state, words):
     server.http.board.tell(COUNTS, **({"state": "running", "source_state": "running"} | state))
     until(browser, text("state"), words)
     assert browser.run("getComputedStyle(document.getElementById('notice')).display") == "grid"
+
+
+def test_idle_connections_are_limited_and_ended(monkeypatch):
+    monkeypatch.setattr(server_module, "MOST", 4)
+    monkeypatch.setattr(server_module, "LONGEST", 0.5)
+    with Server(board(), port=0) as server, ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 60)) for _ in range(4)]
+        for link in idle:
+            link.sendall(b"GET / HTTP/1.1\r\n")  # and never the rest
+        wait_for(lambda: len(server.http.links) == 4)
+        assert ask(server, "/healthz")[0].status == 503
+        assert idle[0].recv(1) == b""  # the server ends it
+        wait_for(lambda: not server.http.links)
+        assert ask(server, "/healthz")[0].status == 200
+
+
+def wait_for(true):
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_the_page_is_served_over_ipv6_too():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return  # a machine without the address
+    with Server(board(), "::1", 0) as server:
+        link = http.client.HTTPConnection("::1", server.port, timeout=30)
+        link.request("GET", "/healthz")
+        assert link.getresponse().status == 200 and server.url.startswith("http://[::1]:")
+        link.close()
 
 
 def test_roads_that_are_old_are_marked_so_also_when_the_server_is_gone(browser):

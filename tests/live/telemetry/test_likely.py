@@ -56,6 +56,13 @@ def test_two_sets_in_one_packet_keep_their_own_times():
     assert abs(telemetry.track.at(4.9).latitude - 47.0) < 1e-7
 
 
+def test_a_field_of_view_that_is_given_takes_the_place_of_the_telemetrys():
+    for given, fov in ((None, 60.0), (30.0, 30.0)):
+        telemetry = Klv(TelemetryOptions(fov=given))
+        telemetry.on_data(klv_set(1e9, 47.0), 5.0, 100.0, 1)
+        assert abs(telemetry.track.at(5.0).fov - fov) < 0.01 and "1 positions, 0 damaged" in telemetry.heard
+
+
 def test_sets_without_time_stamps_are_dated_by_their_arrival():
     telemetry = Klv(TelemetryOptions())
     for i in range(3):

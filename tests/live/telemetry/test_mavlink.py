@@ -87,10 +87,51 @@ def test_without_a_gimbal_and_a_mount_nothing_is_guessed():
     assert angles(vehicle.pose(1.5)) == (None, None, None) and vehicle.pose(1.5).height_m == 120.0
 
 
-def test_the_cameras_own_field_of_view_is_taken():
+@pytest.mark.parametrize(("given", "fov"), [(None, 64.0), (10.0, 10.0)])
+def test_the_cameras_own_field_of_view_is_taken_unless_one_is_given(given, fov):
     field = SENDER.camera_fov_status(0, 0, 0, 0, 0, 0, 0, [1, 0, 0, 0], 64.0, NAN)
-    vehicle = fed(Vehicle(fov=10.0), *both(position), field)
-    assert (vehicle.pose(1.5).fov, vehicle.pose(1.5).vertical_fov) == (64.0, None)
+    vehicle = fed(Vehicle(fov=given), *both(position), field)
+    assert (vehicle.pose(1.5).fov, vehicle.pose(1.5).vertical_fov) == (fov, None)
+
+
+def test_a_camera_that_is_said_to_be_fixed_asks_no_gimbal():
+    vehicle = fed(
+        Vehicle(mount=-90.0), *both(position), *both(attitude, yaw=90.0), *both(gimbal, IN_EARTH_FRAME, yaw=30.0)
+    )
+    assert angles(vehicle.pose(1.5)) == pytest.approx((90.0, -90.0, 0.0), abs=0.01)
+
+
+@pytest.mark.parametrize("q", [[0.0, 0.0, 0.0, 0.0], [NAN] * 4, [9.0, 0.0, 0.0, 0.0], [0.1, 0.1, 0.0, 0.0]])
+def test_an_attitude_that_is_no_rotation_is_left_out(q):
+    bad = SENDER.gimbal_device_attitude_status(0, 0, 1500, IN_EARTH_FRAME, q, 0, 0, 0, 0)
+    vehicle = fed(Vehicle(), *both(position), *both(gimbal, IN_EARTH_FRAME, pitch=-80.0), bad)
+    assert angles(vehicle.pose(1.5)) == pytest.approx((0.0, -80.0, 0.0), abs=0.01)
+    assert vehicle.heard.damaged == (max(q) > 0)  # zeros and NaN say that it is not known
+
+
+def test_a_heading_that_is_long_ago_turns_no_gimbal():
+    vehicle = fed(Vehicle(), attitude(SENDER, 1.0, yaw=90.0))
+    fed(
+        vehicle,
+        *[make for boot in (60.0, 60.5) for make in (position(SENDER, boot), gimbal(SENDER, boot, IN_VEHICLE_FRAME))],
+    )
+    assert angles(vehicle.pose(60.25)) == (None, None, None)
+
+
+def test_a_message_that_cannot_be_ends_no_link(monkeypatch):
+    port = free_port()
+    link = Link("127.0.0.1", port, Vehicle())
+    try:
+        monkeypatch.setattr(link.vehicle, "take_attitude", lambda *_: 1 / 0)
+        end = time.monotonic() + 60
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            while not (link.vehicle.heard.damaged and link.vehicle.heard.positions):
+                assert time.monotonic() < end and link.thread.is_alive()
+                for message in (attitude(SENDER, 1.0, yaw=1.0), position(SENDER, 1.0)):
+                    sender.sendto(SENDER.bytes(message), ("127.0.0.1", port))
+                time.sleep(0.02)
+    finally:
+        link.close()
 
 
 def test_a_position_without_a_fix_is_refused_and_counted():
