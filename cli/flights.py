@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TELLS = 5.0  # seconds between two lines of progress
 DEADLINE_MS = 200.0
+LAST_PORT = 65535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class VideoOptions:
     pace: bool = False
     every: bool = False
     seconds: float | None = None
+    damaged: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class GiveOptions:
 
     masks: bool = True
     record: bool = True
-    map: bool = True
+    map: bool | None = None
     lines: bool = False
     page: str | None = None
     token: str | None = None
@@ -79,14 +81,26 @@ class Asked:
     give: GiveOptions
 
 
-def check(asked: Asked, out: Path | None) -> None:
+def check(asked: Asked, source: str, out: Path | None) -> None:
     """Raise BadInput for options that do not go together."""
     place, give = asked.place, asked.give
+    if Path(source).suffix in (".onnx", ".plan"):
+        raise BadInput(f"{source}: is a model, and the video was expected; MODEL comes first, then SOURCE")
+    if asked.compute.here and asked.compute.standby:
+        raise BadInput("--here and --standby: a spare process is kept for one that may crash; leave one of them out")
+    if asked.video.raw and place.telemetry == "klv":
+        raise BadInput("--raw and --telemetry klv: raw frames have no telemetry in them; pipe MPEG-TS")
+    if place.reading.mount is not None and not (place.telemetry or "").startswith("mavlink:"):
+        raise BadInput("--mount is for MAVLink; KLV and DJI's subtitles say how the camera looks")
+    if place.reading.video_start and Path(place.telemetry or "").suffix not in (".tlog", ".bin"):
+        raise BadInput("--video-start is for logs, whose times are UTC: --telemetry mavlink:flight.tlog")
+    if give.map and not (out and place.telemetry):
+        raise BadInput("--map is made of the camera's poses in the session's folder: it needs -o and --telemetry")
     if place.elevation is not None and place.dem:
         raise BadInput("--elevation and --dem: the ground is one or the other; leave one out")
     if (place.elevation is not None or place.dem) and not place.telemetry:
         raise BadInput("--elevation and --dem need the camera's poses: name --telemetry too, or give --gsd alone")
-    if give.lines and not (out and place.telemetry and give.map):
+    if give.lines and (not (out and place.telemetry) or give.map is False):
         raise BadInput("--lines are drawn of the map, which needs -o and --telemetry")
     if place.map_m and not (out and place.telemetry):
         raise BadInput("--map-resolution: there is a map with -o and --telemetry only")
@@ -112,14 +126,15 @@ def prepared(stack: ExitStack, model: Path, source: str, out: Path | None, asked
     if out and give.record and address.kind == "raw":
         click.echo("note: raw frames are not recorded; pipe MPEG-TS or Matroska for a recording", err=True)
     record = out if session and give.record and address.kind != "raw" else None
-    opened = Source(address, record, telemetry.on_data if isinstance(telemetry, Klv) else None, video.pace)
+    on_data = telemetry.on_data if isinstance(telemetry, Klv) else None
+    opened = Source(address, record, on_data, video.pace, video.damaged)
     stack.enter_context(opened)
     said = [text for text in (live.assumes, telemetry.assumes if telemetry else "") if text]
     for text in said:
         click.echo(f"note: {text}", err=True)
     notify("READY=1")
-    flight = Flight(opened, live, telemetry, ground, tell=Progress())
-    if out and ground and give.map:
+    flight = Flight(opened, live, telemetry, ground, session=session, tell=Progress())
+    if out and ground and give.map is not False:
         from dlink.live.session.road_map import RoadMap
 
         flight.map = RoadMap(out, ground, place.map_m or live.engine.about.spec.gsd_m)
@@ -156,14 +171,28 @@ def computing(
         failing.callback(made.close)
         session = None
         if out:
-            given = vars(video) | vars(compute) | vars(place)
-            words = {name: str(value) for name, value in given.items() if value not in (None, False)}
+            words = words_of(asked) | {"deadline": str(made.deadline), "views": str(made.ladder.rungs)}
             session = Session(out, head_of(made.engine.about, model, shown, words), asked.give.masks)
             made.outcomes = session.put
-            stack.enter_context(session)
+            stack.callback(close_session, session)
         failing.pop_all()
     stack.enter_context(made)  # it is closed before the session, which writes what was left
     return made, session
+
+
+def words_of(asked: Asked) -> dict[str, str]:
+    """What was asked for, option by option."""
+    place = {name: value for name, value in vars(asked.place).items() if name != "reading"}
+    given = vars(asked.video) | vars(asked.compute) | place | vars(asked.place.reading)
+    return {name: str(value) for name, value in given.items() if value not in (None, False)}
+
+
+def close_session(session: "Session") -> None:
+    """End a session. A disk that failed is told by `finish`, after all else."""
+    try:
+        session.close()
+    except OSError as e:
+        session.failure = e
 
 
 def close_map(flight: "Flight") -> None:
@@ -172,6 +201,8 @@ def close_map(flight: "Flight") -> None:
         try:
             if not flight.map_error:
                 flight.map.save(last=True)
+        except OSError as e:
+            flight.map_error = str(e)
         finally:
             flight.map.close()
 
@@ -193,7 +224,7 @@ def page(stack: ExitStack, give: GiveOptions, title: str, live: "Live", assumes:
     from dlink.live.page.server import LOCAL, Server
 
     host, _, port = (give.page or "").rpartition(":")
-    if not port.isdecimal():
+    if not port.isdecimal() or int(port) > LAST_PORT:
         raise BadInput(f"--page: {give.page}: write a port such as 8090, or an address and a port, 0.0.0.0:8090")
     board = Board(title, live.deadline, tuple(assumes))
     server = stack.enter_context(Server(board, host.strip("[]") or LOCAL, int(port), give.token))
@@ -225,8 +256,16 @@ def line(flight: "Flight") -> str:
     if newest:
         parts[-1] += f" ({newest.done - newest.frame.captured:.3f} s old, {newest.views:g} views)"
     parts += [f"{n} {name}" for name in ("late", "replaced", "expired", "failed") if (n := getattr(counts, name))]
-    parts += [state for state in (flight.live.state, flight.source.state) if state in ("restarting", "lost")]
-    return ", ".join(parts)
+    seen = flight.source.seen
+    if seen.corrupt:
+        parts.append(f"{seen.corrupt} damaged")
+    if flight.live.state == "restarting":
+        parts.append(f"the engine is being opened again ({flight.live.engine.error})")
+    if flight.source.state == "connecting" and not counts.offered:
+        parts.append("waiting for video")
+    if flight.source.state == "lost":
+        parts.append(f"the video is lost ({seen.lost})")
+    return ", ".join(parts + flight.problems)
 
 
 @contextmanager
@@ -255,21 +294,29 @@ def stopped_by_signals(flight: "Flight", seconds: float | None) -> Iterator[None
 def finish(flight: "Flight", out: Path | None, give: GiveOptions) -> None:
     """Write the map, say what was done, and fail where no frame got roads."""
     click.echo(line(flight))
-    for words in (flight.source.failure, flight.map_error and f"the map ended: {flight.map_error}"):
-        if words:
-            click.echo(f"note: {words}", err=True)
+    for words in flight.problems:
+        click.echo(f"note: {words}", err=True)
     if flight.source.seen.partial:
         click.echo(f"note: the last {flight.source.seen.partial} bytes are no whole frame", err=True)
-    counts = flight.live.counts
-    if flight.failures:
-        click.echo(f"note: {counts.failed} frames failed; the first: {flight.failures[0]}", err=True)
-    if out:
+    counts, seen = flight.live.counts, flight.source.seen
+    if seen.corrupt:
+        what = "computed" if flight.source.damaged else "left out; --damaged computes them"
+        click.echo(f"note: {seen.corrupt} frames were damaged ({seen.damage}), and {what}", err=True)
+    if flight.without_pose and flight.telemetry:
+        click.echo(f"note: {flight.without_pose} frames without a pose; {flight.telemetry.heard}", err=True)
+    if flight.failures and counts.roads + counts.late:
+        click.echo(f"note: {counts.failed} failed; the first: {flight.failures[0]}", err=True)
+    if out and out.exists():
         click.echo(f"{out}: {', '.join(sorted(path.name for path in out.iterdir() if path.name[0] != '.'))}")
-    if give.lines and out and flight.map and flight.map.frames:
+    if give.lines and out and flight.map and flight.map.frames and not flight.map_error:
         draw_lines(out)
     if not counts.roads + counts.late:
         why = flight.failures[0] if flight.failures else flight.source.seen.lost or "no frame came"
         raise CheckFailed(f"no frame got roads: {why}")
+    if flight.session and flight.session.failure:
+        raise flight.session.failure
+    if flight.map_error:
+        raise CheckFailed(f"the map ended: {flight.map_error}")
 
 
 def draw_lines(out: Path) -> None:

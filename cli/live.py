@@ -31,7 +31,10 @@ from dlink.cli.step import Step
     click.option("--raw", metavar="WxH[:rgb24|bgr24][@FPS]", help="Frames of a pipe without a container."),
     click.option("--pace", is_flag=True, help="Play a file at its own rate, as if it were live."),
     click.option("--every", is_flag=True, help="Compute every frame; live video gets older.  [default: of files]"),
-    click.option("--seconds", type=options.POSITIVE, help="End after so many seconds."),
+    click.option("--seconds", type=options.POSITIVE, help="End after so many seconds, and the frames that wait."),
+    click.option(
+        "--damaged", is_flag=True, help="Compute damaged frames too: where data was lost, to the next key frame."
+    ),
 )
 @together(
     "compute",
@@ -40,7 +43,7 @@ from dlink.cli.step import Step
         "--deadline",
         "deadline_ms",
         type=options.POSITIVE,
-        help="Milliseconds from a frame's capture to its roads.  [default: 200; none for files that are not paced]",
+        help="Milliseconds from a frame's capture to its roads.  [default: 200; none for --every and files not paced]",
     ),
     click.option("--late", type=click.Choice(["deliver", "drop"]), help="Late roads.  [default: deliver]"),
     options.any_views,
@@ -60,7 +63,9 @@ from dlink.cli.step import Step
         "reading",
         "live.telemetry.telemetry:TelemetryOptions",
         click.option("--fov", type=click.FloatRange(1, 170), help="Field of view, degrees.  [default: telemetry's]"),
-        click.option("--mount", type=click.FloatRange(-90, 90), help="Pitch of a fixed camera: -90 looks down."),
+        click.option(
+            "--mount", type=click.FloatRange(-90, 90), help="Pitch of a camera without gimbal: -90 looks down."
+        ),
         click.option("--telemetry-offset", "offset", type=float, help="Seconds added to a frame's time."),
         click.option("--video-start", metavar="TIME", help="When a file begins, for logs: 2026-05-01T10:00:00Z."),
     ),
@@ -90,7 +95,7 @@ def live(
     next one, and fewer views are taken where time is short. A link that breaks is opened again.
     """
     asked = Asked(video=video, compute=compute, place=place, give=give)
-    check(asked, out)
+    check(asked, source, out)
     with ExitStack() as stack:
         flight = prepared(stack, model, source, out, asked)
         with stopped_by_signals(flight, video.seconds):

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dlink.live.frame import Outcome, Roads
 from dlink.live.ground.ground import Footprint, Ground
 from dlink.live.live import Live
+from dlink.live.pose import Pose
 from dlink.live.telemetry.telemetry import Klv, Telemetry
 from dlink.live.video.source import Source
 from dlink.live.video.taken import Taken
@@ -17,10 +20,12 @@ from dlink.runtime import Closed
 if TYPE_CHECKING:
     from dlink.live.page.board import Board
     from dlink.live.session.road_map import RoadMap
+    from dlink.live.session.session import Session
 
 TELLS = 0.25  # seconds between two looks at the counters
 SAVES = 30.0  # seconds between two maps that are written on the way
 MOST_FAILURES = 10
+DIFFERS_M = 100.0  # between the heights above the ground of the telemetry and of an elevation model
 SHOWS_MAP = 3.0  # seconds between two pictures of the map
 
 Tell = Callable[["Flight"], object]
@@ -36,6 +41,7 @@ class Flight:
         telemetry: The camera of each frame. None: not known.
         ground: Where frames lie, for their footprints. None: not known.
         map: The map that grows. None: none.
+        session: What is written. None: nothing.
         board: What the page shows. None: no page.
         tell: Called now and then with this flight, to say how it goes.
     """
@@ -45,6 +51,7 @@ class Flight:
     telemetry: Telemetry | None = None
     ground: Ground | None = None
     map: "RoadMap | None" = None
+    session: "Session | None" = None
     board: "Board | None" = None
     tell: Tell | None = None
     newest: Roads | None = None
@@ -52,6 +59,8 @@ class Flight:
     saved: float = field(default_factory=time.monotonic)
     mapped: float = 0.0
     failures: list[str] = field(default_factory=list)  # why frames failed, the first ones
+    without_pose: int = 0  # frames, where there is telemetry
+    doubt: str = ""  # of the ground
     error: BaseException | None = None  # of reading the video
     map_error: str = ""  # why the map is written no more
     over: threading.Event = field(default_factory=threading.Event)
@@ -102,6 +111,7 @@ class Flight:
 
     def offer(self, taken: Taken) -> None:
         pose = self.telemetry.pose(taken) if self.telemetry else None
+        self.without_pose += self.telemetry is not None and pose is None
         self.live.offer(
             taken.pixels,
             captured=taken.captured,
@@ -118,6 +128,7 @@ class Flight:
         if self.ground and pose:
             height, width = roads.levels.shape
             footprint = self.ground.footprint(pose, width, height)
+            self.doubt = self.doubt or doubt_of(self.ground, pose)
         if self.map and pose and not self.map_error:
             self.add_to_map(self.map, roads)
         if self.board:
@@ -152,6 +163,17 @@ class Flight:
         if self.tell:
             self.tell(self)
 
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong for good, or looks so, each in a sentence."""
+        session = self.session.failure if self.session else None
+        return [
+            *([f"the session is written no more: {session}"] if session else []),
+            *([self.source.failure] if self.source.failure else []),
+            *([f"the map is written no more: {self.map_error}"] if self.map_error else []),
+            *([self.doubt] if self.doubt else []),
+        ]
+
     def state(self) -> dict[str, Any]:
         """How it goes, for the page and /metrics."""
         seen, engine = self.source.seen, self.live.engine
@@ -162,8 +184,19 @@ class Flight:
             "source_state": self.source.state,
             "connections": seen.connections,
             "corrupt": seen.corrupt,
+            "problems": self.problems,
         }
         if isinstance(self.telemetry, Klv):
-            refused = self.telemetry.reader.refused
-            state["telemetry_refused"] = refused.checksum + refused.damaged + self.telemetry.unlikely
+            state["telemetry_refused"] = self.telemetry.refused
         return state
+
+
+def doubt_of(ground: Ground, pose: Pose) -> str:
+    """Why the ground may be wrong: a camera is not at two heights. Empty where nothing says so."""
+    below = ground.terrain.below(pose, np.zeros((1, 2)))
+    if below is None or pose.height_m is None or not abs(float(below[0]) - pose.height_m) > DIFFERS_M:
+        return ""
+    return (
+        f"the elevation that was given puts the camera {float(below[0]):.0f} m above the ground, and the telemetry "
+        f"{pose.height_m:.0f} m"
+    )

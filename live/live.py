@@ -80,7 +80,7 @@ class Live:
         self,
         model: str | PathLike[str] | Segmenter,
         *,
-        deadline: float | None | Literal["auto"] = "auto",
+        deadline: float | Literal["auto"] | None = "auto",
         keep: Keep = "newest",
         late: Late = "deliver",
         views: Views | Sequence[Views] = None,

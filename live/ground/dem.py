@@ -28,7 +28,7 @@ AXES_M = 500.0  # metres over which a model's pixels are counted along north and
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a model in memory, NaN where the ground is not known. `row` and `column` are those of its first value."""
+    """A part of a model in memory, from a row and a column on; NaN where the ground is not known."""
 
     row: int
     column: int
@@ -36,9 +36,10 @@ class Part:
 
     def has(self, row: int, column: int) -> bool:
         """Whether it reaches far enough around a pixel."""
-        (height, width), half = self.values.shape, AROUND // 2
         down, right = row - self.row, column - self.column
-        return half <= down <= height - half and half <= right <= width - half
+        return all(
+            AROUND <= 2 * at <= 2 * side - AROUND for at, side in zip((down, right), self.values.shape, strict=True)
+        )
 
     def at(self, rows: Values, columns: Values) -> Values:
         return between_pixels(self.values, rows - self.row, columns - self.column)

@@ -10,6 +10,7 @@ map.tif             the map, where the camera's poses are known
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -38,25 +39,32 @@ class Session:
         head: What it is computed with.
         masks: Whether to write masks.
 
+    A session of no frame leaves nothing: a source that could not be opened may be named again.
+
     Raises:
-        BadInput: The folder has a session already.
+        BadInput: The folder has something in it.
     """
 
     def __init__(self, folder: Path, head: Head, masks: bool = True) -> None:
         if (folder / NAME).exists():
             raise BadInput(f"{folder}: has a session already; name a new folder")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise BadInput(f"{folder}: is no empty folder; name a new one for the session")
         self.folder, self.head, self.masks = folder, head, masks
+        self.own = not folder.exists()  # whether the folder is made here
         (folder / MASKS if masks else folder).mkdir(parents=True, exist_ok=True)
         write_head(folder, head)
         self.lines: BinaryIO = (folder / LINES).open("ab")
         self.queue: SimpleQueue[tuple[Outcome, bool] | None] = SimpleQueue()  # with it, whether it has its mask
         self.missing = 0  # masks that were not written
+        self.frames = 0  # whose outcome was put
         self.failure: OSError | None = None
         self.thread = threading.Thread(target=self.write, name="dlink-session", daemon=True)
         self.thread.start()
 
     def put(self, outcome: Outcome) -> None:
         """Write an outcome. This returns at once; where the disk is too slow, a line says that its mask is missing."""
+        self.frames += 1
         kept = outcome.roads is not None and self.masks and self.queue.qsize() < MOST
         self.queue.put((light(outcome, kept), kept))
 
@@ -104,9 +112,22 @@ class Session:
             if self.failure:
                 raise self.failure
             os.fsync(self.lines.fileno())
-            write_head(self.folder, replace(self.head, ended=time.time()))
+            if self.frames:
+                write_head(self.folder, replace(self.head, ended=time.time()))
         finally:
             self.lines.close()
+            if not self.frames:
+                self.remove()
+
+    def remove(self) -> None:
+        """Remove what was made for frames that never came."""
+        for name in (NAME, LINES):
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # something else lies there
+            (self.folder / MASKS).rmdir()
+        if self.own:
+            with suppress(OSError):
+                self.folder.rmdir()
 
     def __enter__(self) -> "Session":
         return self

@@ -1,7 +1,7 @@
 """Whether positions follow each other as an aircraft flies.
 
-The checksum of a KLV set is a sum of 16 bits. On a link that turns many bits, one damaged set of some hundred passes it,
-and puts the camera kilometres away.
+The checksum of a KLV set is a sum of 16 bits. On a link that turns many bits, one damaged set of some hundred passes
+it, and puts the camera kilometres away.
 """
 
 import math

@@ -58,7 +58,8 @@ class Track:
             pair = self.around(time)
             if pair is None:
                 return None
-            (begin, end), (first, second) = ([each[i] for i in pair] for each in (self.times, self.poses))
+            begin, end = (self.times[i] for i in pair)
+            first, second = (self.poses[i] for i in pair)
         if pair[0] == pair[1]:
             return first
         if end - begin > self.apart:

@@ -4,8 +4,8 @@ A decoder hides damage: it fills what is missing from other places and other fra
 Roads of such a picture are silently wrong. FFmpeg tells of damage in three ways: a packet's mark, of a container that
 counts its packets; an error; and its log. A frame is sound if none of them told of damage since the last key frame.
 
-FFmpeg looks for missing parts of a picture only if it decodes in one thread. What is lost is noticed. A turned bit may not
-be: it can make another valid picture. Links drop what has turned bits, by the checksums of UDP and TCP.
+FFmpeg looks for missing parts of a picture only if it decodes in one thread. What is lost is noticed. A turned bit may
+not be: it can make another valid picture. Links drop what has turned bits, by the checksums of UDP and TCP.
 """
 
 import logging

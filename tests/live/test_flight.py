@@ -1,8 +1,10 @@
 """dlink-live and dlink-replay as they are used: a flight over a generated world, its folder, its map, its page."""
 
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -125,8 +127,8 @@ def test_a_live_flight_shows_its_page_and_ends_in_order_at_a_signal(model, video
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        state = until(f"http://127.0.0.1:{port}/state.json", lambda s: s["frame"] and s["footprint"])
-        assert state["pose"]["fov"] == pytest.approx(60, abs=0.01) and state["counts"]["offered"] > 0
+        state = until(f"http://127.0.0.1:{port}/state.json", lambda s: s["footprint"] and s["counts"]["offered"])
+        assert state["pose"]["fov"] == pytest.approx(60, abs=0.01)
     finally:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=100)
@@ -169,6 +171,51 @@ def test_a_flight_that_is_killed_can_be_read_and_computed_again(model, video, tm
     assert "it was cut off" in done.output and done.exit_code == 0, done.output
 
 
+def test_a_video_that_cannot_be_read_leaves_no_session_in_the_way(model, tmp_path):
+    (tmp_path / "a.ts").write_text("no video")
+    done = run(live, model, tmp_path / "a.ts", "-o", tmp_path / "s", "--here")
+    assert done.exit_code == 1 and "cannot be read as video" in done.output
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_model_and_the_video_in_the_wrong_order_are_noticed(model, video):
+    assert "MODEL comes first" in run(live, video, model).output
+
+
+def test_a_port_that_another_program_has_is_said_at_once(model):
+    port = free_port()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("0.0.0.0", port))
+        done = run(live, model, f"udp:{port}", "--here", "--gsd", 0.2)
+    assert done.exit_code == 1 and "another program has this port" in done.output
+
+
+def test_frames_without_a_pose_are_explained(model, video):
+    done = run(live, model, video, "--telemetry", "klv", "--telemetry-offset", 500, "--here")
+    assert (
+        done.exit_code == 1
+        and f"{FRAMES} frames without a pose; KLV: {FRAMES} positions, 0 damaged sets" in done.output
+    )
+    done = run(live, model, video, "--telemetry", "klv", "--elevation", 700, "--here")
+    assert done.exit_code == 1 and "80 m below the ground" in done.output
+
+
+def test_a_disk_that_is_full_is_said_and_the_flight_goes_on(model, video, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("dlink.live.session.session.write_image", fail)
+    done = run(live, model, video, "-o", tmp_path / "s", "--telemetry", "klv", "--views", 1, "--here")
+    assert done.exit_code == 1 and f"{FRAMES} with roads" in done.output
+    assert "the session is written no more: [Errno 28] No space left on device" in done.output
+    assert (tmp_path / "s" / "map.tif").exists()
+
+
+def test_an_elevation_that_telemetry_contradicts_is_doubted(model, video):
+    done = run(live, model, video, "--telemetry", "klv", "--elevation", 100, "--views", 1, "--here", "--seconds", 3)
+    assert "puts the camera 520 m above the ground, and the telemetry 120 m" in done.output
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -181,6 +228,12 @@ def test_a_flight_that_is_killed_can_be_read_and_computed_again(model, video, tm
         (["--telemetry", "gps"], "no telemetry"),
         (["--raw", "10x10"], "write - as the source"),
         (["--views", "3"], "views must be"),
+        (["--page", "99999"], "write a port"),
+        (["--map"], "needs -o and --telemetry"),
+        (["--here", "--standby"], "leave one of them out"),
+        (["--raw", "10x10@5", "--telemetry", "klv"], "raw frames have no telemetry"),
+        (["--telemetry", "klv", "--mount", "-90"], "--mount is for MAVLink"),
+        (["--telemetry", "klv", "--video-start", "2026-01-01T00:00:00Z"], "--video-start is for logs"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(model, video, options, words):

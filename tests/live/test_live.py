@@ -1,5 +1,6 @@
 """Live: which frames are computed, what becomes of the others, and counters that add up."""
 
+import sys
 import threading
 import time
 from queue import SimpleQueue
@@ -202,6 +203,67 @@ def test_an_array_that_is_no_image_is_refused_when_it_is_offered(model):
         with pytest.raises(BadInput, match="repeat grey"):
             live.offer(np.zeros((4, 4), np.uint8))
         assert live.counts.offered == 0
+
+
+@pytest.mark.parametrize("captured", [float("nan"), float("inf"), -float("inf"), True, "now"])
+def test_a_capture_that_is_no_time_is_refused(model, captured):
+    with Live(model) as live, pytest.raises(BadInput, match="captured must be"):
+        live.offer(picture(1), captured=captured)
+
+
+def test_a_capture_in_the_future_is_refused_such_as_a_time_of_another_clock(model):
+    with Live(model) as live:
+        for captured in (time.time() + 1e9, time.monotonic() + 5):
+            with pytest.raises(BadInput, match=r"time\.monotonic"):
+                live.offer(picture(1), captured=captured)
+        live.offer(picture(1), captured=time.monotonic() + 0.2)  # clocks are not exact
+        with pytest.raises(BadInput, match="pose must be"):
+            live.offer(picture(1), pose="north")
+
+
+def test_a_function_for_outcomes_that_fails_stops_nothing(model, caplog):
+    with Live(model, deadline=None, keep="all", outcomes=lambda outcome: 1 / 0) as live:
+        for _ in range(3):
+            live.offer(picture(100))
+        live.end()
+        assert len(list(live)) == 3 and live.counts.roads == 3
+    assert "the function for outcomes failed" in caplog.text
+
+
+def test_a_function_that_ends_the_program_fails_its_frame(model):
+    with Live(model, deadline=None, keep="all") as live:
+        for pixels in (lambda: sys.exit(3), picture(100)):
+            live.offer(pixels)
+        live.end()
+        assert [roads.frame.id for roads in live] == [1]
+        assert live.counts.failed == 1 and "SystemExit" in live.error
+
+
+def test_all_frames_of_a_file_have_no_deadline_unless_one_is_given(model):
+    with Live(model, keep="all") as all_, Live(model) as newest, Live(model, keep="all", deadline=0.3) as given:
+        assert (all_.deadline, newest.deadline, given.deadline) == (None, 0.2, 0.3)
+
+
+def test_an_array_that_changes_while_it_is_copied_fails(model, monkeypatch):
+    image = picture(100)
+    copy = np.array
+
+    def torn(pixels):
+        copied = copy(pixels)
+        copied[0, 0] = 7  # as of another frame
+        return copied
+
+    with Live(model, deadline=None) as live:
+        monkeypatch.setattr("dlink.live.pixels.np.array", torn)
+        live.offer(image)
+        wait_for(lambda: live.counts.failed)
+        assert "was changed after it was offered" in live.error
+
+
+def test_pixels_are_not_printed(model):
+    with Live(model, deadline=None) as live:
+        live.offer(picture(100))
+        assert len(repr(live.latest(timeout=30))) < 500
 
 
 def test_late_roads_are_marked_or_dropped(model):

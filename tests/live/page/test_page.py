@@ -14,8 +14,8 @@ import pytest
 
 from dlink.live import Counts, Frame, Pose, Roads
 from dlink.live.ground.ground import Flat
-from dlink.live.page.board import Board, MapPicture
 from dlink.live.page import server as server_module
+from dlink.live.page.board import Board, MapPicture
 from dlink.live.page.server import Server
 from dlink.runtime import BadInput
 from tests.support.browser import Browser

@@ -117,7 +117,8 @@ def test_a_last_line_that_was_cut_off_is_left_out_and_other_damage_is_named(tmp_
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "dlink": "1"}'])
 def test_a_damaged_head_is_named(tmp_path, text):
-    Session(tmp_path, head()).close()
+    with Session(tmp_path, head()) as session:
+        session.put(outcome(0))
     (tmp_path / "session.json").write_text(text)
     with pytest.raises(BadModel, match=r"session\.json"):
         read_session(tmp_path)
@@ -126,9 +127,27 @@ def test_a_damaged_head_is_named(tmp_path, text):
 def test_a_folder_without_a_session_and_one_with_a_session_are_refused(tmp_path):
     with pytest.raises(BadInput, match="no session"):
         read_session(tmp_path)
-    Session(tmp_path, head()).close()
+    with Session(tmp_path, head()) as session:
+        session.put(outcome(0))
     with pytest.raises(BadInput, match="has a session already"):
         Session(tmp_path, head())
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(BadInput, match="is no empty folder"):
+        Session(tmp_path, head())
+    with pytest.raises(BadInput, match="is no empty folder"):
+        Session(tmp_path / "letter.txt", head())
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_session_of_no_frame_leaves_nothing(tmp_path, there):
+    folder = tmp_path / "s"
+    if there:
+        folder.mkdir()
+    Session(folder, head()).close()
+    assert folder.exists() == there and not (there and list(folder.iterdir()))
 
 
 def test_a_slow_disk_costs_masks_that_the_lines_name_and_holds_nothing_up(tmp_path, monkeypatch):
