@@ -1,12 +1,13 @@
 /* Roads from C: a client of dlink's worker, which computes in a process of its own.
 
    cc -O2 -Wall -Wextra -o worker_in_c worker_in_c.c
-   python -m dlink.live.worker roads.onnx --socket /run/user/1000/roads.sock &
-   ./worker_in_c /run/user/1000/roads.sock picture.ppm roads.pgm 8
+   python -m dlink.live.worker roads.onnx --socket /tmp/roads.sock &
+   ./worker_in_c /tmp/roads.sock picture.ppm roads.pgm 8
 
    picture.ppm is a binary PPM of 8 bits (P6, red, green, blue). roads.pgm gets the probability of road in 255 steps. The last
-   argument is the number of views: 8, 4, 1, or 0 for adaptive views. live/wire.py describes the messages; they are little
-   endian, as this computer must be. Linux. */
+   argument is the number of views: 8, 4, 1, or 0 for adaptive views. The worker computes pictures as they come: scale them
+   first to the metres a pixel that the network was trained at, which the worker's first message has (spec, gsd_m).
+   live/wire.py describes the messages; they are little endian, as this computer must be. Linux. */
 #define _GNU_SOURCE
 #include <stdint.h>
 #include <stdio.h>
@@ -94,6 +95,10 @@ static void ask(int link, struct request request, int fd) {
 int main(int argc, char **argv) {
     if (argc != 5)
         refuse("usage: worker_in_c SOCKET PICTURE.ppm ROADS.pgm VIEWS");
+    char *end;
+    uint32_t views = (uint32_t)strtoul(argv[4], &end, 10);
+    if (!*argv[4] || *end)
+        refuse("VIEWS is 8, 4, 1, or 0 for adaptive views");
     FILE *picture = fopen(argv[2], "rb");
     if (!picture)
         fail(argv[2]);
@@ -128,7 +133,7 @@ int main(int argc, char **argv) {
 
     ask(link, (struct request){.kind = 1, .size = size}, memory);
     ask(link, (struct request){.kind = 2, .id = 1, .height = height, .width = width, .channels = 3,
-                               .views = (uint32_t)atoi(argv[4])}, -1);
+                               .views = views}, -1);
     text = text_of(link, &reply);
     if (reply.status)
         refuse(text);

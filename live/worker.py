@@ -5,6 +5,7 @@ for programs in other languages too. With --socket the worker serves one program
 """
 
 import argparse
+import errno
 import json
 import os
 import select
@@ -36,7 +37,7 @@ from dlink.runtime.segmenter import Views
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Compute roads for another program.")
+    parser = argparse.ArgumentParser("python -m dlink.live.worker", description="Compute roads for another program.")
     parser.add_argument("model")
     way = parser.add_mutually_exclusive_group(required=True)
     way.add_argument("--fd", type=int, help="a socket that was inherited")
@@ -44,10 +45,7 @@ def main() -> int:
     parser.add_argument("--options", type=json.loads, default={}, help="of open_model, as JSON")
     args = parser.parse_args()
     if args.fd is not None:
-        for number in (
-            signal.SIGINT,
-            signal.SIGTERM,
-        ):  # sent to the whole group; the application ends this
+        for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the application ends this
             signal.signal(number, signal.SIG_IGN)
         link = socket.socket(fileno=args.fd)
         threading.Thread(target=end_with, args=(link,), daemon=True).start()
@@ -101,6 +99,9 @@ def listen(path: Path, model: str, options: dict[str, object]) -> int:
 def bind(server: socket.socket, path: Path) -> None:
     """Bind to a path that only this user may connect to. A socket that an earlier worker left there is replaced."""
     if path.is_socket():
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
+                raise BadInput(f"{path}: a worker serves there; end it, or name another path")
         path.unlink()
     before = os.umask(0o177)
     try:

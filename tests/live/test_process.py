@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from dlink.live import Live, Lost, supervisor
+from dlink.live.opening import opener
 from dlink.live.process import Process
 from dlink.live.wire import COMPUTE, MEMORY, Memory, Request, needed, new_memory, receive_reply, send_request
 from dlink.runtime import BadInput, BadModel, Spec, open_model
@@ -108,6 +109,20 @@ def test_a_worker_that_is_killed_over_a_frame_fails_that_frame_alone(path):
     assert failed.error == "Lost: the worker was ended by signal 9"
 
 
+@pytest.mark.parametrize("process", [True, False])
+def test_a_model_file_that_is_replaced_is_not_taken(path, tmp_path, process):
+    own = tmp_path / "roads.onnx"
+    own.write_bytes(path.read_bytes())
+    start = opener(own, process, {"threads": 1})
+    start().close()
+    other = write_blur(tmp_path / "other.onnx", Spec(tile=SIDE, threshold=0.9), 5)
+    own.write_bytes(other.read_bytes())
+    with pytest.raises(BadModel, match="is another model than at the beginning"):
+        start()
+    own.write_bytes(path.read_bytes())
+    start().close()
+
+
 def test_a_stopped_worker_is_killed_and_replaced(path, monkeypatch):
     monkeypatch.setattr(supervisor, "LEAST_PATIENCE", 1.0)
     with Live(path, deadline=None, keep="all", views=1, threads=1) as live:
@@ -177,6 +192,9 @@ def test_a_worker_that_is_listening_serves_one_program_after_another(path, tmp_p
     try:
         assert f"serves {path} at {place}" in worker.stderr.readline()
         assert place.stat().st_mode & 0o777 == 0o600
+        second = [sys.executable, "-m", "dlink.live.worker", path, "--socket", place]
+        done = subprocess.run(second, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 1 and "a worker serves there" in done.stderr
         with open_model(path, threads=1) as model:
             for seed in (1, 2):
                 picture = image(90, 50, seed)

@@ -43,6 +43,11 @@ def test_frames_that_are_far_too_coarse_are_refused():
         Scaling(SPEC, Flat()).scale(frame(high), 720, 1280)
 
 
+def test_a_frame_that_would_become_huge_is_refused():
+    with pytest.raises(BadInput, match="133 million pixels"):
+        Scaling(SPEC, 2.0).scale(frame(), 2160, 3840)
+
+
 def test_fewer_pixels_are_averages():
     noise = np.random.default_rng(0).integers(0, 256, (180, 320, 3), np.uint8)
     image = noise.repeat(4, axis=0).repeat(4, axis=1)

@@ -93,6 +93,17 @@ def test_a_spare_that_cannot_be_opened_is_not_tried_again_at_once():
     wait_for(lambda: len(opener.times) == 2)
     time.sleep(0.1)
     assert len(opener.times) == 2 and supervisor.ready
+    assert supervisor.failures == 0  # the engine in use has not failed
+    supervisor.close()
+
+
+def test_whatever_keeps_an_engine_from_opening_it_is_tried_again():
+    first, third = Engine(Lost("gone")), Engine()
+    supervisor = Supervisor(Opener(first, ModuleNotFoundError("No module named 'cv3'"), third))
+    with pytest.raises(Lost, match="gone"):
+        supervisor.levels(IMAGE, 1, 0.01)
+    wait_for(lambda: supervisor.engine is third)
+    assert supervisor.error == "ModuleNotFoundError: No module named 'cv3'"
     supervisor.close()
 
 

@@ -231,6 +231,24 @@ def test_an_image_beyond_the_limit_waits_for_room(backend, model):
     assert found[0].shape == (SIDE, SIDE)
 
 
+def test_room_for_one_who_waits_is_not_lost_on_another_who_has_a_lower_limit(backend, model):
+    held, done, threads = fill_both_slots(backend, model), [], []
+
+    def work(limit):
+        done.append((model.submit(picture(2), limit=limit), limit))
+
+    for limit in (1, 2):  # the first one cannot go on when one image of two has left
+        threads.append(threading.Thread(target=work, args=(limit,)))
+        threads[-1].start()
+        wait_for(lambda: model.life.calls[threads[-1].ident])
+        time.sleep(0.05)
+    assert held[0].cancel()
+    threads[1].join(30)
+    assert [limit for _, limit in done] == [2]
+    backend.gate.set()
+    threads[0].join(30)
+
+
 @pytest.mark.parametrize("cancel", [False, True])
 def test_who_waits_for_room_hears_that_the_model_was_closed(backend, cancel):
     model = Segmenter(backend, halo=0)
