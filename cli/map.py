@@ -31,6 +31,11 @@ INTERRUPTED = 130
         "-o", "--output", "folder", type=options.OUT_PATH, required=True, help="The map's folder, new or begun."
     ),
     click.option("--part", metavar="K/N", help="Do one of N parts of the blocks, and no results: for arrays of jobs."),
+    click.option(
+        "--replaced",
+        type=click.Choice(["redo", "keep"]),
+        help="Compute the done blocks of rasters that were replaced since again, or keep them.  [default: refuse]",
+    ),
 )
 @together(
     "how",

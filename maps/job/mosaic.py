@@ -31,6 +31,7 @@ class Mosaic:
         self.area = [shapely.from_wkt(text) for text in plan.area]
         self.hole = Reach(plan.grid.metres, plan.widest).hole
         self.open: OrderedDict[int, tuple[ExitStack, Source]] = OrderedDict()
+        self.used: set[int] = set()  # rasters that were read since `changed` was asked
         self.settings = ExitStack()
         self.settings.enter_context(gdal(Path()))
 
@@ -79,6 +80,7 @@ class Mosaic:
 
     def source(self, index: int) -> Source:
         """An open raster. The one that was used longest ago is closed for it."""
+        self.used.add(index)
         if index in self.open:
             self.open.move_to_end(index)
             return self.open[index][1]
@@ -100,6 +102,14 @@ class Mosaic:
         rows, columns = slice(*source.rows), slice(*source.columns)
         shape = rows.stop - rows.start, columns.stop - columns.start
         return opened_onto(path, how, Onto(grid.system, grid.part(rows, columns), shape, min(grid.metres)))
+
+    def changed(self) -> str:
+        """Why a raster that was read since the last call is not as it was planned with; empty if all are.
+
+        A file that is written over while it is read gives pixels of both.
+        """
+        used, self.used = self.used, set()
+        return next((why for index in sorted(used) if (why := changed(self.plan.sources[index]))), "")
 
     def within(self, rows: slice, cols: slice) -> Valid:
         """Where a window lies in the map's area."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,16 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform
 
-from dlink.imagery.kinds import remote
 from dlink.imagery.notes import say
 from dlink.imagery.reading import NATIVE, Reading
 from dlink.imagery.resolution import WGS84
 from dlink.imagery.source import ALIKE, Source, opened
-from dlink.imagery.stretching import Part, levels_of
 from dlink.imagery.vectors import AREA, read_vectors
 from dlink.maps.blocks import BLOCK
 from dlink.maps.job.grid import Footprint, Grid, grid_of, in_system, near_degrees
-from dlink.maps.job.plan import LeftOut, MapOptions, Plan, SourceFile, changed
-from dlink.maps.job.sources import in_words
+from dlink.maps.job.plan import LeftOut, MapOptions, Plan, SourceFile
+from dlink.maps.job.ranges import ranges
+from dlink.maps.job.watched import Watched, difference, mark_of, watched_files
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import file_mark
 from dlink.runtime.progress import Tick, ignore
@@ -37,12 +35,11 @@ SHOWN = 3  # rasters that a message names
 
 @dataclass(frozen=True)
 class Seen:
-    """A raster that can be used: where it lies, the type of its samples, and which file it was."""
+    """A raster that can be used: where it lies, the type of its samples, and which files it was."""
 
     place: Footprint
     samples: str
-    bytes: int
-    time_ns: int
+    files: tuple[Watched, ...]
 
 
 def planned(model: Path, spec: Spec, names: Sequence[str], how: MapOptions, tick: Tick = ignore) -> Plan:
@@ -97,37 +94,6 @@ def planned(model: Path, spec: Spec, names: Sequence[str], how: MapOptions, tick
     return replace(plan, blocks=tuple(with_data(plan)))
 
 
-def renewed(plan: Plan, done: set[int]) -> Plan:
-    """The plan with the rasters that were replaced, as long as no block of them is done.
-
-    Raises:
-        BadInput: A raster that is needed is gone, or is another one, or has blocks that are done.
-    """
-    sources = list(plan.sources)
-    for i, source in enumerate(plan.sources):
-        if not (why := changed(source)):
-            continue
-        path, blocks = Path(source.name), plan.touching(source)
-        if blocks <= done:
-            say(path, "has changed or is gone since the map was planned; its blocks are done, and stay as they are")
-            continue
-        if not path.exists():
-            raise BadInput(why)
-        if old := sorted(blocks & done):
-            names = in_words([plan.name(block) for block in old])
-            raise BadInput(
-                f"{path}: has changed since the map was planned, and {counted(len(old), 'block')} of it are done: if "
-                f"it shows the same, set its time back; otherwise remove {names} (.tif), or choose another folder"
-            )
-        how = plan.asked.reading.of_network(plan.of_model)
-        new = source_of(look(source.name, replace(how, gsd=NATIVE)), plan.grid)
-        if replace(new, bytes=source.bytes, time_ns=source.time_ns) != source:
-            raise BadInput(f"{path}: is another raster than the one that was planned with; choose another folder")
-        say(path, "has changed since the map was planned; no block of it was done, so it is taken as it is now")
-        sources[i] = new
-    return replace(plan, sources=tuple(sources))
-
-
 def looked_at(names: Sequence[str], reading: Reading, tick: Tick) -> tuple[list[Seen], list[LeftOut]]:
     """The rasters that can be used, and the others with the reason."""
     seen: list[Seen] = []
@@ -142,14 +108,19 @@ def looked_at(names: Sequence[str], reading: Reading, tick: Tick) -> tuple[list[
 
 
 def look(name: str, reading: Reading) -> Seen:
+    """A raster as it is now.
+
+    Raises:
+        BadInput: It cannot be used, or it changes meanwhile.
+    """
     path = Path(name)
+    before = mark_of(path)
     with opened(path, reading) as source:
-        place = footprint(name, source)
-        samples = f"{len(source.bands.numbers)} x {source.dtype}"
-    if remote(path):
-        return Seen(place, samples, 0, 0)
-    stat = path.stat()
-    return Seen(place, samples, stat.st_size, stat.st_mtime_ns)
+        files = watched_files(path, source.dataset)
+        seen = Seen(footprint(name, source), f"{len(source.bands.numbers)} x {source.dtype}", files)
+    if mark_of(path) != before or difference(files):
+        raise BadInput(f"{name}: changes while it is looked at; run this again when it is whole")
+    return seen
 
 
 def footprint(name: str, source: Source) -> Footprint:
@@ -195,8 +166,7 @@ def source_of(seen: Seen, grid: Grid) -> SourceFile:
         rows, columns = (slice(first, first + n) for first, n in zip(at, seen.place.shape, strict=True))
     return SourceFile(
         name=seen.place.name,
-        bytes=seen.bytes,
-        time_ns=seen.time_ns,
+        files=seen.files,
         samples=seen.samples,
         plain=at is not None,
         rows=(rows.start, rows.stop),
@@ -244,35 +214,6 @@ def extent(seen: Sequence[Seen]) -> str:
 def degrees_of(area: Sequence[str], grid: Grid) -> str:
     bounds = shapely.total_bounds(np.array([shapely.from_wkt(text) for text in area])).tolist()
     return near_degrees((bounds[0], bounds[1], bounds[2], bounds[3]), grid.system)
-
-
-def ranges(sources: Sequence[SourceFile], reading: Reading, tick: Tick) -> dict[str, str]:
-    """One range for all rasters of a type, so that neighbours look alike; none for samples of 8 bits."""
-    found = {}
-    for samples in dict.fromkeys(source.samples for source in sources):
-        same = [source for source in sources if source.samples == samples]
-        bands, _, dtype = samples.split()
-        try:
-            levels = levels_of(np.dtype(dtype), reading.stretched, int(bands), parts(same, reading, tick))
-        except BadInput as e:
-            raise BadInput(f"{same[0].name}: {e}") from e
-        if levels:
-            found[samples] = str(levels.stretch)
-            if levels.note:
-                of = "the picture" if len(same) == 1 else f"all {len(same)} rasters"
-                say(Path(same[0].name), levels.note.replace("the picture", of), f" (here {levels.stretch})")
-    return found
-
-
-def parts(sources: Sequence[SourceFile], reading: Reading, tick: Tick) -> Iterator[Part]:
-    """All samples of some rasters."""
-
-    def of(index: int) -> Iterator[Part]:
-        with opened(Path(sources[index].name), replace(reading, gsd=NATIVE)) as source:
-            yield from source.parts()
-        tick(index + 1, len(sources), "rasters searched for the range of their samples")
-
-    return chain.from_iterable(of(i) for i in range(len(sources)))
 
 
 def say_grid(seen: Sequence[Seen], sources: Sequence[SourceFile], grid: Grid, wanted: float | None) -> None:

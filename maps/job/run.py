@@ -9,11 +9,12 @@ from pathlib import Path
 from dlink.imagery.notes import say
 from dlink.maps.job.addresses import remote_path
 from dlink.maps.job.engines import EngineOptions, engine_of
-from dlink.maps.job.finish import ResultOptions, Results, check_results, results_of, write_results
+from dlink.maps.job.finish import ResultOptions, Results, check_results, keep_results, last_results, write_results
 from dlink.maps.job.folder import BLOCKS, Progress, done_blocks, is_locked, locked
 from dlink.maps.job.mosaic_file import check_blocks, write_vrt
 from dlink.maps.job.plan import FILE, MapOptions, Plan
-from dlink.maps.job.planning import planned, renewed
+from dlink.maps.job.planning import planned
+from dlink.maps.job.renewing import KEEP, REDO, renewed
 from dlink.maps.job.sources import found_sources, in_words
 from dlink.maps.job.store import Store
 from dlink.maps.job.tasks import Done, Job, Task, lines_task, roads_task
@@ -40,14 +41,17 @@ class Where:
     """Where a map is made, and how much of it by this run.
 
     Raises:
-        BadInput: A part is none, such as 5/4.
+        BadInput: A part is none, such as 5/4, or `replaced` is no known word.
     """
 
     folder: Path
     part: str | None = None  # such as 3/16: this run does the third of 16 parts of the blocks, and no results
+    replaced: str | None = None  # what becomes of blocks that are done of rasters replaced since: redo, keep
 
     def __post_init__(self) -> None:
         _ = self.share
+        if self.replaced not in (None, REDO, KEEP):
+            raise BadInput(f"--replaced {self.replaced}: expected {REDO} or {KEEP}")
         if remote_path(str(self.folder).replace(":/", "://", 1)) or remote_path(str(self.folder)):
             raise BadInput(f"{self.folder}: a map's folder is on a disk; its blocks may lie elsewhere: --blocks")
 
@@ -108,10 +112,11 @@ def make_map(
         if alone:
             store.remove_unfinished()
             remove_unfinished(where.folder, plan)
-        job = Job(str(where.folder.absolute()), store.place, plan.mark, threads_of(engine, plan))
+        job = Job(str(where.folder.absolute()), store.place, plan.mark, threads_of(engine, plan), plan.state)
         roads, lines = done_blocks(plan, store)
-        results = results_of(where.folder, results)
+        results = results or last_results(where.folder)
         check_results(plan, results)
+        keep_results(where.folder, results)
         tell(in_short(plan, roads, store))
         check_disk(plan, store, len(plan.blocks) - len(roads))
         wanted = [block for block in plan.blocks if block not in roads]
@@ -153,10 +158,12 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
         raise BadInput(f"{other}, with another {', '.join(options)}; choose another folder")
     if names:
         check_names(found_sources(names, folder, plan.asked.asset), plan, other)
-    done, _ = done_blocks(plan, store_of(folder, plan))
-    if (new := renewed(plan, done)) != plan:
-        new.write(folder)
-    return new
+    store = store_of(folder, plan)
+    new = renewed(plan, done_blocks(plan, store)[0], where.replaced, tick)
+    store.remove_roads(plan.name(block) for block in new.again)  # first: else old blocks would pass for new ones
+    if new.plan != plan:
+        new.plan.write(folder)
+    return new.plan
 
 
 def store_of(folder: Path, plan: Plan) -> Store:

@@ -9,7 +9,7 @@ the samples of a TIFF of one row, because what GDAL copies are rasters.
 import errno
 import io
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -135,17 +135,24 @@ class Store:
             except GDAL_ERRORS as e:
                 raise OSError(errno.EIO, f"can't be written; GDAL says: {why(e)}", self.path(name)) from e
 
+    def remove_roads(self, blocks: Iterable[str]) -> None:
+        """Remove the roads of some blocks."""
+        for block in blocks:
+            self.remove(block + ROADS)
+
     def remove_lines(self) -> None:
         """Remove the lines of all blocks."""
         for name in self.names():
-            if not name.endswith(LINES):
-                continue
-            if self.remote:
-                import pyogrio
+            if name.endswith(LINES):
+                self.remove(name)
 
-                pyogrio.vsi_unlink(self.path(name))
-            else:
-                (self.folder / name).unlink(missing_ok=True)
+    def remove(self, name: str) -> None:
+        if self.remote:
+            import pyogrio
+
+            pyogrio.vsi_unlink(self.path(name))
+        else:
+            (self.folder / name).unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:
         """Remove what killed writers have left. Nobody else may be writing."""

@@ -44,6 +44,7 @@ class Job:
     store: str  # where the blocks lie
     mark: str  # the plan's hash
     threads: int  # of a worker
+    state: str = ""  # the plan's: of its rasters' files too
 
     @property
     def path(self) -> Path:
@@ -134,7 +135,7 @@ def opened(job: Job) -> Opened:
     if job not in OPENED:
         close_all()
         plan = Plan.read(job.path)
-        if plan.mark != job.mark:
+        if (plan.mark, plan.state) != (job.mark, job.state):
             raise BadInput(f"{job.folder}: its plan has changed; run this again")
         if any(remote(Path(name)) for name in (job.store, *(source.name for source in plan.sources))):
             allow_network()
@@ -184,6 +185,9 @@ def find_roads(job: Job, block: int) -> int:
             bands[0][into] = to_form(prob, "mask", plan.threshold) * data
             bands[1][into] = to_form(prob, "level", plan.threshold) * data
             valid[into] = data
+    if why := here.mosaic.changed():
+        close_all()  # what is open may show pixels of both
+        raise BadInput(why)
     here.store.put_roads(plan.name(block), plan.grid, core, bands, valid)
     return count
 

@@ -394,22 +394,6 @@ def test_a_raster_that_was_damaged_is_replaced_and_the_map_goes_on(model, tmp_pa
     np.testing.assert_array_equal(read(tmp_path / "map" / "roads.tif")[0], read(tmp_path / "whole" / "roads.tif")[0])
 
 
-def test_a_raster_that_changed_stays_as_it_was_in_blocks_that_are_done_and_is_refused_beside_them(
-    whole, model, tmp_path
-):
-    shutil.copy(whole / "scene.tif", tmp_path / "scene.tif")
-    made(tmp_path / "map", model, [tmp_path / "scene.tif"])
-    write(tmp_path / "scene.tif", scene(seed=4))
-    done = call("-o", tmp_path / "map", "--format", "fgb")
-    assert done.exit_code == 0
-    assert "its blocks are done, and stay as they are" in done.stderr
-    assert "roads.gpkg: was of an earlier run and is removed" in done.stderr
-    (tmp_path / "map" / "blocks" / "0001_0001.tif").unlink()
-    refused = call("-o", tmp_path / "map")
-    assert refused.exit_code == 1
-    assert "11 blocks of it are done: if it shows the same, set its time back" in refused.stderr
-
-
 def test_blocks_that_are_removed_are_made_again_with_the_lines_around_them(whole, tmp_path):
     shutil.copytree(whole / "map", tmp_path / "map")
     (tmp_path / "map" / "blocks" / "0001_0001.tif").unlink()
