@@ -7,9 +7,9 @@ A raster that says its ground resolution is read at the network's, unless both a
 finer, interpolated where it is coarser (of a palette the nearest pixel is taken). Rows and columns are then those of
 that grid, not the file's.
 
-A pixel has no data by a nodata value, an alpha band, a mask, NaN in one of the bands, or a block of a TIFF that was
-never written. The network sees such pixels as they are stored, NaN as 0, so that a road at the edge of the data has its
-context.
+A pixel has no data by a nodata value, an alpha band of any type (masks.py), a mask, NaN in one of the bands, or a block
+of a TIFF that was never written. The network sees such pixels as they are stored, NaN as 0, so that a road at the edge
+of the data has its context.
 
 Needs rasterio.
 """
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.windows import Window as Box
 
 from dlink.imagery.colours import Bands, bands_of
@@ -36,6 +36,7 @@ from dlink.imagery.gdal_file import (
     with_colours,
     without_overviews,
 )
+from dlink.imagery.masks import Mask
 from dlink.imagery.notes import say, unknown_resolution
 from dlink.imagery.reading import Reading
 from dlink.imagery.resolution import resolution
@@ -95,13 +96,9 @@ class Source:
         self.dtype = np.dtype(np.result_type(*(pixels.dtypes[n - 1] for n in self.bands.numbers)))
         if self.dtype.kind not in "uif":
             raise BadInput(f"{path}: {self.dtype} samples; a picture's samples are whole or real numbers")
-        alphas = [i for i, role in enumerate(dataset.colorinterp, 1) if role == ColorInterp.alpha]
-        self.alpha = alphas[0] if alphas and alphas[0] not in self.bands.numbers else 0  # 0: none that is a mask
-        masked = any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums)
-        masked = masked and (self.alpha > 0 or not alphas)
+        self.mask = Mask.of(dataset, self.bands.numbers)
         self.sparse = checker is not None and checker.sparse
-        self.masked = masked or self.sparse or self.dtype.kind == "f"
-        self.has_mask = masked
+        self.masked = self.mask.there or self.sparse or self.dtype.kind == "f"
         self.white_is_least = "MINISWHITE" in pixels.tags(ns="IMAGE_STRUCTURE")
         self.native = (dataset.height, dataset.width)
         self.metres = resolution(dataset)
@@ -251,15 +248,15 @@ class Source:
     def valid(self, rows: slice, cols: slice, grid: tuple[int, int], samples: NDArray[Any]) -> Valid | None:
         """Where there is data, (H, W); None: everywhere."""
         valid: Valid | None = None
-        if self.has_mask:
+        if self.mask.there:
             box, shape, _ = self.box(rows, cols, grid)
             try:
-                mask = self.dataset.dataset_mask(window=box, out_shape=shape)
+                mask = self.mask.read(self.dataset, shape, box)
             except GDAL_ERRORS as e:
                 raise BadInput(f"{self.path}: damaged or cut short; GDAL says: {why(e)}; copy it again") from e
             valid = mask > 0
-            if self.alpha and ((mask > 0) & (mask < WHITE)).any():
-                say(self.path, f"{PARTLY}; if it is none, gdal_edit.py -colorinterp_{self.alpha} undefined")
+            if self.mask.alpha and ((mask > 0) & (mask < WHITE)).any():
+                say(self.path, f"{PARTLY}; if it is none, gdal_edit.py -colorinterp_{self.mask.alpha} undefined")
         if self.dtype.kind == "f":
             finite = ~np.isnan(samples).any(axis=0)
             valid = finite if valid is None else valid & finite

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import Resampling
 from rasterio.transform import array_bounds
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import reproject, transform_bounds
@@ -84,10 +84,12 @@ class Warped(Source):
             "resampling": Resampling.average if finer else Resampling.bilinear,
             "warp_mem_limit": WARP_MB,
         }
-        roles = list(self.dataset.colorinterp)
-        has_alpha = ColorInterp.alpha in roles
-        self.mask_band = roles.index(ColorInterp.alpha) + 1 if has_alpha else len(roles) + 1
-        self.masks = stack.enter_context(WarpedVRT(self.dataset, **kind, add_alpha=not has_alpha))
+        dataset = self.mask.for_warping(self.dataset, stack)
+        alpha = self.mask.alpha if dataset is self.dataset else 0  # one that GDAL warps as the mask
+        if self.dtype.kind == "f" and not self.mask.there:
+            kind["src_nodata"] = np.nan  # or it would be mixed into the pixels around it
+        self.mask_band = alpha or self.dataset.count + 1
+        self.masks = stack.enter_context(WarpedVRT(dataset, **kind, add_alpha=not alpha))
         self.reader = self.masks
         if self.pixels is not self.dataset:  # the colours of a palette
             self.reader = stack.enter_context(WarpedVRT(self.pixels, **kind))

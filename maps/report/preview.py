@@ -62,7 +62,7 @@ def lay(source: SourceFile, plan: Plan, factor: float, place: Affine, pixels: ND
         height, width = (max(1, min(n, round(n / finer))) for n in file.native)
         try:
             samples = file.reader.read(list(file.bands.numbers), out_shape=(len(file.bands.numbers), height, width))
-            mask = file.dataset.dataset_mask(out_shape=(height, width))
+            mask = file.mask.read(file.dataset, (height, width))
             image = file.image_of(samples)
             shown = np.moveaxis(image[..., :COLOURS] if image.shape[2] >= COLOURS else image[..., [0, 0, 0]], -1, 0)
             own = scaled(file.dataset.transform, file.native[0] / height, file.native[1] / width)
