@@ -43,7 +43,7 @@ class Mask:
         return cls(True, alphas[0], by_gdal=flagged and dataset.dtypes[alphas[0] - 1] == BYTE)
 
     def read(self, dataset: Any, shape: tuple[int, int], box: Box | None = None) -> NDArray[Any]:
-        """The mask in a window (None: all), (H, W), above 0 where there is data, and 255 where an alpha band is full."""
+        """The mask in a window (None: all), (H, W): 0 where there is no data, 255 where an alpha band is full."""
         if not self.there:
             return np.full(shape, FULL, np.uint8)
         if self.by_gdal:

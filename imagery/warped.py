@@ -21,6 +21,7 @@ from rasterio.windows import Window as Box
 
 from dlink.imagery.affine import scaled, shifted
 from dlink.imagery.gdal_file import GDAL_ERRORS, checker_of, decoder_warnings, gdal, open_file, why, with_colours
+from dlink.imagery.longitudes import continued, unwrapped
 from dlink.imagery.reading import Reading
 from dlink.imagery.source import ALIKE, Source, Valid, box_on
 from dlink.imagery.tiff import Checker
@@ -67,6 +68,10 @@ class Warped(Source):
 
     def __init__(self, path: Path, pixels: Any, dataset: Any, how: Reading, checker: Checker | None) -> None:
         super().__init__(path, pixels, dataset, how, checker)
+        try:
+            self.place = continued(dataset.crs, dataset.transform, dataset.shape)
+        except BadInput as e:
+            raise BadInput(f"{path}: {e}") from e
         self.masks = dataset
         self.mask_band = 0
         self.seen_mask: tuple[Box, NDArray[Any]] | None = None  # read with the samples, which are warped once
@@ -75,8 +80,8 @@ class Warped(Source):
         """Lay the raster on a grid."""
         finer = self.metres is not None and min(self.metres) < onto.metres * (1 - ALIKE)
         kind: dict[str, Any] = {
-            "src_crs": self.dataset.crs,
-            "src_transform": self.dataset.transform,
+            "src_crs": self.place[0],
+            "src_transform": self.place[1],
             "crs": onto.crs,
             "transform": onto.transform,
             "height": onto.shape[0],
@@ -134,8 +139,8 @@ class Warped(Source):
         reproject(
             self.checker.there.astype(np.uint8),
             out,
-            src_transform=scaled(self.dataset.transform, self.checker.blocks.high, self.checker.blocks.wide),
-            src_crs=self.dataset.crs,
+            src_transform=scaled(self.place[1], self.checker.blocks.high, self.checker.blocks.wide),
+            src_crs=self.place[0],
             dst_transform=shifted(self.onto.transform, rows.start, cols.start),
             dst_crs=self.onto.crs,
             resampling=Resampling.nearest,
@@ -149,7 +154,8 @@ class Warped(Source):
         bounds = array_bounds(
             int(box.height), int(box.width), shifted(self.onto.transform, int(box.row_off), int(box.col_off))
         )
-        left, bottom, right, top = transform_bounds(self.onto.crs, self.dataset.crs, *bounds)
+        found = transform_bounds(self.onto.crs, self.dataset.crs, *bounds)
+        left, bottom, right, top = unwrapped(found, self.dataset.crs)
         a, b, c, d, e, f = tuple(~self.dataset.transform)[:6]
         columns = [a * x + b * y + c for x in (left, right) for y in (bottom, top)]
         lines = [d * x + e * y + f for x in (left, right) for y in (bottom, top)]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dlink.imagery.reading import NATIVE, Reading
+from dlink.maps.job.addresses import remote_path
 from dlink.maps.job.grid import Grid
 from dlink.maps.job.watched import Watched, difference
 from dlink.maps.mask import ROAD, name_of
@@ -82,9 +83,16 @@ class MapOptions:
     def reading(self) -> Reading:
         return Reading(bands=self.bands, stretch=self.stretch, gsd=self.gsd)
 
+    def settled(self) -> "MapOptions":
+        """The same for a run in any folder: with absolute paths."""
+        blocks = self.blocks and (remote_path(self.blocks) or os.path.abspath(self.blocks))  # noqa: PTH100 - links stay
+        return replace(self, aoi=self.aoi and os.path.abspath(self.aoi), blocks=blocks)  # noqa: PTH100
+
     def differing(self, other: "MapOptions") -> list[str]:
-        """The options of which another has other values, as they are written."""
-        mine, others = asdict(self), asdict(other)
+        """The options of which another has other values, as they are written. Of areas only whether there is one."""
+        mine, others = asdict(self.settled()), asdict(other.settled())
+        if self.aoi and other.aoi:
+            del mine["aoi"]
         return [f"--{name.replace('_', '-')}" for name in mine if mine[name] != others[name]]
 
 
@@ -103,6 +111,7 @@ class Plan:
     bands: str  # numbers of the rasters' bands; empty: by their names
     stretch: dict[str, str]  # of samples that are not 8 bits, by `samples`
     area: tuple[str, ...]  # polygons in the grid's system, WKT; empty: everywhere
+    area_mark: str  # a hash of the polygons of --aoi's file
     views: str  # 8, 4, 1 or adaptive
     threshold: float
     halo: int  # px

@@ -8,14 +8,13 @@ import numpy as np
 import shapely
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
-from rasterio.warp import transform
 
 from dlink.imagery.notes import say
 from dlink.imagery.reading import NATIVE, Reading
 from dlink.imagery.resolution import WGS84
 from dlink.imagery.source import ALIKE, Source, opened
-from dlink.imagery.vectors import AREA, read_vectors
 from dlink.maps.blocks import BLOCK
+from dlink.maps.job.area import Area, area_of
 from dlink.maps.job.grid import Footprint, Grid, grid_of, in_system, near_degrees
 from dlink.maps.job.plan import LeftOut, MapOptions, Plan, SourceFile
 from dlink.maps.job.ranges import ranges
@@ -62,14 +61,14 @@ def planned(model: Path, spec: Spec, names: Sequence[str], how: MapOptions, tick
     refuse(bad, len(names), how.skip_bad)
     wanted = reading.metres
     grid = grid_of([each.place for each in seen], wanted, system_of(how.crs))
-    area: tuple[str, ...] = ()
-    if how.aoi is not None:
-        area, grid = cut(grid, Path(how.aoi))
+    area = None if how.aoi is None else area_of(Path(how.aoi), grid)
+    grid = grid if area is None else cut(grid, area, str(how.aoi))
     placed = [source_of(each, grid) for each in seen]
     sources = [source for source in placed if touches(source, grid)]
     outside = [LeftOut(name=source.name, why="lies outside --aoi") for source in placed if not touches(source, grid)]
     if not sources:
-        raise BadInput(f"{how.aoi}: no raster lies in it; they lie at {extent(seen)}, it at {degrees_of(area, grid)}")
+        where = near_degrees(area.bounds if area else grid.bounds, grid.system)
+        raise BadInput(f"{how.aoi or 'the grid'}: no raster lies in it; they lie at {extent(seen)}, it at {where}")
     stretch = ranges(sources, reading, tick)
     say_grid(seen, sources, grid, wanted)
     plan = Plan(
@@ -83,7 +82,8 @@ def planned(model: Path, spec: Spec, names: Sequence[str], how: MapOptions, tick
         left_out=(*bad, *outside),
         bands=how.bands or "",
         stretch=stretch,
-        area=area,
+        area=area.polygons if area else (),
+        area_mark=area.mark if area else "",
         views=how.views or str(len(spec.views)),
         threshold=spec.threshold if how.threshold is None else how.threshold,
         halo=halo,
@@ -179,29 +179,16 @@ def touches(source: SourceFile, grid: Grid) -> bool:
     return top < grid.rows and bottom > 0 and left < grid.columns and right > 0
 
 
-def cut(grid: Grid, file: Path) -> tuple[tuple[str, ...], Grid]:
-    """The polygons of a file in the grid's system, and the grid without what lies beyond their bounds."""
-    areas = read_vectors(file, kind=AREA).degrees().areas
-    if not areas:
-        raise BadInput(f"{file}: has no polygons; an area is one or several")
-    made = []
-    for area in areas:
-        rings = [np.column_stack(transform(WGS84, grid.system, *ring.T)) for ring in area.parts]
-        if not all(np.isfinite(ring).all() for ring in rings):
-            raise BadInput(f"{file}: lies partly where {grid.system.to_string()[:60]} has no place")
-        made.append(shapely.make_valid(shapely.Polygon(rings[0], rings[1:])))
-    left, bottom, right, top = shapely.total_bounds(np.array(made)).tolist()
-    rows, columns = grid.pixels((left, bottom, right, top))
+def cut(grid: Grid, area: Area, file: str) -> Grid:
+    """The grid without what lies beyond the bounds of an area."""
+    rows, columns = grid.pixels(area.bounds)
     rows = slice(max(rows.start, 0), min(rows.stop, grid.rows))
     columns = slice(max(columns.start, 0), min(columns.stop, grid.columns))
     if rows.start >= rows.stop or columns.start >= columns.stop:
-        there, here = near_degrees((left, bottom, right, top), grid.system), near_degrees(grid.bounds, grid.system)
+        there, here = near_degrees(area.bounds, grid.system), near_degrees(grid.bounds, grid.system)
         raise BadInput(f"{file}: no raster lies in it; it is at {there}, they at {here}")
     part = grid.part(rows, columns)
-    smaller = replace(
-        grid, transform=tuple(part)[:6], rows=rows.stop - rows.start, columns=columns.stop - columns.start
-    )
-    return tuple(shapely.to_wkt(shape, rounding_precision=-1) for shape in made), smaller
+    return replace(grid, transform=tuple(part)[:6], rows=rows.stop - rows.start, columns=columns.stop - columns.start)
 
 
 def extent(seen: Sequence[Seen]) -> str:
@@ -209,11 +196,6 @@ def extent(seen: Sequence[Seen]) -> str:
     boxes = np.array([in_system(each.place.bounds(each.place.crs), each.place.crs, WGS84) for each in seen])
     least, most = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
     return near_degrees((*least, *most), WGS84)
-
-
-def degrees_of(area: Sequence[str], grid: Grid) -> str:
-    bounds = shapely.total_bounds(np.array([shapely.from_wkt(text) for text in area])).tolist()
-    return near_degrees((bounds[0], bounds[1], bounds[2], bounds[3]), grid.system)
 
 
 def say_grid(seen: Sequence[Seen], sources: Sequence[SourceFile], grid: Grid, wanted: float | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dlink.imagery.notes import say
 from dlink.maps.job.addresses import remote_path
+from dlink.maps.job.area import area_mark
 from dlink.maps.job.engines import EngineOptions, engine_of
 from dlink.maps.job.finish import ResultOptions, Results, check_results, keep_results, last_results, write_results
 from dlink.maps.job.folder import BLOCKS, Progress, done_blocks, is_locked, locked
@@ -143,7 +144,7 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
         if model is None or not names:
             raise BadInput(f"{folder}: no map is planned there; give a model and rasters")
         found = found_sources(names, folder, (how or MapOptions()).asset)
-        plan = planned(model, spec_of(model), found, how or MapOptions(), tick)
+        plan = planned(model, spec_of(model), found, (how or MapOptions()).settled(), tick)
         plan.write(folder)
         return plan
     plan = Plan.read(folder)
@@ -156,6 +157,7 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
             plan.write(folder)
     if how is not None and (options := how.differing(plan.asked)):
         raise BadInput(f"{other}, with another {', '.join(options)}; choose another folder")
+    check_area(plan, how, other)
     if names:
         check_names(found_sources(names, folder, plan.asked.asset), plan, other)
     store = store_of(folder, plan)
@@ -178,6 +180,21 @@ def spec_of(model: Path) -> Spec:
         return read_onnx(model).spec
     with open_model(model) as open:
         return open.spec
+
+
+def check_area(plan: Plan, how: MapOptions | None, other: str) -> None:
+    """Raise BadInput if the asked-for area is not the plan's, by the polygons of its file.
+
+    Where the run asks for none, that the file has changed is said: the plan's own polygons go on.
+    """
+    file = Path((how or plan.asked).aoi or "")
+    if not plan.area_mark or (how is None and not file.exists()):
+        return
+    if area_mark(file) == plan.area_mark:
+        return
+    if how is not None:
+        raise BadInput(f"{other}, of other polygons than {file} has now; choose another folder, or bring those back")
+    say(file, "has other polygons than the map was planned with, which stay; a new folder makes a map of the new ones")
 
 
 def check_names(names: Sequence[str], plan: Plan, other: str) -> None:
