@@ -1,5 +1,6 @@
 """A raster that is replaced, in any of its files and at any time, never leaves a map that is half old and half new."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -235,3 +236,29 @@ def test_an_option_that_is_refused_is_not_remembered(finished, tmp_path):
 def test_only_two_words_say_what_becomes_of_replaced_rasters(tmp_path):
     with pytest.raises(BadInput, match="--replaced maybe: expected redo or keep"):
         Where(folder=tmp_path, replaced="maybe")
+
+
+def test_the_full_command_does_what_it_says_and_the_folder_alone_what_the_last_run_did(finished, model, tmp_path):
+    folder = tmp_path / "map"
+    shutil.copytree(finished / "map", folder)
+
+    def bridge(*args):
+        done = call(*args)
+        assert done.exit_code == 0, done.output
+        return json.loads((folder / "options.json").read_text())["bridge"]
+
+    whole = (model, finished / "a.tif", "-o", folder, "--windows", BLOCK.windows)
+    assert bridge("-o", folder, "--bridge", 15) == 15
+    assert bridge("-o", folder) == 15
+    assert bridge(*whole) == 0
+    assert bridge("-o", folder, "--bridge", 15) == 15
+    assert bridge("-o", folder, "--bridge", 0) == 0
+
+
+def test_an_option_of_the_plan_beside_the_folder_alone_is_compared_by_itself(finished, tmp_path):
+    folder = tmp_path / "map"
+    shutil.copytree(finished / "map", folder)
+    assert call("-o", folder, "--windows", BLOCK.windows).exit_code == 0
+    done = call("-o", folder, "--widest", 50, "--views", 8)
+    assert done.exit_code == 1
+    assert "is another map, with another --views; choose" in done.stderr
