@@ -126,11 +126,7 @@ class Source:
             return self.native
         if all(abs(own / wanted - 1) < ALIKE for own in self.metres):
             return self.native
-        if max(self.metres) > ENLARGED * (1 + ALIKE) * wanted:
-            raise BadInput(
-                f"{self.path}: has {max(self.metres):.3g} m a pixel, too coarse to be read at {wanted:g} m; "
-                f"--gsd native reads it as it is"
-            )
+        refuse_coarse(self.path, self.metres, wanted)
         own = " x ".join(dict.fromkeys(f"{m:.3g}" for m in reversed(self.metres)))
         say(self.path, f"has {own} m a pixel and is read at {wanted:g} m; --gsd native reads it as it is")
         height, width = (max(1, round(n * own / wanted)) for n, own in zip(self.native, self.metres, strict=True))
@@ -310,6 +306,15 @@ class Source:
         if self.scaled:
             said["DLINK_GSD_M"] = f"{self.how.metres:g}"
         return said
+
+
+def refuse_coarse(path: Path, metres: tuple[float, float], wanted: float) -> None:
+    """Raise BadInput for a raster that is too coarse to be read at the wanted metres a pixel."""
+    if max(metres) > ENLARGED * (1 + ALIKE) * wanted:
+        raise BadInput(
+            f"{path}: has {max(metres):.3g} m a pixel, too coarse to be read at {wanted:g} m; "
+            f"--gsd native reads it as it is"
+        )
 
 
 def box_on(shape: tuple[int, int], rows: slice, cols: slice, grid: tuple[int, int]) -> Box:

@@ -12,7 +12,7 @@ from rasterio.errors import CRSError
 from dlink.imagery.notes import say
 from dlink.imagery.reading import NATIVE, Reading
 from dlink.imagery.resolution import WGS84
-from dlink.imagery.source import ALIKE, Source, opened
+from dlink.imagery.source import ALIKE, Source, opened, refuse_coarse
 from dlink.maps.blocks import BLOCK
 from dlink.maps.job.area import Area, area_of
 from dlink.maps.job.grid import Footprint, Grid, grid_of, in_system, near_degrees
@@ -100,7 +100,7 @@ def looked_at(names: Sequence[str], reading: Reading, tick: Tick) -> tuple[list[
     bad: list[LeftOut] = []
     for i, name in enumerate(names):
         try:
-            seen.append(look(name, replace(reading, gsd=NATIVE)))
+            seen.append(look(name, reading))
         except BadInput as e:
             bad.append(LeftOut(name=name, why=str(e).removeprefix(f"{name}: ")))
         tick(i + 1, len(names), "rasters looked at")
@@ -115,9 +115,11 @@ def look(name: str, reading: Reading) -> Seen:
     """
     path = Path(name)
     before = mark_of(path)
-    with opened(path, reading) as source:
+    with opened(path, replace(reading, gsd=NATIVE)) as source:
         files = watched_files(path, source.dataset)
         seen = Seen(footprint(name, source), f"{len(source.bands.numbers)} x {source.dtype}", files)
+    if reading.metres is not None:
+        refuse_coarse(path, seen.place.metres, reading.metres)
     if mark_of(path) != before or difference(files):
         raise BadInput(f"{name}: changes while it is looked at; run this again when it is whole")
     return seen

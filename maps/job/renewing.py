@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dlink.imagery.notes import say
-from dlink.imagery.reading import NATIVE
 from dlink.maps.job.plan import Plan, SourceFile, changed, gone
 from dlink.maps.job.planning import look, source_of
 from dlink.maps.job.ranges import ranges
@@ -81,7 +80,7 @@ def other_range(source: SourceFile, count: int) -> str:
 def as_it_is(plan: Plan, source: SourceFile) -> SourceFile:
     """A raster as it is now, which must lie where it lay."""
     how = plan.asked.reading.of_network(plan.of_model)
-    new = source_of(look(source.name, replace(how, gsd=NATIVE)), plan.grid)
+    new = source_of(look(source.name, how), plan.grid)
     if replace(new, files=source.files) != source:
         raise BadInput(f"{source.name}: is another raster than the one that was planned with; choose another folder")
     return new
