@@ -271,6 +271,20 @@ class Source:
         )
         return np.asarray(self.checker.there[down[:, None], along])
 
+    def is_empty(self, rows: slice, cols: slice) -> bool:
+        """Whether it is known without a read that there is no data in a part of the file's own rows and columns.
+
+        So of a TIFF's blocks that were never written, which are 0.
+        """
+        if not self.sparse:
+            return False
+        assert self.checker and self.checker.blocks
+        down, along = (
+            slice(max(s.start, 0) // side, max(-(-s.stop // side), 0))
+            for s, side in zip((rows, cols), (self.checker.blocks.high, self.checker.blocks.wide), strict=True)
+        )
+        return not self.checker.there[down, along].any()
+
     def raw(self) -> tuple[NDArray[Any], Valid | None]:
         """All samples (bands, H, W) as stored, white as the greatest, and where there is data."""
         everything = slice(0, self.native[0]), slice(0, self.native[1])

@@ -147,6 +147,10 @@ class Warped(Source):
         )
         return out > 0
 
+    def is_empty(self, rows: slice, cols: slice) -> bool:
+        """Whether it is known without a read that there is no data."""
+        return self.sparse and not self.written(rows, cols, self.shape).any()
+
     def check(self, box: Box) -> None:
         """Raise BadInput if a block of a TIFF is damaged that a window of the grid is made of."""
         if self.checker is None:

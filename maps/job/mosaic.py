@@ -44,7 +44,7 @@ class Mosaic:
         outer = slice(max(rows.start - high, 0), min(rows.stop + high, self.plan.grid.rows))
         along = slice(max(cols.start - wide, 0), min(cols.stop + wide, self.plan.grid.columns))
         image, valid = self.laid(outer, along)
-        if not valid.all():
+        if valid.any() and not valid.all():
             valid = filled(valid, self.hole)
         inner = shifted(rows, outer.start), shifted(cols, along.start)
         image, valid = image[inner], valid[inner]
@@ -62,7 +62,11 @@ class Mosaic:
             if valid[here].all():
                 continue
             own = shifted(down, source.rows[0]), shifted(along, source.columns[0])
-            pixels, has_data = self.source(index).read(*own)
+            raster = self.source(index)
+            if raster.is_empty(*own):
+                there[here] = True  # and 0
+                continue
+            pixels, has_data = raster.read(*own)
             data = np.ones(pixels.shape[:2], np.bool_) if has_data is None else has_data
             new = (data & ~valid[here]) | ~there[here]
             np.copyto(image[here], pixels, where=new[..., None])

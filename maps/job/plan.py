@@ -9,6 +9,8 @@ import errno
 import hashlib
 import json
 import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -172,6 +174,24 @@ class Plan:
             ):
                 found.add(block)
         return found
+
+    @cached_property
+    def begins(self) -> tuple[list[int], list[int]]:
+        """The first rows and columns of the blocks, in px."""
+        rows, columns = self.spans
+        return [span.lo for span in rows[:: self.side]], [span.lo for span in columns[:: self.side]]
+
+    @cached_property
+    def known(self) -> frozenset[int]:
+        return frozenset(self.blocks)
+
+    def around(self, block: int, by: int) -> Iterator[int]:
+        """The blocks that have pixels within `by` px of a block, itself too."""
+        (tops, lefts), (rows, cols) = self.begins, self.core(block)
+        for row in range(max(bisect_right(tops, rows.start - by) - 1, 0), bisect_left(tops, rows.stop + by)):
+            for column in range(max(bisect_right(lefts, cols.start - by) - 1, 0), bisect_left(lefts, cols.stop + by)):
+                if (found := row * self.across + column) in self.known:
+                    yield found
 
     def name(self, block: int) -> str:
         """A block's name: its row and column among the blocks."""

@@ -82,7 +82,8 @@ class Store:
         like = SimpleNamespace(shape=shape, crs=grid.system, transform=grid.part(*core), gcps=([], None), rpcs=None)
         whole = Window(Span(0, shape[0], 0, shape[0]), Span(0, shape[1], 0, shape[1]))
         said = {PLAN_TAG: self.mark}
-        with self.writable(name + ROADS) as path, writing(path, like, True, said, count=2, dtype="uint8") as file:
+        kind: dict[str, Any] = {"count": 2, "dtype": "uint8", "sparse_ok": not valid.any()}
+        with self.writable(name + ROADS) as path, writing(path, like, True, said, **kind) as file:
             file.put(whole, bands, valid)
 
     def put_lines(self, name: str, arrays: Arrays) -> None:

@@ -22,6 +22,7 @@ from dlink.imagery.notes import LOG
 from dlink.imagery.source import Image
 from dlink.maps.blocks import BLOCK, Part, Probable, Reach, lines_of
 from dlink.maps.job.mosaic import Mosaic
+from dlink.maps.job.mosaic_file import around
 from dlink.maps.job.plan import Plan
 from dlink.maps.job.store import Store
 from dlink.maps.mask import beyond
@@ -223,7 +224,7 @@ def find_lines(job: Job, block: int) -> int:
     here = opened(job)
     reach = Reach(here.plan.grid.metres, here.plan.widest)
     # Opened for each block: GDAL would keep pixels of a block that was made again since.
-    with gdal(Path(job.store)), rasterio.open(job.path / f"{here.plan.result}.vrt") as file:
+    with gdal(Path(job.store)), rasterio.open(around(here.plan, here.store, block, reach.halo)) as file:
         reader = RoadBlocks(file)
         parts = [lines_of(reader.read, core, here.plan.grid.shape, reach) for core in cores_of(here.plan.core(block))]
     here.store.put_lines(here.plan.name(block), packed(parts))
