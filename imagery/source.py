@@ -39,7 +39,7 @@ from dlink.imagery.gdal_file import (
 from dlink.imagery.masks import Mask
 from dlink.imagery.notes import say, unknown_resolution
 from dlink.imagery.reading import Reading
-from dlink.imagery.resolution import resolution
+from dlink.imagery.resolution import ALIKE, refuse_coarse, resolution
 from dlink.imagery.stretching import Levels, Part, levels_of
 from dlink.imagery.tiff import Checker
 from dlink.runtime.errors import BadInput
@@ -47,8 +47,6 @@ from dlink.runtime.spec import COLOURS
 
 COUNTED = 4 << 20  # samples that a histogram takes at once
 MOSTLY = 0.5
-ENLARGED = 16  # times, at most: from 8 m to 0.5 m a pixel
-ALIKE = 0.1  # ground resolutions that differ by less are one
 CMYK = [ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black]
 WHITE, FULL = 255, 8
 PARTLY = "its alpha band has other values than 0 and 255; where it is 0 there is no data, and elsewhere it is left out"
@@ -320,15 +318,6 @@ class Source:
         if self.scaled:
             said["DLINK_GSD_M"] = f"{self.how.metres:g}"
         return said
-
-
-def refuse_coarse(path: Path, metres: tuple[float, float], wanted: float) -> None:
-    """Raise BadInput for a raster that is too coarse to be read at the wanted metres a pixel."""
-    if max(metres) > ENLARGED * (1 + ALIKE) * wanted:
-        raise BadInput(
-            f"{path}: has {max(metres):.3g} m a pixel, too coarse to be read at {wanted:g} m; "
-            f"--gsd native reads it as it is"
-        )
 
 
 def box_on(shape: tuple[int, int], rows: slice, cols: slice, grid: tuple[int, int]) -> Box:

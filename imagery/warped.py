@@ -23,7 +23,8 @@ from dlink.imagery.affine import scaled, shifted
 from dlink.imagery.gdal_file import GDAL_ERRORS, checker_of, decoder_warnings, gdal, open_file, why, with_colours
 from dlink.imagery.longitudes import continued, unwrapped
 from dlink.imagery.reading import Reading
-from dlink.imagery.source import ALIKE, Source, Valid, box_on
+from dlink.imagery.resolution import ALIKE
+from dlink.imagery.source import Source, Valid, box_on
 from dlink.imagery.tiff import Checker
 from dlink.runtime.errors import BadInput
 

@@ -85,7 +85,7 @@ def keep_results(folder: Path, how: ResultOptions) -> None:
     values = asdict(how)
     if how.osm:
         values["osm"]["extract"] = how.osm.extract and str(how.osm.extract.absolute())
-    with replacing(folder / OPTIONS) as part:
+    with replacing(folder / OPTIONS, lasting=True) as part:
         part.write_text(json.dumps(values))
 
 

@@ -18,8 +18,7 @@ from rasterio.warp import transform_bounds
 
 from dlink.imagery.affine import scaled, shifted
 from dlink.imagery.longitudes import HALF_TURN, TURN, Bounds, unwrapped
-from dlink.imagery.resolution import WGS84, metres_a_pixel
-from dlink.imagery.source import ALIKE
+from dlink.imagery.resolution import ALIKE, WGS84, metres_a_pixel
 from dlink.runtime.errors import BadInput
 
 MOST_SIDE = 4_000_000  # px; 2,000 km at 0.5 m

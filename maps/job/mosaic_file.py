@@ -13,6 +13,7 @@ import rasterio.shutil
 from rasterio.errors import RasterioError
 
 from dlink.imagery.gdal_file import GDAL_ERRORS, checker_of, gdal, why
+from dlink.imagery.geotiff import without_words
 from dlink.maps.job.plan import Plan
 from dlink.maps.job.store import PLAN_TAG, ROADS, Store
 from dlink.runtime.errors import BadInput
@@ -105,7 +106,8 @@ def write_cog(path: Path, plan: Plan, store: Store, tags: Mapping[str, str]) -> 
     try:
         listed.write_text(vrt(plan, store, path.parent, (ROAD_BAND,), tags))
         with gdal(Path(store.place)), replacing(path) as part, rasterio.open(listed) as blocks:
-            rasterio.shutil.copy(blocks, part, **COG)
+            with without_words():
+                rasterio.shutil.copy(blocks, part, **COG)
             with rasterio.open(part) as file:
                 if file.checksum(1) != blocks.checksum(1):
                     raise RasterioError("what is there is not what was written")

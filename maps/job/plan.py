@@ -218,7 +218,7 @@ class Plan:
         return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
 
     def write(self, folder: Path) -> None:
-        with replacing(folder / FILE) as part:
+        with replacing(folder / FILE, lasting=True) as part:
             part.write_text(self.to_json())
 
     @classmethod

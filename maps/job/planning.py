@@ -11,8 +11,8 @@ from rasterio.errors import CRSError
 
 from dlink.imagery.notes import say
 from dlink.imagery.reading import NATIVE, Reading
-from dlink.imagery.resolution import WGS84
-from dlink.imagery.source import ALIKE, Source, opened, refuse_coarse
+from dlink.imagery.resolution import ALIKE, WGS84, refuse_coarse
+from dlink.imagery.source import Source, opened
 from dlink.maps.blocks import BLOCK
 from dlink.maps.job.area import Area, area_of
 from dlink.maps.job.grid import Footprint, Grid, grid_of, in_system, near_degrees

@@ -1,7 +1,6 @@
 """Makes a map: plans it, does its blocks by an engine, and finishes it. Run again, it goes on where it ended."""
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from dlink.maps.job.engines import EngineOptions, engine_of
 from dlink.maps.job.finish import ResultOptions, Results, check_results, keep_results, last_results, write_results
 from dlink.maps.job.folder import BLOCKS, Progress, done_blocks, is_locked, locked
 from dlink.maps.job.mosaic_file import check_blocks, write_vrt
+from dlink.maps.job.needs import check_disk, in_short
 from dlink.maps.job.plan import FILE, MapOptions, Plan
 from dlink.maps.job.planning import planned
 from dlink.maps.job.renewing import KEEP, REDO, renewed
@@ -27,10 +27,7 @@ from dlink.runtime.progress import Tick, ignore
 from dlink.runtime.spec import Spec
 from dlink.runtime.words import counted
 
-PIXEL = 2 + 1 / 8 + 4 / 3  # bytes of disk at most: two bands and the mask of a block, and the mosaic with overviews
-PACKED = 0.1  # of that, as masks are mostly compressed
 SHOWN = 3  # errors in a message
-LONGEST = 40  # characters of a system that is named
 OF_A_WORKER = 1 << 30  # bytes; a full-size D-LinkNet34 in FP32 takes 0.7 GB for tiles of 1024 px
 ON_GPU = ".plan"
 
@@ -265,38 +262,6 @@ def threads_of(engine: EngineOptions, plan: Plan) -> int:
     if Path(plan.model_path).suffix == ON_GPU:
         return cores()
     return max(1, cores() // engine.workers) if engine.workers else 1
-
-
-def in_short(plan: Plan, done: set[int], store: Store) -> str:
-    """The size of a map and what it needs, in a line."""
-    grid, metres = plan.grid, min(plan.grid.metres)
-    system = grid.system.to_string()
-    system = system if len(system) < LONGEST else "its own system"
-    need = pixels(plan, len(plan.blocks) - len(done)) * PIXEL
-    rest = f", {len(done)} of them done" if done else ""
-    disk = f"; at most {size(need)} in {store.place}, mostly a tenth of that" if need else ""
-    return (
-        f"{grid.columns:,} x {grid.rows:,} px of {metres:.3g} m in {system}, {counted(len(plan.sources), 'raster')}, "
-        f"{counted(len(plan.blocks), 'block')}{rest}{disk}"
-    )
-
-
-def pixels(plan: Plan, blocks: int) -> float:
-    """Pixels of so many blocks, at most."""
-    return blocks * float(plan.side * (plan.of_model.tile - 2 * plan.halo) + 2 * plan.halo) ** 2
-
-
-def size(bytes: float) -> str:
-    return f"{bytes / 1e9:.1f} GB" if bytes >= 1e9 else f"{bytes / 1e6:.0f} MB"
-
-
-def check_disk(plan: Plan, store: Store, blocks: int) -> None:
-    """Raise BadInput if the disk is too small even for blocks as small as they mostly are."""
-    if store.remote:
-        return
-    need, free = pixels(plan, blocks) * PIXEL * PACKED, shutil.disk_usage(store.folder).free
-    if free < need:
-        raise BadInput(f"{store.folder}: needs some {size(need)}, and {size(free)} are free; make room")
 
 
 def remove_unfinished(folder: Path, plan: Plan) -> None:
