@@ -1,6 +1,7 @@
 """Reads a raster on the grid of another one: warped to its coordinate system, its pixels and its place. Needs rasterio.
 
 Samples are averaged where the raster is finer than the grid, and interpolated elsewhere. Its overviews are not used.
+What is stored under no data is lost: such pixels take no part, and are 0.
 """
 
 from collections.abc import Iterator

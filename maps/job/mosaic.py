@@ -51,7 +51,11 @@ class Mosaic:
         return image, valid & self.within(rows, cols) if self.area else valid
 
     def laid(self, rows: slice, cols: slice) -> tuple[Image, Valid]:
-        """The rasters' pixels, one over the other. Without data in any of them, a pixel is as the first stores it."""
+        """The rasters' pixels, one over the other.
+
+        Without data in any of them, a pixel is as the first stores it; where that one is warped it is 0, because GDAL's
+        warper leaves such pixels out.
+        """
         shape = rows.stop - rows.start, cols.stop - cols.start
         image = np.zeros((*shape, len(self.plan.of_model.bands)), np.uint8)
         valid, there = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
