@@ -57,12 +57,21 @@ def renewed(plan: Plan, done: set[int], replaced: str | None = None, tick: Tick 
     new = replace(plan, sources=tuple(sources))
     if replaced == KEEP:
         return Renewed(new)
+    again = frozenset().union(*old.values())
     new = replace(new, stretch=ranges_of(new, old, tick))
     if new.stretch != plan.stretch and done:
         if replaced is None:
             raise BadInput(f"{other_range(plan.sources[min(old)], len(done))}: {WAYS.format('all')}")
-        return Renewed(new, frozenset(done))
-    return Renewed(new, frozenset().union(*old.values()))
+        again = frozenset(done)
+    check_there(plan, again)
+    return Renewed(new, again)
+
+
+def check_there(plan: Plan, again: frozenset[int]) -> None:
+    """Raise BadInput if a raster is gone that is needed for blocks that are to be made again."""
+    for source in plan.sources if again else ():
+        if gone(source) and plan.touching(source) & again:
+            raise BadInput(changed(source))
 
 
 def had_blocks(source: SourceFile, count: int) -> str:

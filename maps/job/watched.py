@@ -33,7 +33,9 @@ class Watched:
 
 def watched_files(path: Path, dataset: Any) -> tuple[Watched, ...]:
     """The files of an open raster, the raster itself first. Those that are on no disk are not watched."""
-    names = [str(on_disk(path)) if remote(path) else str(path.absolute())]
+    if not (own := on_disk(path)):
+        return ()
+    names = [str(own)]
     if is_utf_8(path):
         names += [str(on_disk(Path(name))) for name in named(dataset, set())]
     else:  # GDAL knows it by a link

@@ -18,6 +18,7 @@ from dlink.maps.job.planning import planned
 from dlink.maps.job.renewing import KEEP, REDO, renewed
 from dlink.maps.job.run import Where
 from dlink.maps.job.tasks import Job, close_all, roads_task
+from dlink.maps.job.watched import watched_files
 from dlink.runtime.errors import BadInput
 from dlink.runtime.onnx_bytes import read_onnx
 from tests.maps.job.scenes import BLOCK, GRID, blocks_of, made, read, roads, scene, write
@@ -77,6 +78,25 @@ def test_a_new_range_is_refused_beside_blocks_of_the_old_one_and_redo_makes_all_
     assert new.plan.stretch != plan.stretch
     kept = renewed(plan, done, KEEP)
     assert (kept.again, kept.plan.stretch, kept.plan.mark) == (set(), plan.stretch, plan.mark)
+
+
+def test_blocks_are_not_made_again_while_another_raster_of_them_is_gone(model, tmp_path):
+    plan = plan_of(model, write(tmp_path / "a.tif", scene((100, 150))), write(tmp_path / "b.tif", scene((100, 150), 5)))
+    done = set(plan.blocks)
+    write(tmp_path / "a.tif", scene((100, 150), 6))
+    (tmp_path / "b.tif").unlink()
+    with pytest.raises(BadInput, match=r"b\.tif: No such file or directory; it is part of the map: bring it back"):
+        renewed(plan, done, REDO)
+    assert renewed(plan, done, KEEP).again == set()
+
+
+def test_a_file_of_the_internet_is_not_asked_for_its_files(tmp_path):
+    class Dataset:
+        @property
+        def files(self):
+            raise AssertionError("asked over the network")
+
+    assert watched_files(Path("/vsicurl/https://host/a.tif"), Dataset()) == ()
 
 
 def test_a_raster_that_is_written_over_while_it_is_read_fails_the_block(model, tmp_path, monkeypatch):
