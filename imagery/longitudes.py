@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
-from rasterio.transform import array_bounds
 
 from dlink.runtime.errors import BadInput
 
@@ -55,8 +54,9 @@ def continued(crs: CRS, transform: Affine, shape: tuple[int, int]) -> tuple[CRS,
     Raises:
         BadInput: Its system is of another meridian, or of another kind.
     """
-    left, _, right, _ = array_bounds(*shape, transform)
-    if not crs.is_geographic or (left >= -HALF_TURN and right <= HALF_TURN):
+    a, b, c, d, e, f = tuple(transform)[:6]
+    corners = [a * column + b * row + c for column in (0, shape[1]) for row in (0, shape[0])]
+    if not crs.is_geographic or max(map(abs, corners)) <= HALF_TURN:
         return crs, transform
     wkt, count = GREENWICH.subn(f'PRIMEM["From 180 on",{HALF_TURN:g}]', NUMBER.sub("", crs.to_wkt()))
     try:
@@ -68,5 +68,4 @@ def continued(crs: CRS, transform: Affine, shape: tuple[int, int]) -> tuple[CRS,
             f"reaches beyond 180 degrees of longitude, and cannot be moved in {crs.to_string()[:60]}; name a common "
             f"system of degrees (gdal_edit.py -a_srs EPSG:4326), or one of metres (gdalwarp -t_srs)"
         )
-    a, b, c, d, e, f = tuple(transform)[:6]
     return other, Affine(a, b, float(near(np.array(c - HALF_TURN), 0.0)), d, e, f)

@@ -12,6 +12,7 @@ from rasterio import Affine
 from rasterio.warp import transform
 
 from dlink.cli.map import map as command
+from dlink.imagery.affine import shifted
 from dlink.maps.job.finish import ResultOptions
 from dlink.maps.job.grid import Footprint, check_even, grid_of
 from dlink.maps.stac_item import footprint
@@ -105,7 +106,7 @@ def test_an_area_that_was_edited_is_refused_and_one_that_was_moved_is_not(model,
 
 def test_a_raster_across_180_degrees_is_in_a_map_in_degrees(model, tmp_path):
     one = write(tmp_path / "a.tif", scene((200, 200)), "EPSG:32660", ACROSS)
-    two = write(tmp_path / "b.tif", scene((200, 200)), "EPSG:32660", ACROSS @ Affine.translation(-180, 0))
+    two = write(tmp_path / "b.tif", scene((200, 200)), "EPSG:32660", shifted(ACROSS, 0, -180))
     for names in ([one], [one, two]):
         plan = plan_of(model, *names, how=options(crs="EPSG:4326"))
         assert (len(plan.sources), plan.left_out) == (len(names), ())
@@ -115,7 +116,7 @@ def test_a_raster_across_180_degrees_is_in_a_map_in_degrees(model, tmp_path):
 
 def test_rasters_on_both_sides_of_180_degrees_are_refused_with_a_system_that_fits(model, tmp_path):
     one = write(tmp_path / "a.tif", scene((200, 200)), "EPSG:4326", DEGREES)
-    two = write(tmp_path / "b.tif", scene((50, 50)), "EPSG:4326", DEGREES @ Affine.translation(201 - 360 / 7.3e-6, 0))
+    two = write(tmp_path / "b.tif", scene((50, 50)), "EPSG:4326", shifted(DEGREES, 0, 201 - 360 / 7.3e-6))
     with pytest.raises(BadInput, match=r"on both sides of 180 degrees of longitude, .* such as --crs EPSG:32601"):
         plan_of(model, one, two)
     assert len(plan_of(model, one, two, how=options(crs="EPSG:32601")).sources) == 2
