@@ -1,5 +1,7 @@
 """The seconds that OpenVINO spends in each layer of an ONNX file, so that two files can be compared layer by layer."""
 
+import re
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -12,8 +14,9 @@ from dlink.openvino_runtime.openvino_backend import compile, read
 from dlink.openvino_runtime.quiet_openvino import openvino
 from dlink.runtime.backend import HostBackend, Probs
 
-Layer: TypeAlias = tuple[str, ...]  # its name, its kind, how it is computed, and the types of its outputs
+Layer: TypeAlias = tuple[str, ...]  # the names of the file's layers in it, its kind, how it is computed, output types
 FACTS = ("layerType", "primitiveType", "outputPrecisions")
+COUNTED = re.compile(r"_\d+")  # in names that OpenVINO makes, which differ from one reading of a file to the next
 
 
 class Timed:
@@ -37,6 +40,8 @@ class Timed:
         def net(x: NDArray[np.float32]) -> Probs:
             prob: Probs = request.infer({0: x})[0]
             for each in request.profiling_info:
+                if each.node_name not in self.layers:
+                    continue
                 seconds = each.real_time.total_seconds()
                 self.least[each.node_name] = min(seconds, self.least.get(each.node_name, seconds))
             return prob[:, 0]
@@ -46,15 +51,21 @@ class Timed:
     @property
     def seconds(self) -> dict[Layer, float]:
         """The least seconds of each layer over all runs so far."""
-        return {self.layers[name]: seconds for name, seconds in self.least.items() if name in self.layers}
+        found: dict[Layer, float] = defaultdict(float)
+        for name, seconds in self.least.items():
+            found[self.layers[name]] += seconds
+        return dict(found)
 
 
 def layers_of(compiled: openvino.CompiledModel) -> dict[str, Layer]:
-    """The layers that are executed, by name."""
-    ops = compiled.get_runtime_model().get_ops()
-    return {
-        op.get_friendly_name(): (op.get_friendly_name(), *(text(op.get_rt_info(), fact) for fact in FACTS)) for op in ops
-    }
+    """The layers that are executed, by OpenVINO's names."""
+    layers = {}
+    for op in compiled.get_runtime_model().get_ops():
+        info = op.get_rt_info()
+        names = text(info, "originalLayersNames").split(",")
+        own = sorted(name if "/" in name else COUNTED.sub("", name) for name in names)
+        layers[op.get_friendly_name()] = (",".join(own), *(text(info, fact) for fact in FACTS))
+    return layers
 
 
 def slower(first: dict[Layer, float], second: dict[Layer, float]) -> float:
