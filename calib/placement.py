@@ -4,12 +4,13 @@ A unit is a convolution, or the skip branch of a sum. TensorRT fuses a convoluti
 quantised with the sum and the ReLU after it, if the sum's skip branch is quantised and the convolution's own result is
 not (NVIDIA, Developer Guide, "Explicit quantization", Q/DQ placement).
 
-These stay FP16 from the start, because it was measured or reported (DESIGN.md, "INT8"):
+These stay FP16 from the start where roads come first, because it was measured or reported (DESIGN.md, "INT8"):
 - the last convolution and what follows it: they draw the edge of the road;
 - convolutions that read the image, as long as ENOUGH of the network stays in int8: they have few operations on three
   channels, which can't fill int8 units, and they made a seventh of the whole error;
 - skips at a quarter of the tile's side and finer, where the residual stream is quantised again at every block and the
   error is largest;
+These stay FP16 where speed comes first, too:
 - skips that no convolution reads or makes (the sums of the dilated centre): small tensors that gain nothing;
 - transposed convolutions with `deconv="fp16"`, or those that `deconv="conv"` can't rewrite.
 """

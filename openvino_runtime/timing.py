@@ -69,7 +69,7 @@ def layers_of(compiled: openvino.CompiledModel) -> dict[str, Layer]:
 
 
 def slower(first: dict[Layer, float], second: dict[Layer, float]) -> float:
-    """Seconds by which the second is slower. Layers that both compute alike are left out: they differ by noise alone."""
+    """Seconds by which the second is slower. Layers that both compute alike are left out: only noise parts them."""
     return sum(second[each] for each in second.keys() - first.keys()) - sum(
         first[each] for each in first.keys() - second.keys()
     )
