@@ -10,6 +10,7 @@ import onnx
 
 from dlink.calib.deconv import without_transposed
 from dlink.calib.evaluator import Evaluator, HoldoutLimits, Score, scores_in_words, to_json
+from dlink.calib.folded import with_folded_end
 from dlink.calib.limits import METHODS
 from dlink.calib.network import Network, read_network
 from dlink.calib.placement import INT8, ROADS, SPEED, Unit, place, share_of
@@ -144,6 +145,7 @@ class Work:
         self.graph = rescale(graph, ranges.factors(graph))
         if how.deconv == "conv":
             self.graph = without_transposed(self.graph)
+        self.graph = with_folded_end(self.graph)
         self.units = place(self.graph, how.deconv, how.keep, how.prefer)
 
     def write_float(self) -> Path:
