@@ -1,5 +1,6 @@
 """`dlink-map`: model + any number of rasters -> one mask, and roads as lines."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,11 @@ INTERRUPTED = 130
         "-o", "--output", "folder", type=options.OUT_PATH, required=True, help="The map's folder, new or begun."
     ),
     click.option("--part", metavar="K/N", help="Do one of N parts of the blocks, and no results: for arrays of jobs."),
+    click.option(
+        "--replaced",
+        type=click.Choice(["redo", "keep"]),
+        help="Compute the done blocks of rasters that were replaced since again, or keep them.  [default: refuse]",
+    ),
 )
 @together(
     "how",
@@ -91,20 +97,17 @@ def map(
 
     SOURCES are rasters of any kind, folders of them, patterns of names, .txt files of names, addresses,
     paths of GDAL's file systems, and STAC items; where several overlap, the first is on top. The same command again
-    goes on where the last one ended; -o FOLDER alone does too.
+    goes on where the last one ended. So does -o FOLDER alone, with the options of the last run.
     """
-    from dlink.maps.job.finish import ResultOptions
-    from dlink.maps.job.plan import MapOptions
     from dlink.maps.job.run import make_map
-    from dlink.maps.osm_options import OsmOptions
 
     if status:
         show_status(where)
         return
     if (model is None) != (not sources):
         raise BadInput("give a model and rasters, or neither to go on with the map of the folder")
-    asked = None if model is None and how == MapOptions() else how
-    wanted = None if results == ResultOptions(osm=OsmOptions()) else results  # None: as in the last run
+    asked = how if model else of_the_plan(where, how, options.given("how"))
+    wanted = results if model or options.given("results") else None  # None: as in the last run
     try:
         made = make_map(model, sources, where, asked, engine, wanted, progress("map"), tell)
     except KeyboardInterrupt:
@@ -118,6 +121,13 @@ def map(
     click.echo(made.summary.words)
     if made.beside and results.osm:
         click.echo(f"{results.osm.extract}: {in_words(made.beside, 'osm' in results.formats)}")
+
+
+def of_the_plan(where: "Where", how: "MapOptions", given: set[str]) -> "MapOptions | None":
+    """The options of the plan of a folder, with what is given beside it; None if nothing is."""
+    from dlink.maps.job.plan import Plan
+
+    return replace(Plan.read(where.folder).asked, **{name: getattr(how, name) for name in given}) if given else None
 
 
 def stopped(where: "Where") -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 F = TypeVar("F", bound=Callable[..., Any])
 Option: TypeAlias = Callable[[Any], Any]  # what click.option returns
@@ -115,6 +116,14 @@ class Together:
         module, _, name = self.kind.partition(":")
         return cast(type, getattr(import_module(f"dlink.{module}"), name))
 
+    def given(self, ctx: click.Context) -> set[str]:
+        """The fields that were given on the command line, those of nested members as the member's field."""
+        return {
+            name
+            for name, m in zip(self.fields, self.members, strict=True)
+            if (m.given(ctx) if isinstance(m, Together) else was_given(ctx, name))
+        }
+
     def made_of(self, given: dict[str, Any]) -> Any:
         """The dataclass; its values are removed from `given`."""
         values = {
@@ -122,6 +131,18 @@ class Together:
             for name, m in zip(self.fields, self.members, strict=True)
         }
         return self.dataclass(**{name: value for name, value in values.items() if value is not None})
+
+
+def was_given(ctx: click.Context, name: str) -> bool:
+    """Whether a parameter has its value from the user, and not by default."""
+    return ctx.get_parameter_source(name) not in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+
+
+def given(name: str) -> set[str]:
+    """The fields of the running command's argument `name`, a `Together`, that were given on the command line."""
+    ctx = click.get_current_context()
+    found: tuple[Together, ...] = vars(ctx.command.callback)["together"]
+    return next(each.given(ctx) for each in found if each.name == name)
 
 
 def together(name: str, kind: str, *members: "Option | Together") -> Together:

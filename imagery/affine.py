@@ -3,7 +3,7 @@
 from rasterio import Affine
 
 
-def shifted(transform: Affine, row: int, column: int) -> Affine:
+def shifted(transform: Affine, row: float, column: float) -> Affine:
     """The transform of a window that begins at a row and a column."""
     a, b, c, d, e, f = tuple(transform)[:6]
     return Affine(a, b, a * column + b * row + c, d, e, d * column + e * row + f)

@@ -7,7 +7,7 @@ internal mask band says where there is no data, if the raster has such pixels.
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as Box
 
+from dlink.imagery.captured_stderr import captured_stderr
 from dlink.imagery.gdal_file import GDAL_ERRORS, is_utf_8, why
 from dlink.imagery.source import Valid
 from dlink.runtime.files import replacing
@@ -30,18 +31,30 @@ SIDECARS = (".aux.xml", ".msk", ".ovr")  # files that GDAL keeps beside a GeoTIF
 
 @contextmanager
 def writing(
-    path: Path, like: Any, masked: bool, tags: Mapping[str, str], shape: tuple[int, int] | None = None, **kind: Any
+    path: Path,
+    like: Any,
+    masked: bool,
+    tags: Mapping[str, str],
+    shape: tuple[int, int] | None = None,
+    lasting: bool = False,
+    **kind: Any,
 ) -> Iterator["BlockWriter"]:
     """A new GeoTIFF on the grid of the raster `like`. It is read back once, and gets its name only if it is right.
 
-    masked: whether pixels may have no data. tags: metadata. shape: rows and columns; None: those of `like`.
+    masked: whether pixels may have no data. tags: metadata. shape: rows and columns; None: those of `like`. lasting: as
+    of `replacing`.
     """
-    with replacing(path) as renamed, in_utf_8(renamed) as part:
+    with replacing(path, lasting) as renamed, in_utf_8(renamed) as part:
         try:
-            with rasterio.open(part, "w", **(grid(like, shape or like.shape) | kind)) as dataset:
+            with without_words():
+                dataset = rasterio.open(part, "w", **(grid(like, shape or like.shape) | kind))
+            try:
                 dataset.update_tags(**tags)
                 blocks = BlockWriter(dataset, masked)
                 yield blocks
+            finally:
+                with without_words():
+                    dataset.close()
             check_sums(part, blocks.sums)  # GDAL reports no error of closing, such as a full disk
             remove_sidecars(path)  # those of the replaced file
             if (aux := sidecar(part, ".aux.xml")).exists():  # a CRS that GeoTIFF cannot express, like a rotated pole
@@ -52,6 +65,11 @@ def writing(
             raise OSError(errno.EIO, f"can't be written, is the disk full? GDAL says: {why(e)}", str(path)) from e
         finally:
             remove_sidecars(part)
+
+
+def without_words() -> AbstractContextManager[Any]:
+    """Keeps what GDAL's TIFF driver prints of a full disk by itself from stderr: the error says it."""
+    return captured_stderr(lambda line: line.startswith("_tiff"))
 
 
 @contextmanager
@@ -115,9 +133,10 @@ class BlockWriter:
     def write(self, box: Box) -> None:
         pixels, valid = self.waiting.pop(box)
         del self.missing[box]
-        self.dataset.write(pixels, window=box)
-        if self.masked:
-            self.dataset.write_mask(valid, window=box)
+        with without_words():
+            self.dataset.write(pixels, window=box)
+            if self.masked:
+                self.dataset.write_mask(valid, window=box)
         self.sums[box] = checksum(pixels, valid)
 
 

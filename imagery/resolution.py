@@ -5,6 +5,7 @@ or the web's Mercator, whose metres are none.
 """
 
 import math
+from pathlib import Path
 from typing import Any
 
 from rasterio._err import CPLE_BaseError
@@ -13,8 +14,12 @@ from rasterio.errors import RasterioError
 from rasterio.transform import from_gcps
 from rasterio.warp import transform
 
+from dlink.runtime.errors import BadInput
+
 WGS84 = CRS.from_epsg(4326)
 AXIS_M, FLATTENING = 6_378_137.0, 1 / 298.257223563  # WGS 84
+ALIKE = 0.1  # ground resolutions that differ by less are one
+ENLARGED = 16  # times, at most: from 8 m to 0.5 m a pixel
 APART = 64.0  # pixels between the points that are measured; few, so that the ground is straight between them
 
 
@@ -51,3 +56,12 @@ def distance(lon: float, lat: float, other_lon: float, other_lat: float) -> floa
     apart = (other_lon - lon + 180) % 360 - 180  # across the antimeridian too
     east = AXIS_M / math.sqrt(root) * math.cos(middle) * math.radians(apart)
     return math.hypot(north, east)
+
+
+def refuse_coarse(path: Path, metres: tuple[float, float], wanted: float) -> None:
+    """Raise BadInput for a raster that is too coarse to be read at the wanted metres a pixel."""
+    if max(metres) > ENLARGED * (1 + ALIKE) * wanted:
+        raise BadInput(
+            f"{path}: has {max(metres):.3g} m a pixel, too coarse to be read at {wanted:g} m; "
+            f"--gsd native reads it as it is"
+        )

@@ -7,9 +7,9 @@ A raster that says its ground resolution is read at the network's, unless both a
 finer, interpolated where it is coarser (of a palette the nearest pixel is taken). Rows and columns are then those of
 that grid, not the file's.
 
-A pixel has no data by a nodata value, an alpha band, a mask, NaN in one of the bands, or a block of a TIFF that was
-never written. The network sees such pixels as they are stored, NaN as 0, so that a road at the edge of the data has its
-context.
+A pixel has no data by a nodata value, an alpha band of any type (masks.py), a mask, NaN in one of the bands, or a block
+of a TIFF that was never written. The network sees such pixels as they are stored, NaN as 0, so that a road at the edge
+of the data has its context.
 
 Needs rasterio.
 """
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.windows import Window as Box
 
 from dlink.imagery.colours import Bands, bands_of
@@ -36,9 +36,10 @@ from dlink.imagery.gdal_file import (
     with_colours,
     without_overviews,
 )
+from dlink.imagery.masks import Mask
 from dlink.imagery.notes import say, unknown_resolution
 from dlink.imagery.reading import Reading
-from dlink.imagery.resolution import resolution
+from dlink.imagery.resolution import ALIKE, refuse_coarse, resolution
 from dlink.imagery.stretching import Levels, Part, levels_of
 from dlink.imagery.tiff import Checker
 from dlink.runtime.errors import BadInput
@@ -46,8 +47,6 @@ from dlink.runtime.spec import COLOURS
 
 COUNTED = 4 << 20  # samples that a histogram takes at once
 MOSTLY = 0.5
-ENLARGED = 16  # times, at most: from 8 m to 0.5 m a pixel
-ALIKE = 0.1  # ground resolutions that differ by less are one
 CMYK = [ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black]
 WHITE, FULL = 255, 8
 PARTLY = "its alpha band has other values than 0 and 255; where it is 0 there is no data, and elsewhere it is left out"
@@ -95,13 +94,9 @@ class Source:
         self.dtype = np.dtype(np.result_type(*(pixels.dtypes[n - 1] for n in self.bands.numbers)))
         if self.dtype.kind not in "uif":
             raise BadInput(f"{path}: {self.dtype} samples; a picture's samples are whole or real numbers")
-        alphas = [i for i, role in enumerate(dataset.colorinterp, 1) if role == ColorInterp.alpha]
-        self.alpha = alphas[0] if alphas and alphas[0] not in self.bands.numbers else 0  # 0: none that is a mask
-        masked = any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums)
-        masked = masked and (self.alpha > 0 or not alphas)
+        self.mask = Mask.of(dataset, self.bands.numbers)
         self.sparse = checker is not None and checker.sparse
-        self.masked = masked or self.sparse or self.dtype.kind == "f"
-        self.has_mask = masked
+        self.masked = self.mask.there or self.sparse or self.dtype.kind == "f"
         self.white_is_least = "MINISWHITE" in pixels.tags(ns="IMAGE_STRUCTURE")
         self.native = (dataset.height, dataset.width)
         self.metres = resolution(dataset)
@@ -129,11 +124,7 @@ class Source:
             return self.native
         if all(abs(own / wanted - 1) < ALIKE for own in self.metres):
             return self.native
-        if max(self.metres) > ENLARGED * (1 + ALIKE) * wanted:
-            raise BadInput(
-                f"{self.path}: has {max(self.metres):.3g} m a pixel, too coarse to be read at {wanted:g} m; "
-                f"--gsd native reads it as it is"
-            )
+        refuse_coarse(self.path, self.metres, wanted)
         own = " x ".join(dict.fromkeys(f"{m:.3g}" for m in reversed(self.metres)))
         say(self.path, f"has {own} m a pixel and is read at {wanted:g} m; --gsd native reads it as it is")
         height, width = (max(1, round(n * own / wanted)) for n, own in zip(self.native, self.metres, strict=True))
@@ -251,15 +242,15 @@ class Source:
     def valid(self, rows: slice, cols: slice, grid: tuple[int, int], samples: NDArray[Any]) -> Valid | None:
         """Where there is data, (H, W); None: everywhere."""
         valid: Valid | None = None
-        if self.has_mask:
+        if self.mask.there:
             box, shape, _ = self.box(rows, cols, grid)
             try:
-                mask = self.dataset.dataset_mask(window=box, out_shape=shape)
+                mask = self.mask.read(self.dataset, shape, box)
             except GDAL_ERRORS as e:
                 raise BadInput(f"{self.path}: damaged or cut short; GDAL says: {why(e)}; copy it again") from e
             valid = mask > 0
-            if self.alpha and ((mask > 0) & (mask < WHITE)).any():
-                say(self.path, f"{PARTLY}; if it is none, gdal_edit.py -colorinterp_{self.alpha} undefined")
+            if self.mask.alpha and ((mask > 0) & (mask < WHITE)).any():
+                say(self.path, f"{PARTLY}; if it is none, gdal_edit.py -colorinterp_{self.mask.alpha} undefined")
         if self.dtype.kind == "f":
             finite = ~np.isnan(samples).any(axis=0)
             valid = finite if valid is None else valid & finite
@@ -277,6 +268,20 @@ class Source:
             for s, own, other, side in zip((rows, cols), self.native, grid, sides, strict=True)
         )
         return np.asarray(self.checker.there[down[:, None], along])
+
+    def is_empty(self, rows: slice, cols: slice) -> bool:
+        """Whether it is known without a read that there is no data in a part of the file's own rows and columns.
+
+        So of a TIFF's blocks that were never written, which are 0.
+        """
+        if not self.sparse:
+            return False
+        assert self.checker and self.checker.blocks
+        down, along = (
+            slice(max(s.start, 0) // side, max(-(-s.stop // side), 0))
+            for s, side in zip((rows, cols), (self.checker.blocks.high, self.checker.blocks.wide), strict=True)
+        )
+        return not self.checker.there[down, along].any()
 
     def raw(self) -> tuple[NDArray[Any], Valid | None]:
         """All samples (bands, H, W) as stored, white as the greatest, and where there is data."""

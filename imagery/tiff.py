@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -154,12 +155,12 @@ class Checker:
                 for i in range(len(mask.starts)):
                     self.check_block(mask, i)
 
-    @property
+    @cached_property
     def sparse(self) -> bool:
         """Whether blocks of the picture were never written."""
         return self.blocks is not None and 0 in self.blocks.sizes
 
-    @property
+    @cached_property
     def there(self) -> NDArray[np.bool_]:
         """Which blocks of the picture's first plane were written, (down, across)."""
         assert self.blocks

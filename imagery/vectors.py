@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from dlink.imagery.straight import straight
 from dlink.runtime.errors import BadInput
 from dlink.runtime.words import counted
 
@@ -30,6 +31,7 @@ VECTORS = (*GEOJSON, *DRIVERS)
 LON_LAT = re.compile("(?i).*(crs84|epsg:[^:]*:?4326)")
 WGS84 = "CRS84"
 MOST = (180, 90)  # degrees
+WITHIN = 1e-6  # degrees that an edge may be off: 11 cm
 FLOATS = (float, np.floating)
 LINE, AREA = "LineString", "Polygon"
 WORDS = {LINE: "lines", AREA: "polygons"}
@@ -60,6 +62,11 @@ class Vectors:
         return WGS84 if not self.crs or LON_LAT.fullmatch(self.crs) else self.crs
 
     @property
+    def in_degrees(self) -> bool:
+        """Whether the coordinates are longitude and latitude of WGS 84."""
+        return self.system == WGS84
+
+    @property
     def lines(self) -> list[Shape]:
         return [shape for shape in self.shapes if shape.kind == LINE]
 
@@ -68,13 +75,12 @@ class Vectors:
         return [shape for shape in self.shapes if shape.kind == AREA]
 
     def degrees(self) -> "Vectors":
-        """The same in longitude and latitude (WGS 84)."""
+        """The same in longitude and latitude (WGS 84). Edges that are curved there get points."""
         every = [part for shape in self.shapes for part in shape.parts]
-        points = np.concatenate(every) if every else np.empty((0, 2))
-        if self.system != WGS84:
-            points = self.projected(points)
-        self.check_degrees(points)
-        pieces = iter(np.split(points, np.cumsum([len(part) for part in every])[:-1]))
+        if not self.in_degrees:
+            every = straight(every, self.projected, WITHIN)
+        self.check_degrees(np.concatenate(every) if every else np.empty((0, 2)))
+        pieces = iter(every)
         shapes = [replace(s, parts=tuple(next(pieces) for _ in s.parts)) for s in self.shapes]
         return replace(self, crs=WGS84, shapes=tuple(shapes))
 

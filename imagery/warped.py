@@ -1,6 +1,7 @@
 """Reads a raster on the grid of another one: warped to its coordinate system, its pixels and its place. Needs rasterio.
 
 Samples are averaged where the raster is finer than the grid, and interpolated elsewhere. Its overviews are not used.
+What is stored under no data is lost: such pixels take no part, and are 0.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import Resampling
 from rasterio.transform import array_bounds
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import reproject, transform_bounds
@@ -21,8 +22,10 @@ from rasterio.windows import Window as Box
 
 from dlink.imagery.affine import scaled, shifted
 from dlink.imagery.gdal_file import GDAL_ERRORS, checker_of, decoder_warnings, gdal, open_file, why, with_colours
+from dlink.imagery.longitudes import continued, unwrapped
 from dlink.imagery.reading import Reading
-from dlink.imagery.source import ALIKE, Source, Valid, box_on
+from dlink.imagery.resolution import ALIKE
+from dlink.imagery.source import Source, Valid, box_on
 from dlink.imagery.tiff import Checker
 from dlink.runtime.errors import BadInput
 
@@ -67,6 +70,10 @@ class Warped(Source):
 
     def __init__(self, path: Path, pixels: Any, dataset: Any, how: Reading, checker: Checker | None) -> None:
         super().__init__(path, pixels, dataset, how, checker)
+        try:
+            self.place = continued(dataset.crs, dataset.transform, dataset.shape)
+        except BadInput as e:
+            raise BadInput(f"{path}: {e}") from e
         self.masks = dataset
         self.mask_band = 0
         self.seen_mask: tuple[Box, NDArray[Any]] | None = None  # read with the samples, which are warped once
@@ -75,8 +82,8 @@ class Warped(Source):
         """Lay the raster on a grid."""
         finer = self.metres is not None and min(self.metres) < onto.metres * (1 - ALIKE)
         kind: dict[str, Any] = {
-            "src_crs": self.dataset.crs,
-            "src_transform": self.dataset.transform,
+            "src_crs": self.place[0],
+            "src_transform": self.place[1],
             "crs": onto.crs,
             "transform": onto.transform,
             "height": onto.shape[0],
@@ -84,10 +91,12 @@ class Warped(Source):
             "resampling": Resampling.average if finer else Resampling.bilinear,
             "warp_mem_limit": WARP_MB,
         }
-        roles = list(self.dataset.colorinterp)
-        has_alpha = ColorInterp.alpha in roles
-        self.mask_band = roles.index(ColorInterp.alpha) + 1 if has_alpha else len(roles) + 1
-        self.masks = stack.enter_context(WarpedVRT(self.dataset, **kind, add_alpha=not has_alpha))
+        dataset = self.mask.for_warping(self.dataset, stack)
+        alpha = self.mask.alpha if dataset is self.dataset else 0  # one that GDAL warps as the mask
+        if self.dtype.kind == "f" and not self.mask.there:
+            kind["src_nodata"] = np.nan  # or it would be mixed into the pixels around it
+        self.mask_band = alpha or self.dataset.count + 1
+        self.masks = stack.enter_context(WarpedVRT(dataset, **kind, add_alpha=not alpha))
         self.reader = self.masks
         if self.pixels is not self.dataset:  # the colours of a palette
             self.reader = stack.enter_context(WarpedVRT(self.pixels, **kind))
@@ -132,13 +141,17 @@ class Warped(Source):
         reproject(
             self.checker.there.astype(np.uint8),
             out,
-            src_transform=scaled(self.dataset.transform, self.checker.blocks.high, self.checker.blocks.wide),
-            src_crs=self.dataset.crs,
+            src_transform=scaled(self.place[1], self.checker.blocks.high, self.checker.blocks.wide),
+            src_crs=self.place[0],
             dst_transform=shifted(self.onto.transform, rows.start, cols.start),
             dst_crs=self.onto.crs,
             resampling=Resampling.nearest,
         )
         return out > 0
+
+    def is_empty(self, rows: slice, cols: slice) -> bool:
+        """Whether it is known without a read that there is no data."""
+        return self.sparse and not self.written(rows, cols, self.shape).any()
 
     def check(self, box: Box) -> None:
         """Raise BadInput if a block of a TIFF is damaged that a window of the grid is made of."""
@@ -147,7 +160,8 @@ class Warped(Source):
         bounds = array_bounds(
             int(box.height), int(box.width), shifted(self.onto.transform, int(box.row_off), int(box.col_off))
         )
-        left, bottom, right, top = transform_bounds(self.onto.crs, self.dataset.crs, *bounds)
+        found = transform_bounds(self.onto.crs, self.dataset.crs, *bounds)
+        left, bottom, right, top = unwrapped(found, self.dataset.crs)
         a, b, c, d, e, f = tuple(~self.dataset.transform)[:6]
         columns = [a * x + b * y + c for x in (left, right) for y in (bottom, top)]
         lines = [d * x + e * y + f for x in (left, right) for y in (bottom, top)]

@@ -19,6 +19,7 @@ from rasterio.warp import transform
 from shapely.geometry import mapping
 from shapely.geometry.polygon import orient
 
+from dlink.imagery.longitudes import HALF_TURN, TURN
 from dlink.imagery.resolution import WGS84
 from dlink.runtime.files import FileMark
 
@@ -42,7 +43,6 @@ KINDS = {  # of files: the asset's name, its media type, its role
 POINTS = 16  # of each edge of the footprint, as straight edges of a grid are curved in degrees
 STRAIGHT = 5e-7  # degrees that an outline may be off: 5 cm
 DIGITS = 7  # of degrees: a centimetre
-HALF_TURN, TURN = 180, 360
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,10 +138,12 @@ def footprint(made: Made) -> tuple[dict[str, Any], list[float]]:
     rows = np.concatenate([steps, ones, 1 - steps, zeros]) * high  # counter-clockwise where rows run south
     a, b, c, d, e, f = tuple(made.transform)[:6]
     lon, lat = map(np.array, transform(made.crs, WGS84, a * columns + b * rows + c, d * columns + e * rows + f))
-    if np.ptp(lon) <= HALF_TURN:
+    if np.ptp(lon) > HALF_TURN:
+        lon = lon % TURN
+    lon = lon - TURN * np.floor((lon.min() + HALF_TURN) / TURN)  # its west within -180 to 180
+    if lon.max() <= HALF_TURN:
         whole = polygon(lon, lat)
         return mapping(whole), list(whole.bounds)
-    lon = lon % TURN
     whole = shapely.Polygon(np.column_stack([lon, lat]))
     one = shapely.intersection(whole, shapely.box(0, -90, HALF_TURN, 90))
     other = shapely.intersection(whole, shapely.box(HALF_TURN, -90, TURN, 90))

@@ -24,6 +24,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.warp import transform
 
+from dlink.imagery.longitudes import wrapped
 from dlink.imagery.resolution import AXIS_M, FLATTENING, WGS84
 from dlink.maps.osm_file import ALONE, Beside, write_osm
 from dlink.maps.pmtiles import check_pmtiles, write_pmtiles
@@ -135,14 +136,15 @@ def write_layer(path: Path, layer: Layer) -> None:
 
 
 def in_degrees(lines: list[Points], crs: Any, path: Path) -> list[Points]:
-    """Lines as longitude and latitude; `path` is for the message."""
+    """Lines as longitude and latitude, within -180 to 180; `path` is for the message."""
     if not lines:
         return []
     points = np.concatenate(lines)
     try:
-        degrees = np.column_stack(transform(crs, WGS84, points[:, 0], points[:, 1]))
+        lon, lat = transform(crs, WGS84, points[:, 0], points[:, 1])
     except (RasterioError, CPLE_BaseError) as e:
         raise BadInput(f"{path}: has places that are not in its coordinate system; GDAL says: {e}") from e
+    degrees = np.column_stack([wrapped(np.array(lon)), lat])
     return np.split(degrees, np.cumsum([len(line) for line in lines])[:-1])
 
 

@@ -27,14 +27,17 @@ def mark_of(name: str, data: bytes) -> FileMark:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, lasting: bool = False) -> Iterator[Path]:
     """A temporary path beside `path` to write to. It is renamed to `path` at the end, or removed after a failure.
 
-    It keeps the suffix, because libraries choose a format by it.
+    It keeps the suffix, because libraries choose a format by it. lasting: its bytes are on the disk before it gets its
+    name, so that also after a power cut it is whole or not there.
     """
     part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield part
+        if lasting:
+            to_disk(part)
         part.replace(path)
     except OSError as e:
         if e.filename not in (None, str(part)):  # a full disk names no file
@@ -42,6 +45,15 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OSError(e.errno, e.strerror, str(path)) from e  # names the caller's path, not the temporary one
     finally:
         part.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's bytes are on the disk."""
+    file = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def file_sha256(path: Path) -> str:

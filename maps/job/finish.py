@@ -80,16 +80,18 @@ class ResultOptions:
         return PolygonOptions(min_area=self.min_area, simplify=self.simplify, square=self.square)
 
 
-def results_of(folder: Path, given: ResultOptions | None) -> ResultOptions:
-    """What is made of the blocks: as given, which is kept in the folder, or as in the last run."""
+def keep_results(folder: Path, how: ResultOptions) -> None:
+    """Keep in the folder what is made of its blocks, for runs that do not say it."""
+    values = asdict(how)
+    if how.osm:
+        values["osm"]["extract"] = how.osm.extract and str(how.osm.extract.absolute())
+    with replacing(folder / OPTIONS, lasting=True) as part:
+        part.write_text(json.dumps(values))
+
+
+def last_results(folder: Path) -> ResultOptions:
+    """What the last run made of the blocks, or the defaults."""
     path = folder / OPTIONS
-    if given is not None:
-        values = asdict(given)
-        if given.osm:
-            values["osm"]["extract"] = given.osm.extract and str(given.osm.extract.absolute())
-        with replacing(path) as part:
-            part.write_text(json.dumps(values))
-        return given
     try:
         values = json.loads(path.read_text())
         osm = values.pop("osm")

@@ -17,15 +17,14 @@ from rasterio.transform import array_bounds
 from rasterio.warp import transform_bounds
 
 from dlink.imagery.affine import scaled, shifted
-from dlink.imagery.resolution import WGS84, metres_a_pixel
-from dlink.imagery.source import ALIKE
+from dlink.imagery.longitudes import HALF_TURN, TURN, Bounds, unwrapped
+from dlink.imagery.resolution import ALIKE, WGS84, metres_a_pixel
 from dlink.runtime.errors import BadInput
 
 MOST_SIDE = 4_000_000  # px; 2,000 km at 0.5 m
 MULTIPLE = 0.02  # of a ground resolution, by which whole numbers of pixels may differ from it
 SIZE, PHASE = 9, 1  # digits of a pixel's size, and of where in a pixel a grid begins
 IN_PLACE = 0.02  # px that a raster's corners may be off the grid and still be on it
-Bounds = tuple[float, float, float, float]  # left, bottom, right, top
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +136,7 @@ class Footprint:
 
 
 def in_system(bounds: Bounds, crs: CRS, other: CRS) -> Bounds:
-    """Bounds in another coordinate system.
+    """Bounds in another coordinate system. Across 180 degrees longitudes go on.
 
     Raises:
         BadInput: They are no place there.
@@ -150,7 +149,7 @@ def in_system(bounds: Bounds, crs: CRS, other: CRS) -> Bounds:
         raise BadInput(f"its bounds are no place in {other.to_string()[:60]}; GDAL says: {e}") from e
     if not np.isfinite(found).all():
         raise BadInput(f"its bounds are no place in {other.to_string()[:60]}")
-    return found
+    return unwrapped(found, other)
 
 
 def grid_of(prints: Sequence[Footprint], wanted: float | None, crs: CRS | None = None) -> Grid:
@@ -172,6 +171,7 @@ def grid_of(prints: Sequence[Footprint], wanted: float | None, crs: CRS | None =
             grids[key_of(own)] = ground + each.ground, first
     bounds = [each.bounds(crs) for each in prints]
     left, bottom, right, top = (f(b[i] for b in bounds) for i, f in enumerate((min, min, max, max)))
+    check_one_side(bounds, crs)
     if grids:
         own = max(grids.values(), key=lambda item: item[0])[1]
     else:
@@ -189,6 +189,21 @@ def grid_of(prints: Sequence[Footprint], wanted: float | None, crs: CRS | None =
     grid = Grid(crs=crs.to_wkt(), transform=(x, 0.0, start[0], 0.0, y, start[1]), rows=size[0], columns=size[1])
     check_even(grid)
     return grid
+
+
+def check_one_side(bounds: Sequence[Bounds], crs: CRS) -> None:
+    """Raise BadInput for rasters on both sides of 180 degrees in a system of degrees, which begins anew there."""
+    if not crs.is_geographic:
+        return
+    west, east = min(b[0] for b in bounds), max(b[2] for b in bounds)
+    turned = [(b[0] + TURN, b[2] + TURN) if b[0] < 0 else (b[0], b[2]) for b in bounds]
+    first, last = min(left for left, _ in turned), max(right for _, right in turned)
+    if east - west > HALF_TURN and last - first < east - west:
+        south, north = min(b[1] for b in bounds), max(b[3] for b in bounds)
+        raise BadInput(
+            f"the rasters lie on both sides of 180 degrees of longitude, where {crs.to_string()[:60]} begins anew; "
+            f"name a system that goes on there, such as --crs {utm(first + last, south + north)}"
+        )
 
 
 def most_ground(prints: Sequence[Footprint]) -> CRS:

@@ -31,6 +31,7 @@ class Mosaic:
         self.area = [shapely.from_wkt(text) for text in plan.area]
         self.hole = Reach(plan.grid.metres, plan.widest).hole
         self.open: OrderedDict[int, tuple[ExitStack, Source]] = OrderedDict()
+        self.used: set[int] = set()  # rasters that were read since `changed` was asked
         self.settings = ExitStack()
         self.settings.enter_context(gdal(Path()))
 
@@ -43,14 +44,18 @@ class Mosaic:
         outer = slice(max(rows.start - high, 0), min(rows.stop + high, self.plan.grid.rows))
         along = slice(max(cols.start - wide, 0), min(cols.stop + wide, self.plan.grid.columns))
         image, valid = self.laid(outer, along)
-        if not valid.all():
+        if valid.any() and not valid.all():
             valid = filled(valid, self.hole)
         inner = shifted(rows, outer.start), shifted(cols, along.start)
         image, valid = image[inner], valid[inner]
         return image, valid & self.within(rows, cols) if self.area else valid
 
     def laid(self, rows: slice, cols: slice) -> tuple[Image, Valid]:
-        """The rasters' pixels, one over the other. Without data in any of them, a pixel is as the first stores it."""
+        """The rasters' pixels, one over the other.
+
+        Without data in any of them, a pixel is as the first stores it; where that one is warped it is 0, because GDAL's
+        warper leaves such pixels out.
+        """
         shape = rows.stop - rows.start, cols.stop - cols.start
         image = np.zeros((*shape, len(self.plan.of_model.bands)), np.uint8)
         valid, there = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
@@ -61,7 +66,11 @@ class Mosaic:
             if valid[here].all():
                 continue
             own = shifted(down, source.rows[0]), shifted(along, source.columns[0])
-            pixels, has_data = self.source(index).read(*own)
+            raster = self.source(index)
+            if raster.is_empty(*own):
+                there[here] = True  # and 0
+                continue
+            pixels, has_data = raster.read(*own)
             data = np.ones(pixels.shape[:2], np.bool_) if has_data is None else has_data
             new = (data & ~valid[here]) | ~there[here]
             np.copyto(image[here], pixels, where=new[..., None])
@@ -79,6 +88,7 @@ class Mosaic:
 
     def source(self, index: int) -> Source:
         """An open raster. The one that was used longest ago is closed for it."""
+        self.used.add(index)
         if index in self.open:
             self.open.move_to_end(index)
             return self.open[index][1]
@@ -100,6 +110,14 @@ class Mosaic:
         rows, columns = slice(*source.rows), slice(*source.columns)
         shape = rows.stop - rows.start, columns.stop - columns.start
         return opened_onto(path, how, Onto(grid.system, grid.part(rows, columns), shape, min(grid.metres)))
+
+    def changed(self) -> str:
+        """Why a raster that was read since the last call is not as it was planned with; empty if all are.
+
+        A file that is written over while it is read gives pixels of both.
+        """
+        used, self.used = self.used, set()
+        return next((why for index in sorted(used) if (why := changed(self.plan.sources[index]))), "")
 
     def within(self, rows: slice, cols: slice) -> Valid:
         """Where a window lies in the map's area."""

@@ -1,19 +1,25 @@
 """What a map is made of and how, decided once: `plan.json` of the job's folder.
 
-A plan names its rasters with their sizes and times, the model by its hash, the grid, the blocks that have data, and all
-that the pixels depend on. Its hash is in every block, so blocks of another plan are refused. What is made of the blocks
-afterwards (lines, formats) is not part of it, and may change from run to run.
+A plan names its rasters and what each of their files was, the model by its hash, the grid, the blocks that have data,
+and all that the pixels depend on. Its hash is in every block, so blocks of another plan are refused. What is made of
+the blocks afterwards (lines, formats) is not part of it, and may change from run to run.
 """
 
+import errno
 import hashlib
 import json
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dlink.imagery.reading import NATIVE, Reading
+from dlink.maps.job.addresses import remote_path
 from dlink.maps.job.grid import Grid
+from dlink.maps.job.watched import Watched, difference
 from dlink.maps.mask import ROAD, name_of
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import FileMark, replacing
@@ -22,7 +28,7 @@ from dlink.runtime.values import dataclass_of, load_json
 from dlink.runtime.views import BY_COUNT
 from dlink.runtime.windows import Span, Window, spans
 
-FORMAT = 1
+FORMAT = 2
 FILE = "plan.json"
 
 
@@ -31,8 +37,7 @@ class SourceFile:
     """A raster of a map: where on the grid it lies, and which file it was."""
 
     name: str  # an absolute path, or a path of one of GDAL's file systems
-    bytes: int  # 0: of another file system, whose size is not known
-    time_ns: int  # when it was last changed
+    files: tuple[Watched, ...]  # that it is read from, itself first; none: of another file system, not watched
     samples: str  # such as 3 x uint8
     plain: bool  # its pixels are the grid's, and are read as they are
     rows: tuple[int, ...]  # first and last + 1 of the grid; beyond the grid where that is cut to an area
@@ -80,9 +85,16 @@ class MapOptions:
     def reading(self) -> Reading:
         return Reading(bands=self.bands, stretch=self.stretch, gsd=self.gsd)
 
+    def settled(self) -> "MapOptions":
+        """The same for a run in any folder: with absolute paths."""
+        blocks = self.blocks and (remote_path(self.blocks) or os.path.abspath(self.blocks))  # noqa: PTH100 - links stay
+        return replace(self, aoi=self.aoi and os.path.abspath(self.aoi), blocks=blocks)  # noqa: PTH100
+
     def differing(self, other: "MapOptions") -> list[str]:
-        """The options of which another has other values, as they are written."""
-        mine, others = asdict(self), asdict(other)
+        """The options of which another has other values, as they are written. Of areas only whether there is one."""
+        mine, others = asdict(self.settled()), asdict(other.settled())
+        if self.aoi and other.aoi:
+            del mine["aoi"]
         return [f"--{name.replace('_', '-')}" for name in mine if mine[name] != others[name]]
 
 
@@ -101,6 +113,7 @@ class Plan:
     bands: str  # numbers of the rasters' bands; empty: by their names
     stretch: dict[str, str]  # of samples that are not 8 bits, by `samples`
     area: tuple[str, ...]  # polygons in the grid's system, WKT; empty: everywhere
+    area_mark: str  # a hash of the polygons of --aoi's file
     views: str  # 8, 4, 1 or adaptive
     threshold: float
     halo: int  # px
@@ -111,8 +124,13 @@ class Plan:
     @cached_property
     def mark(self) -> str:
         """The plan's hash. A raster that is replaced before any block of it is done does not change it."""
-        sources = tuple(replace(source, bytes=0, time_ns=0) for source in self.sources)
+        sources = tuple(replace(source, files=()) for source in self.sources)
         return hashlib.sha256(replace(self, model_path="", sources=sources).to_json().encode()).hexdigest()[:16]
+
+    @cached_property
+    def state(self) -> str:
+        """A hash of the plan and of its rasters' files as they were."""
+        return hashlib.sha256(replace(self, model_path="").to_json().encode()).hexdigest()[:16]
 
     @cached_property
     def of_model(self) -> Spec:
@@ -157,6 +175,24 @@ class Plan:
                 found.add(block)
         return found
 
+    @cached_property
+    def begins(self) -> tuple[list[int], list[int]]:
+        """The first rows and columns of the blocks, in px."""
+        rows, columns = self.spans
+        return [span.lo for span in rows[:: self.side]], [span.lo for span in columns[:: self.side]]
+
+    @cached_property
+    def known(self) -> frozenset[int]:
+        return frozenset(self.blocks)
+
+    def around(self, block: int, by: int) -> Iterator[int]:
+        """The blocks that have pixels within `by` px of a block, itself too."""
+        (tops, lefts), (rows, cols) = self.begins, self.core(block)
+        for row in range(max(bisect_right(tops, rows.start - by) - 1, 0), bisect_left(tops, rows.stop + by)):
+            for column in range(max(bisect_right(lefts, cols.start - by) - 1, 0), bisect_left(lefts, cols.stop + by)):
+                if (found := row * self.across + column) in self.known:
+                    yield found
+
     def name(self, block: int) -> str:
         """A block's name: its row and column among the blocks."""
         row, column = divmod(block, self.across)
@@ -182,7 +218,7 @@ class Plan:
         return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
 
     def write(self, folder: Path) -> None:
-        with replacing(folder / FILE) as part:
+        with replacing(folder / FILE, lasting=True) as part:
             part.write_text(self.to_json())
 
     @classmethod
@@ -196,7 +232,10 @@ class Plan:
         try:
             values: dict[str, Any] = load_json(path.read_bytes())
             if values.pop("format", None) != FORMAT:
-                raise BadInput(f"{path}: a plan of another version of dlink; choose another folder")
+                made = f"dlink {str(values.get('dlink', ''))[:20]}".strip()
+                raise BadInput(
+                    f"{path}: a plan of another version, {made}; finish it with that, or choose a new folder"
+                )
             return dataclass_of(cls, values, {})
         except FileNotFoundError as e:
             raise BadInput(f"{folder}: no map is planned there; give a model and rasters") from e
@@ -207,13 +246,16 @@ class Plan:
 
 
 def changed(source: SourceFile) -> str:
-    """Why a file is not that of the plan; empty if it is."""
-    if not source.bytes:
+    """Why a raster is not that of the plan; empty if it is."""
+    if not (name := difference(source.files)):
         return ""
-    try:
-        stat = Path(source.name).stat()
-    except OSError as e:
-        return f"{source.name}: {e.strerror}; it is part of the map: bring it back, then run this again"
-    if (stat.st_size, stat.st_mtime_ns) != (source.bytes, source.time_ns):
-        return f"{source.name}: has changed since the map was planned; run this again"
-    return ""
+    own = "" if name == source.files[0].name else f"its file {name} "
+    if gone(source):
+        what = f"{own}is not there" if own else os.strerror(errno.ENOENT)
+        return f"{source.name}: {what}; it is part of the map: bring it back, then run this again"
+    return f"{source.name}: {own}has changed since the map was planned; run this again"
+
+
+def gone(source: SourceFile) -> bool:
+    """Whether a file of a raster is not there any more."""
+    return not all(Path(each.name).exists() for each in source.files)

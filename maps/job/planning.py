@@ -2,26 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import shapely
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
-from rasterio.warp import transform
 
-from dlink.imagery.kinds import remote
 from dlink.imagery.notes import say
 from dlink.imagery.reading import NATIVE, Reading
-from dlink.imagery.resolution import WGS84
-from dlink.imagery.source import ALIKE, Source, opened
-from dlink.imagery.stretching import Part, levels_of
-from dlink.imagery.vectors import AREA, read_vectors
+from dlink.imagery.resolution import ALIKE, WGS84, refuse_coarse
+from dlink.imagery.source import Source, opened
 from dlink.maps.blocks import BLOCK
+from dlink.maps.job.area import Area, area_of
 from dlink.maps.job.grid import Footprint, Grid, grid_of, in_system, near_degrees
-from dlink.maps.job.plan import LeftOut, MapOptions, Plan, SourceFile, changed
-from dlink.maps.job.sources import in_words
+from dlink.maps.job.plan import LeftOut, MapOptions, Plan, SourceFile
+from dlink.maps.job.ranges import ranges
+from dlink.maps.job.watched import Watched, difference, mark_of, watched_files
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import file_mark
 from dlink.runtime.progress import Tick, ignore
@@ -37,12 +34,11 @@ SHOWN = 3  # rasters that a message names
 
 @dataclass(frozen=True)
 class Seen:
-    """A raster that can be used: where it lies, the type of its samples, and which file it was."""
+    """A raster that can be used: where it lies, the type of its samples, and which files it was."""
 
     place: Footprint
     samples: str
-    bytes: int
-    time_ns: int
+    files: tuple[Watched, ...]
 
 
 def planned(model: Path, spec: Spec, names: Sequence[str], how: MapOptions, tick: Tick = ignore) -> Plan:
@@ -65,14 +61,14 @@ def planned(model: Path, spec: Spec, names: Sequence[str], how: MapOptions, tick
     refuse(bad, len(names), how.skip_bad)
     wanted = reading.metres
     grid = grid_of([each.place for each in seen], wanted, system_of(how.crs))
-    area: tuple[str, ...] = ()
-    if how.aoi is not None:
-        area, grid = cut(grid, Path(how.aoi))
+    area = None if how.aoi is None else area_of(Path(how.aoi), grid)
+    grid = grid if area is None else cut(grid, area, str(how.aoi))
     placed = [source_of(each, grid) for each in seen]
     sources = [source for source in placed if touches(source, grid)]
     outside = [LeftOut(name=source.name, why="lies outside --aoi") for source in placed if not touches(source, grid)]
     if not sources:
-        raise BadInput(f"{how.aoi}: no raster lies in it; they lie at {extent(seen)}, it at {degrees_of(area, grid)}")
+        where = near_degrees(area.bounds if area else grid.bounds, grid.system)
+        raise BadInput(f"{how.aoi or 'the grid'}: no raster lies in it; they lie at {extent(seen)}, it at {where}")
     stretch = ranges(sources, reading, tick)
     say_grid(seen, sources, grid, wanted)
     plan = Plan(
@@ -86,7 +82,8 @@ def planned(model: Path, spec: Spec, names: Sequence[str], how: MapOptions, tick
         left_out=(*bad, *outside),
         bands=how.bands or "",
         stretch=stretch,
-        area=area,
+        area=area.polygons if area else (),
+        area_mark=area.mark if area else "",
         views=how.views or str(len(spec.views)),
         threshold=spec.threshold if how.threshold is None else how.threshold,
         halo=halo,
@@ -97,44 +94,13 @@ def planned(model: Path, spec: Spec, names: Sequence[str], how: MapOptions, tick
     return replace(plan, blocks=tuple(with_data(plan)))
 
 
-def renewed(plan: Plan, done: set[int]) -> Plan:
-    """The plan with the rasters that were replaced, as long as no block of them is done.
-
-    Raises:
-        BadInput: A raster that is needed is gone, or is another one, or has blocks that are done.
-    """
-    sources = list(plan.sources)
-    for i, source in enumerate(plan.sources):
-        if not (why := changed(source)):
-            continue
-        path, blocks = Path(source.name), plan.touching(source)
-        if blocks <= done:
-            say(path, "has changed or is gone since the map was planned; its blocks are done, and stay as they are")
-            continue
-        if not path.exists():
-            raise BadInput(why)
-        if old := sorted(blocks & done):
-            names = in_words([plan.name(block) for block in old])
-            raise BadInput(
-                f"{path}: has changed since the map was planned, and {counted(len(old), 'block')} of it are done: if "
-                f"it shows the same, set its time back; otherwise remove {names} (.tif), or choose another folder"
-            )
-        how = plan.asked.reading.of_network(plan.of_model)
-        new = source_of(look(source.name, replace(how, gsd=NATIVE)), plan.grid)
-        if replace(new, bytes=source.bytes, time_ns=source.time_ns) != source:
-            raise BadInput(f"{path}: is another raster than the one that was planned with; choose another folder")
-        say(path, "has changed since the map was planned; no block of it was done, so it is taken as it is now")
-        sources[i] = new
-    return replace(plan, sources=tuple(sources))
-
-
 def looked_at(names: Sequence[str], reading: Reading, tick: Tick) -> tuple[list[Seen], list[LeftOut]]:
     """The rasters that can be used, and the others with the reason."""
     seen: list[Seen] = []
     bad: list[LeftOut] = []
     for i, name in enumerate(names):
         try:
-            seen.append(look(name, replace(reading, gsd=NATIVE)))
+            seen.append(look(name, reading))
         except BadInput as e:
             bad.append(LeftOut(name=name, why=str(e).removeprefix(f"{name}: ")))
         tick(i + 1, len(names), "rasters looked at")
@@ -142,14 +108,21 @@ def looked_at(names: Sequence[str], reading: Reading, tick: Tick) -> tuple[list[
 
 
 def look(name: str, reading: Reading) -> Seen:
+    """A raster as it is now.
+
+    Raises:
+        BadInput: It cannot be used, or it changes meanwhile.
+    """
     path = Path(name)
-    with opened(path, reading) as source:
-        place = footprint(name, source)
-        samples = f"{len(source.bands.numbers)} x {source.dtype}"
-    if remote(path):
-        return Seen(place, samples, 0, 0)
-    stat = path.stat()
-    return Seen(place, samples, stat.st_size, stat.st_mtime_ns)
+    before = mark_of(path)
+    with opened(path, replace(reading, gsd=NATIVE)) as source:
+        files = watched_files(path, source.dataset)
+        seen = Seen(footprint(name, source), f"{len(source.bands.numbers)} x {source.dtype}", files)
+    if reading.metres is not None:
+        refuse_coarse(path, seen.place.metres, reading.metres)
+    if mark_of(path) != before or difference(files):
+        raise BadInput(f"{name}: changes while it is looked at; run this again when it is whole")
+    return seen
 
 
 def footprint(name: str, source: Source) -> Footprint:
@@ -195,8 +168,7 @@ def source_of(seen: Seen, grid: Grid) -> SourceFile:
         rows, columns = (slice(first, first + n) for first, n in zip(at, seen.place.shape, strict=True))
     return SourceFile(
         name=seen.place.name,
-        bytes=seen.bytes,
-        time_ns=seen.time_ns,
+        files=seen.files,
         samples=seen.samples,
         plain=at is not None,
         rows=(rows.start, rows.stop),
@@ -209,29 +181,16 @@ def touches(source: SourceFile, grid: Grid) -> bool:
     return top < grid.rows and bottom > 0 and left < grid.columns and right > 0
 
 
-def cut(grid: Grid, file: Path) -> tuple[tuple[str, ...], Grid]:
-    """The polygons of a file in the grid's system, and the grid without what lies beyond their bounds."""
-    areas = read_vectors(file, kind=AREA).degrees().areas
-    if not areas:
-        raise BadInput(f"{file}: has no polygons; an area is one or several")
-    made = []
-    for area in areas:
-        rings = [np.column_stack(transform(WGS84, grid.system, *ring.T)) for ring in area.parts]
-        if not all(np.isfinite(ring).all() for ring in rings):
-            raise BadInput(f"{file}: lies partly where {grid.system.to_string()[:60]} has no place")
-        made.append(shapely.make_valid(shapely.Polygon(rings[0], rings[1:])))
-    left, bottom, right, top = shapely.total_bounds(np.array(made)).tolist()
-    rows, columns = grid.pixels((left, bottom, right, top))
+def cut(grid: Grid, area: Area, file: str) -> Grid:
+    """The grid without what lies beyond the bounds of an area."""
+    rows, columns = grid.pixels(area.bounds)
     rows = slice(max(rows.start, 0), min(rows.stop, grid.rows))
     columns = slice(max(columns.start, 0), min(columns.stop, grid.columns))
     if rows.start >= rows.stop or columns.start >= columns.stop:
-        there, here = near_degrees((left, bottom, right, top), grid.system), near_degrees(grid.bounds, grid.system)
+        there, here = near_degrees(area.bounds, grid.system), near_degrees(grid.bounds, grid.system)
         raise BadInput(f"{file}: no raster lies in it; it is at {there}, they at {here}")
     part = grid.part(rows, columns)
-    smaller = replace(
-        grid, transform=tuple(part)[:6], rows=rows.stop - rows.start, columns=columns.stop - columns.start
-    )
-    return tuple(shapely.to_wkt(shape, rounding_precision=-1) for shape in made), smaller
+    return replace(grid, transform=tuple(part)[:6], rows=rows.stop - rows.start, columns=columns.stop - columns.start)
 
 
 def extent(seen: Sequence[Seen]) -> str:
@@ -239,40 +198,6 @@ def extent(seen: Sequence[Seen]) -> str:
     boxes = np.array([in_system(each.place.bounds(each.place.crs), each.place.crs, WGS84) for each in seen])
     least, most = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
     return near_degrees((*least, *most), WGS84)
-
-
-def degrees_of(area: Sequence[str], grid: Grid) -> str:
-    bounds = shapely.total_bounds(np.array([shapely.from_wkt(text) for text in area])).tolist()
-    return near_degrees((bounds[0], bounds[1], bounds[2], bounds[3]), grid.system)
-
-
-def ranges(sources: Sequence[SourceFile], reading: Reading, tick: Tick) -> dict[str, str]:
-    """One range for all rasters of a type, so that neighbours look alike; none for samples of 8 bits."""
-    found = {}
-    for samples in dict.fromkeys(source.samples for source in sources):
-        same = [source for source in sources if source.samples == samples]
-        bands, _, dtype = samples.split()
-        try:
-            levels = levels_of(np.dtype(dtype), reading.stretched, int(bands), parts(same, reading, tick))
-        except BadInput as e:
-            raise BadInput(f"{same[0].name}: {e}") from e
-        if levels:
-            found[samples] = str(levels.stretch)
-            if levels.note:
-                of = "the picture" if len(same) == 1 else f"all {len(same)} rasters"
-                say(Path(same[0].name), levels.note.replace("the picture", of), f" (here {levels.stretch})")
-    return found
-
-
-def parts(sources: Sequence[SourceFile], reading: Reading, tick: Tick) -> Iterator[Part]:
-    """All samples of some rasters."""
-
-    def of(index: int) -> Iterator[Part]:
-        with opened(Path(sources[index].name), replace(reading, gsd=NATIVE)) as source:
-            yield from source.parts()
-        tick(index + 1, len(sources), "rasters searched for the range of their samples")
-
-    return chain.from_iterable(of(i) for i in range(len(sources)))
 
 
 def say_grid(seen: Sequence[Seen], sources: Sequence[SourceFile], grid: Grid, wanted: float | None) -> None:

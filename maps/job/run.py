@@ -1,19 +1,21 @@
 """Makes a map: plans it, does its blocks by an engine, and finishes it. Run again, it goes on where it ended."""
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dlink.imagery.notes import say
 from dlink.maps.job.addresses import remote_path
+from dlink.maps.job.area import area_mark
 from dlink.maps.job.engines import EngineOptions, engine_of
-from dlink.maps.job.finish import ResultOptions, Results, check_results, results_of, write_results
+from dlink.maps.job.finish import ResultOptions, Results, check_results, keep_results, last_results, write_results
 from dlink.maps.job.folder import BLOCKS, Progress, done_blocks, is_locked, locked
 from dlink.maps.job.mosaic_file import check_blocks, write_vrt
+from dlink.maps.job.needs import check_disk, in_short
 from dlink.maps.job.plan import FILE, MapOptions, Plan
-from dlink.maps.job.planning import planned, renewed
+from dlink.maps.job.planning import planned
+from dlink.maps.job.renewing import KEEP, REDO, renewed
 from dlink.maps.job.sources import found_sources, in_words
 from dlink.maps.job.store import Store
 from dlink.maps.job.tasks import Done, Job, Task, lines_task, roads_task
@@ -25,10 +27,7 @@ from dlink.runtime.progress import Tick, ignore
 from dlink.runtime.spec import Spec
 from dlink.runtime.words import counted
 
-PIXEL = 2 + 1 / 8 + 4 / 3  # bytes of disk at most: two bands and the mask of a block, and the mosaic with overviews
-PACKED = 0.1  # of that, as masks are mostly compressed
 SHOWN = 3  # errors in a message
-LONGEST = 40  # characters of a system that is named
 OF_A_WORKER = 1 << 30  # bytes; a full-size D-LinkNet34 in FP32 takes 0.7 GB for tiles of 1024 px
 ON_GPU = ".plan"
 
@@ -40,14 +39,17 @@ class Where:
     """Where a map is made, and how much of it by this run.
 
     Raises:
-        BadInput: A part is none, such as 5/4.
+        BadInput: A part is none, such as 5/4, or `replaced` is no known word.
     """
 
     folder: Path
     part: str | None = None  # such as 3/16: this run does the third of 16 parts of the blocks, and no results
+    replaced: str | None = None  # what becomes of blocks that are done of rasters replaced since: redo, keep
 
     def __post_init__(self) -> None:
         _ = self.share
+        if self.replaced not in (None, REDO, KEEP):
+            raise BadInput(f"--replaced {self.replaced}: expected {REDO} or {KEEP}")
         if remote_path(str(self.folder).replace(":/", "://", 1)) or remote_path(str(self.folder)):
             raise BadInput(f"{self.folder}: a map's folder is on a disk; its blocks may lie elsewhere: --blocks")
 
@@ -108,10 +110,11 @@ def make_map(
         if alone:
             store.remove_unfinished()
             remove_unfinished(where.folder, plan)
-        job = Job(str(where.folder.absolute()), store.place, plan.mark, threads_of(engine, plan))
+        job = Job(str(where.folder.absolute()), store.place, plan.mark, threads_of(engine, plan), plan.state)
         roads, lines = done_blocks(plan, store)
-        results = results_of(where.folder, results)
+        results = results or last_results(where.folder)
         check_results(plan, results)
+        keep_results(where.folder, results)
         tell(in_short(plan, roads, store))
         check_disk(plan, store, len(plan.blocks) - len(roads))
         wanted = [block for block in plan.blocks if block not in roads]
@@ -138,7 +141,7 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
         if model is None or not names:
             raise BadInput(f"{folder}: no map is planned there; give a model and rasters")
         found = found_sources(names, folder, (how or MapOptions()).asset)
-        plan = planned(model, spec_of(model), found, how or MapOptions(), tick)
+        plan = planned(model, spec_of(model), found, (how or MapOptions()).settled(), tick)
         plan.write(folder)
         return plan
     plan = Plan.read(folder)
@@ -151,12 +154,15 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
             plan.write(folder)
     if how is not None and (options := how.differing(plan.asked)):
         raise BadInput(f"{other}, with another {', '.join(options)}; choose another folder")
+    check_area(plan, how, other)
     if names:
         check_names(found_sources(names, folder, plan.asked.asset), plan, other)
-    done, _ = done_blocks(plan, store_of(folder, plan))
-    if (new := renewed(plan, done)) != plan:
-        new.write(folder)
-    return new
+    store = store_of(folder, plan)
+    new = renewed(plan, done_blocks(plan, store)[0], where.replaced, tick)
+    store.remove_roads(plan.name(block) for block in new.again)  # first: else old blocks would pass for new ones
+    if new.plan != plan:
+        new.plan.write(folder)
+    return new.plan
 
 
 def store_of(folder: Path, plan: Plan) -> Store:
@@ -171,6 +177,21 @@ def spec_of(model: Path) -> Spec:
         return read_onnx(model).spec
     with open_model(model) as open:
         return open.spec
+
+
+def check_area(plan: Plan, how: MapOptions | None, other: str) -> None:
+    """Raise BadInput if the asked-for area is not the plan's, by the polygons of its file.
+
+    Where the run asks for none, that the file has changed is said: the plan's own polygons go on.
+    """
+    file = Path((how or plan.asked).aoi or "")
+    if not plan.area_mark or (how is None and not file.exists()):
+        return
+    if area_mark(file) == plan.area_mark:
+        return
+    if how is not None:
+        raise BadInput(f"{other}, of other polygons than {file} has now; choose another folder, or bring those back")
+    say(file, "has other polygons than the map was planned with, which stay; a new folder makes a map of the new ones")
 
 
 def check_names(names: Sequence[str], plan: Plan, other: str) -> None:
@@ -241,38 +262,6 @@ def threads_of(engine: EngineOptions, plan: Plan) -> int:
     if Path(plan.model_path).suffix == ON_GPU:
         return cores()
     return max(1, cores() // engine.workers) if engine.workers else 1
-
-
-def in_short(plan: Plan, done: set[int], store: Store) -> str:
-    """The size of a map and what it needs, in a line."""
-    grid, metres = plan.grid, min(plan.grid.metres)
-    system = grid.system.to_string()
-    system = system if len(system) < LONGEST else "its own system"
-    need = pixels(plan, len(plan.blocks) - len(done)) * PIXEL
-    rest = f", {len(done)} of them done" if done else ""
-    disk = f"; at most {size(need)} in {store.place}, mostly a tenth of that" if need else ""
-    return (
-        f"{grid.columns:,} x {grid.rows:,} px of {metres:.3g} m in {system}, {counted(len(plan.sources), 'raster')}, "
-        f"{counted(len(plan.blocks), 'block')}{rest}{disk}"
-    )
-
-
-def pixels(plan: Plan, blocks: int) -> float:
-    """Pixels of so many blocks, at most."""
-    return blocks * float(plan.side * (plan.of_model.tile - 2 * plan.halo) + 2 * plan.halo) ** 2
-
-
-def size(bytes: float) -> str:
-    return f"{bytes / 1e9:.1f} GB" if bytes >= 1e9 else f"{bytes / 1e6:.0f} MB"
-
-
-def check_disk(plan: Plan, store: Store, blocks: int) -> None:
-    """Raise BadInput if the disk is too small even for blocks as small as they mostly are."""
-    if store.remote:
-        return
-    need, free = pixels(plan, blocks) * PIXEL * PACKED, shutil.disk_usage(store.folder).free
-    if free < need:
-        raise BadInput(f"{store.folder}: needs some {size(need)}, and {size(free)} are free; make room")
 
 
 def remove_unfinished(folder: Path, plan: Plan) -> None:

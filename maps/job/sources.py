@@ -1,11 +1,13 @@
 """Which rasters a map is made of: files, folders, patterns, lists of names, GDAL's file systems and addresses."""
 
 import glob
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dlink.imagery.kinds import SUFFIXES
+from dlink.imagery.notes import say
 from dlink.maps.job.addresses import remote_path
 from dlink.maps.stac import stac_sources
 from dlink.runtime.errors import BadInput
@@ -16,6 +18,7 @@ ITEMS = (".json", ".geojson")  # of a STAC catalogue
 RESULTS = ("_mask", "_prob", "_overlay")  # end the names of dlink-segment's files
 PATTERN = "*?["
 PLAN = "plan.json"
+OF_A_PLAN = {"format", "dlink", "grid", "sources"}  # keys of every version
 
 
 def found_sources(names: Sequence[str], without: Path, asset: str | None = None) -> list[str]:
@@ -63,26 +66,54 @@ def expanded(name: str, folder: Path, without: Path, asset: str | None) -> Itera
 
 
 def in_folder(folder: Path, without: Path) -> Iterator[str]:
-    """The rasters of a folder and its subfolders, sorted, without hidden ones, results of dlink, and `without`."""
-    found = []
-    for root, folders, files in os.walk(folder):
+    """The rasters of a folder and its subfolders, sorted, without hidden ones, results of dlink, and `without`.
+
+    Links to folders are followed, each folder once. What is left out as a result is said.
+    """
+    found: list[str] = []
+    seen = {identity(folder), identity(without)}
+    for root, folders, files in os.walk(folder, followlinks=True):
         here = Path(whole(root))
-        folders[:] = sorted(
-            f for f in folders if not f.startswith(".") and here / f != without and not is_map(here / f)
-        )
-        found += [
-            str(here / f)
-            for f in sorted(files)
-            if Path(f).suffix.lower() in SUFFIXES and not f.startswith(".") and not Path(f).stem.endswith(RESULTS)
-        ]
+        folders[:] = [name for name in sorted(folders) if is_wanted(here / name, seen)]
+        rasters = [f for f in sorted(files) if Path(f).suffix.lower() in SUFFIXES and not f.startswith(".")]
+        results = [f for f in rasters if Path(f).stem.endswith(RESULTS)]
+        if results:
+            many = counted(len(results), "file is", "files are")
+            say(here / results[0], f"is left out: names ending in {', '.join(RESULTS)} are results", f"; here {many}")
+        found += [str(here / f) for f in rasters if f not in results]
     if not found:
         raise BadInput(f"{folder}: no rasters in it; expected names ending in {', '.join(SUFFIXES)}")
     yield from found
 
 
+def identity(folder: Path) -> tuple[int, int] | None:
+    """What is the same for two names of a folder; None if there is none."""
+    try:
+        stat = folder.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def is_wanted(folder: Path, seen: set[tuple[int, int] | None]) -> bool:
+    """Whether rasters are looked for in a subfolder: it is not hidden, was not seen yet, and is no map."""
+    own = identity(folder)
+    if folder.name.startswith(".") or own in seen:
+        return False
+    seen.add(own)
+    if not is_map(folder):
+        return True
+    say(folder, "is a map, whose results are no pictures; its files are left out")
+    return False
+
+
 def is_map(folder: Path) -> bool:
-    """Whether a folder is that of a map, whose results are no pictures."""
-    return (folder / PLAN).exists()
+    """Whether a folder is that of a map: a plan of another program is none."""
+    try:
+        values = json.loads((folder / PLAN).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and values.keys() >= OF_A_PLAN
 
 
 def whole(path: Path | str) -> str:

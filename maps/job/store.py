@@ -1,15 +1,15 @@
 """Where the blocks of a map lie: in a folder, or in object storage through GDAL's /vsi file systems.
 
-A block exists or it does not. A file gets its name when it is whole; an object appears when its upload is complete. So
-there is no list of what is done, and no database. Two files make a block: its roads, a GeoTIFF of two bands (255 where
-there is road; the probability, 255 is 1), and its lines, arrays as NumPy writes them. In object storage the latter are
-the samples of a TIFF of one row, because what GDAL copies are rasters.
+A block exists or it does not. A file gets its name when it is whole and on the disk; an object appears when its upload
+is complete. So there is no list of what is done, and no database. Two files make a block: its roads, a GeoTIFF of two
+bands (255 where there is road; the probability, 255 is 1), and its lines, arrays as NumPy writes them. In object
+storage the latter are the samples of a TIFF of one row, because what GDAL copies are rasters.
 """
 
 import errno
 import io
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -82,7 +82,8 @@ class Store:
         like = SimpleNamespace(shape=shape, crs=grid.system, transform=grid.part(*core), gcps=([], None), rpcs=None)
         whole = Window(Span(0, shape[0], 0, shape[0]), Span(0, shape[1], 0, shape[1]))
         said = {PLAN_TAG: self.mark}
-        with self.writable(name + ROADS) as path, writing(path, like, True, said, count=2, dtype="uint8") as file:
+        kind: dict[str, Any] = {"count": 2, "dtype": "uint8", "sparse_ok": not valid.any(), "lasting": True}
+        with self.writable(name + ROADS) as path, writing(path, like, True, said, **kind) as file:
             file.put(whole, bands, valid)
 
     def put_lines(self, name: str, arrays: Arrays) -> None:
@@ -91,7 +92,7 @@ class Store:
         np.savez_compressed(data, **{"plan": np.array(self.mark), **arrays})  # type: ignore[arg-type]
         bytes = data.getvalue()
         if not self.remote:
-            with replacing(self.folder / (name + LINES)) as part:
+            with replacing(self.folder / (name + LINES), lasting=True) as part:
                 part.write_bytes(bytes)
             return
         with self.writable(name + LINES) as path, warnings.catch_warnings():
@@ -135,17 +136,24 @@ class Store:
             except GDAL_ERRORS as e:
                 raise OSError(errno.EIO, f"can't be written; GDAL says: {why(e)}", self.path(name)) from e
 
+    def remove_roads(self, blocks: Iterable[str]) -> None:
+        """Remove the roads of some blocks."""
+        for block in blocks:
+            self.remove(block + ROADS)
+
     def remove_lines(self) -> None:
         """Remove the lines of all blocks."""
         for name in self.names():
-            if not name.endswith(LINES):
-                continue
-            if self.remote:
-                import pyogrio
+            if name.endswith(LINES):
+                self.remove(name)
 
-                pyogrio.vsi_unlink(self.path(name))
-            else:
-                (self.folder / name).unlink(missing_ok=True)
+    def remove(self, name: str) -> None:
+        if self.remote:
+            import pyogrio
+
+            pyogrio.vsi_unlink(self.path(name))
+        else:
+            (self.folder / name).unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:
         """Remove what killed writers have left. Nobody else may be writing."""

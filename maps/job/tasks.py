@@ -22,6 +22,7 @@ from dlink.imagery.notes import LOG
 from dlink.imagery.source import Image
 from dlink.maps.blocks import BLOCK, Part, Probable, Reach, lines_of
 from dlink.maps.job.mosaic import Mosaic
+from dlink.maps.job.mosaic_file import around
 from dlink.maps.job.plan import Plan
 from dlink.maps.job.store import Store
 from dlink.maps.mask import beyond
@@ -44,6 +45,7 @@ class Job:
     store: str  # where the blocks lie
     mark: str  # the plan's hash
     threads: int  # of a worker
+    state: str = ""  # the plan's: of its rasters' files too
 
     @property
     def path(self) -> Path:
@@ -134,7 +136,7 @@ def opened(job: Job) -> Opened:
     if job not in OPENED:
         close_all()
         plan = Plan.read(job.path)
-        if plan.mark != job.mark:
+        if (plan.mark, plan.state) != (job.mark, job.state):
             raise BadInput(f"{job.folder}: its plan has changed; run this again")
         if any(remote(Path(name)) for name in (job.store, *(source.name for source in plan.sources))):
             allow_network()
@@ -184,6 +186,9 @@ def find_roads(job: Job, block: int) -> int:
             bands[0][into] = to_form(prob, "mask", plan.threshold) * data
             bands[1][into] = to_form(prob, "level", plan.threshold) * data
             valid[into] = data
+    if why := here.mosaic.changed():
+        close_all()  # what is open may show pixels of both
+        raise BadInput(why)
     here.store.put_roads(plan.name(block), plan.grid, core, bands, valid)
     return count
 
@@ -219,7 +224,7 @@ def find_lines(job: Job, block: int) -> int:
     here = opened(job)
     reach = Reach(here.plan.grid.metres, here.plan.widest)
     # Opened for each block: GDAL would keep pixels of a block that was made again since.
-    with gdal(Path(job.store)), rasterio.open(job.path / f"{here.plan.result}.vrt") as file:
+    with gdal(Path(job.store)), rasterio.open(around(here.plan, here.store, block, reach.halo)) as file:
         reader = RoadBlocks(file)
         parts = [lines_of(reader.read, core, here.plan.grid.shape, reach) for core in cores_of(here.plan.core(block))]
     here.store.put_lines(here.plan.name(block), packed(parts))

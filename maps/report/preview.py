@@ -17,6 +17,7 @@ from rasterio.warp import reproject
 from dlink.imagery.affine import scaled, shifted
 from dlink.imagery.gdal_file import GDAL_ERRORS, gdal
 from dlink.imagery.kinds import remote
+from dlink.imagery.longitudes import continued
 from dlink.imagery.source import opened
 from dlink.maps.job.plan import Plan, SourceFile
 from dlink.runtime.errors import BadInput
@@ -62,10 +63,11 @@ def lay(source: SourceFile, plan: Plan, factor: float, place: Affine, pixels: ND
         height, width = (max(1, min(n, round(n / finer))) for n in file.native)
         try:
             samples = file.reader.read(list(file.bands.numbers), out_shape=(len(file.bands.numbers), height, width))
-            mask = file.dataset.dataset_mask(out_shape=(height, width))
+            mask = file.mask.read(file.dataset, (height, width))
             image = file.image_of(samples)
             shown = np.moveaxis(image[..., :COLOURS] if image.shape[2] >= COLOURS else image[..., [0, 0, 0]], -1, 0)
-            own = scaled(file.dataset.transform, file.native[0] / height, file.native[1] / width)
+            crs, own = continued(file.dataset.crs, file.dataset.transform, file.native)
+            own = scaled(own, file.native[0] / height, file.native[1] / width)
             rows, cols = (
                 slice(max(int(first / factor) - 1, 0), min(int(last / factor) + 2, side))
                 for (first, last), side in zip((source.rows, source.columns), pixels.shape[:2], strict=True)
@@ -75,7 +77,7 @@ def lay(source: SourceFile, plan: Plan, factor: float, place: Affine, pixels: ND
                 np.concatenate([shown, mask[None]]),
                 both,
                 src_transform=own,
-                src_crs=file.dataset.crs,
+                src_crs=crs,
                 dst_transform=shifted(place, rows.start, cols.start),
                 dst_crs=plan.grid.system,
                 resampling=Resampling.nearest,

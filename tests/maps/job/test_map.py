@@ -16,6 +16,7 @@ from rasterio.windows import Window
 from dlink.cli.map import map as command
 from dlink.cli.segment import segment
 from dlink.imagery.affine import scaled, shifted
+from dlink.imagery.notes import SAID
 from dlink.imagery.tiff import TILES, WIDTH, directories
 from dlink.maps.job.finish import ResultOptions
 from dlink.maps.job.plan import Plan
@@ -394,22 +395,6 @@ def test_a_raster_that_was_damaged_is_replaced_and_the_map_goes_on(model, tmp_pa
     np.testing.assert_array_equal(read(tmp_path / "map" / "roads.tif")[0], read(tmp_path / "whole" / "roads.tif")[0])
 
 
-def test_a_raster_that_changed_stays_as_it_was_in_blocks_that_are_done_and_is_refused_beside_them(
-    whole, model, tmp_path
-):
-    shutil.copy(whole / "scene.tif", tmp_path / "scene.tif")
-    made(tmp_path / "map", model, [tmp_path / "scene.tif"])
-    write(tmp_path / "scene.tif", scene(seed=4))
-    done = call("-o", tmp_path / "map", "--format", "fgb")
-    assert done.exit_code == 0
-    assert "its blocks are done, and stay as they are" in done.stderr
-    assert "roads.gpkg: was of an earlier run and is removed" in done.stderr
-    (tmp_path / "map" / "blocks" / "0001_0001.tif").unlink()
-    refused = call("-o", tmp_path / "map")
-    assert refused.exit_code == 1
-    assert "11 blocks of it are done: if it shows the same, set its time back" in refused.stderr
-
-
 def test_blocks_that_are_removed_are_made_again_with_the_lines_around_them(whole, tmp_path):
     shutil.copytree(whole / "map", tmp_path / "map")
     (tmp_path / "map" / "blocks" / "0001_0001.tif").unlink()
@@ -431,6 +416,49 @@ def test_maps_below_a_folder_of_rasters_are_no_rasters(whole, model, tmp_path):
     shutil.copytree(whole / "map", tmp_path / "in" / "old")
     assert len(found_sources([str(tmp_path / "in")], tmp_path / "map")) == 4
     assert found_sources([f"{tmp_path}/in/../in/000_000.tif"], tmp_path) == [f"{tmp_path}/in/000_000.tif"]
+
+
+def test_a_subfolder_with_the_plan_of_another_program_is_no_map(tmp_path, caplog):
+    monthly = tmp_path / "in" / "monthly"
+    monthly.mkdir(parents=True)
+    for i, text in enumerate(('{"format": 1, "steps": []}', "[1]", "no JSON")):
+        write(monthly / f"{i}.tif", scene((50, 50)))
+        (monthly / "plan.json").write_text(text)
+        assert len(found_sources([str(tmp_path / "in")], tmp_path / "map")) == i + 1
+    assert "is a map" not in caplog.text
+
+
+def test_links_to_folders_are_followed_once_and_what_is_left_out_is_said(whole, tmp_path, caplog):
+    SAID.clear()
+    cut(tmp_path / "elsewhere", scene((200, 300)))
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "old").symlink_to(whole / "map")
+    write(tmp_path / "in" / "a_mask.tif", scene((50, 50)))
+    found = found_sources([str(tmp_path / "in")], tmp_path / "map")
+    assert found == [
+        f"{tmp_path}/in/link/{name}" for name in ("000_000.tif", "000_150.tif", "150_000.tif", "150_150.tif")
+    ]
+    assert f"{tmp_path}/in/old: is a map, whose results are no pictures" in caplog.text
+    assert "a_mask.tif: is left out: names ending in _mask" in caplog.text
+
+
+def test_a_raster_that_is_too_coarse_is_refused_as_dlink_segment_does(tmp_path):
+    model = write_pointwise(tmp_path / "roads.onnx", Spec(tile=64, gsd_m=0.5))
+    coarse = write(tmp_path / "a.tif", scene((60, 60)), transform=scaled(GRID, 60, 60))
+    words = "a.tif: has 30 m a pixel, too coarse to be read at 0.5 m; --gsd native reads it as it is"
+    for command_, args in (
+        (segment, (model, coarse, "-o", tmp_path / "m.tif")),
+        (command, (model, coarse, "-o", tmp_path / "map")),
+    ):
+        done = CliRunner().invoke(command_, [str(arg) for arg in args])
+        assert done.exit_code == 1
+        assert words in done.stderr
+    fine = write(tmp_path / "b.tif", scene((60, 60)))
+    done = call(model, coarse, fine, "-o", tmp_path / "both", "--skip-bad", "--workers", 1)
+    assert done.exit_code == 0, done.output
+    assert "a.tif: has 30 m a pixel" in done.stderr
 
 
 def test_a_folder_in_object_storage_is_refused_before_the_work(whole, model):
