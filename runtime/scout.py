@@ -179,6 +179,17 @@ def limit_of(scout: Spec, scouts: object, large: Spec, larges: object) -> ScoutL
     Raises:
         BadInput: The scout is not calibrated, or the two take different tiles or find different things.
     """
+    check_alike(scout, scouts, large, larges)
+    if scout.scout is None:
+        raise BadInput(
+            f"{scouts}: is not calibrated as a scout; do it on your tiles: "
+            f"dlink-scout {larges} {scouts} TILES -o scouted.onnx"
+        )
+    return scout.scout
+
+
+def check_alike(scout: Spec, scouts: object, large: Spec, larges: object) -> None:
+    """Raise BadInput if two networks take different tiles or find different things."""
     again = f"export both alike, then calibrate: dlink-scout {larges} {scouts} TILES -o scouted.onnx"
     for what, small, big in (
         ("tiles of px", scout.tile, large.tile),
@@ -190,12 +201,6 @@ def limit_of(scout: Spec, scouts: object, large: Spec, larges: object) -> ScoutL
             raise BadInput(f"{scouts}: has {what} {small}, and {larges} {big}; {again}")
     if not 1 / ALIKE <= scout.gsd_m / large.gsd_m <= ALIKE:
         raise BadInput(f"{scouts}: is for {scout.gsd_m:g} m a pixel, and {larges} for {large.gsd_m:g} m; {again}")
-    if scout.scout is None:
-        raise BadInput(
-            f"{scouts}: is not calibrated as a scout; do it on your tiles: "
-            f"dlink-scout {larges} {scouts} TILES -o scouted.onnx"
-        )
-    return scout.scout
 
 
 def check_scout(limit: ScoutLimit, scouts: object, larges: object, marks: Collection[str], threshold: float) -> None:
