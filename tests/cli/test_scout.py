@@ -8,6 +8,8 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from dlink.cli.bench import bench
+from dlink.cli.check import check
 from dlink.cli.scout import scout as command
 from dlink.imagery.images import write_image
 from dlink.runtime import Spec, open_model
@@ -89,6 +91,27 @@ def test_networks_that_differ_are_refused_before_tiles_are_computed(folder):
     result = run(folder)
     assert result.exit_code == 1
     assert "has a target of building" in result.stderr
+
+
+def test_check_compares_what_both_draw_together_and_bench_counts_what_is_skipped(folder):
+    out = folder / "scouted.onnx"
+    assert run(folder, "--missed", "0.12", "-o", out).exit_code == 0
+    model, tiles = str(folder / "roads.onnx"), str(folder / "tiles")
+    given = [model, tiles, "--against", model, "--views", "1", "--json", "--scout", str(out)]
+    same = json.loads(CliRunner().invoke(check, given).stdout)
+    assert same["settings"][0]["agreement"] == 1
+    result = CliRunner().invoke(
+        bench, [model, "--tiles", tiles, "--views", "1", "--seconds", "0.1", "--scout", str(out)]
+    )
+    assert result.exit_code == 0, result.output
+    assert "% of the tiles were skipped, and the times depend on that" in result.stdout
+    assert "; scout: OpenVINO" in result.stdout
+
+
+def test_a_scout_is_not_for_a_comparison_of_other_files(folder):
+    result = CliRunner().invoke(bench, ["--compare", "--scout", str(folder / "scout.onnx")])
+    assert result.exit_code == 1
+    assert "--compare makes its own files, and --scout is for one" in result.stderr
 
 
 @pytest.mark.parametrize(
