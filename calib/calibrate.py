@@ -128,6 +128,7 @@ def stamp(model: onnx.ModelProto, graph: Network, result: CalibrationResult) -> 
     spec = replace(
         graph.spec,
         precision="int8",
+        scout=None,  # it was calibrated with the float network
         int8_method=result.method,
         int8_tiles_sha256=result.ranges.tiles_sha256,
         int8_verdict=result.verdict,

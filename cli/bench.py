@@ -55,7 +55,7 @@ class Results:
 )
 @click.option("--baseline", type=click.Choice(["torch"]), help="Also time the authors' eight-view PyTorch code.")
 @click.option("--compare", is_flag=True, help="Compare FP32, FP16 and INT8: speed, roads, size.")
-@options.opening
+@options.scouted
 @together("results", "cli.bench:Results", options.as_json, options.append)
 def bench(
     model: Path | None, wanted: Wanted, how: "BenchOptions", baseline: str | None, compare: bool, opening: OpenOptions,
@@ -67,6 +67,8 @@ def bench(
     calibrated on --tiles, or on generated scenes.
     """
     if compare:
+        if opening.scout:
+            raise BadInput("--compare makes its own files, and --scout is for one; leave one of them out")
         side_by_side(model, wanted, how.rounds, opening.threads, results)
         return
     from dlink.bench.latency import latency
@@ -85,6 +87,8 @@ def bench(
             rows.append(latency(segmenter, images, n, how.seconds))
             show(i + 1, len(counts), counted(n, "view") if isinstance(n, int) else f"{n} views")
         peak = peak_bytes()  # before PyTorch is loaded
+        skipped = getattr(segmenter.backend, "skipped", None)
+        share = skipped / segmenter.backend.tiles if skipped is not None else None  # type: ignore[attr-defined]
         against = beside_torch(segmenter, model, images, how.rounds) if baseline else None
     result = {
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -94,6 +98,7 @@ def bench(
         "engine": engine,
         "tiles": wanted.tiles.name if wanted.tiles else "generated",
         "latency": [row.to_json() for row in rows],
+        "skipped": share,
         "peak_bytes": peak,
         "baseline": against.to_json() if against else None,
         "machine": machine(),
@@ -186,6 +191,8 @@ def latency_table(result: Mapping[str, Any]) -> str:
         )
     if result["peak_bytes"]:
         lines += ["", f"peak memory of the process {result['peak_bytes'] / 1e6:.0f} MB"]
+    if result["skipped"] is not None:
+        lines += ["", f"{result['skipped']:.1%} of the tiles were skipped, and the times depend on that"]
     if b := result["baseline"]:
         lines.append(
             f"{b['median']:.2f} times as fast as {b['other']} ({b['least']:.2f} to {b['most']:.2f} over "

@@ -72,7 +72,7 @@ class Reference:
     ),
     options.limit,
 )
-@options.opening
+@options.scouted
 @options.as_json
 def check(
     model: Path, tiles: Path, reference: "Reference", asked: "AskedLimits", how: "CheckOptions", opening: OpenOptions,

@@ -10,7 +10,7 @@ FLOW = {
     "First steps": ("doctor", "demo"),
     "Tiles and checkpoints": ("osm", "spacenet", "scenes", "train", "distil"),
     "Files": ("export", "calibrate", "finetune", "build", "inspect"),
-    "Checks": ("check", "layers", "tune", "score", "sign"),
+    "Checks": ("check", "layers", "tune", "scout", "score", "sign"),
     "Running": ("segment", "map", "vectorize", "live", "replay", "bench"),
 }
 STEPS = tuple(step for steps in FLOW.values() for step in steps)

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.runtime.errors import BadInput, BadModel
+from dlink.runtime.scout_limit import ScoutLimit
 from dlink.runtime.stretch import Stretch
-from dlink.runtime.values import load_json, value_of
+from dlink.runtime.values import dataclass_of, load_json, value_of
 from dlink.runtime.views import ALL, check_views
 from dlink.runtime.words import counted
 
@@ -35,7 +36,14 @@ LARGEST_WIDTH = 16.0
 SMALLEST_SCALE = 1e-7  # with a smaller scale all pixels are equal in float16
 LARGEST_INPUT = 65504.0  # of a prepared pixel: the largest float16
 LARGEST_GSD_M = 1000.0
-LATER = ("bands", "stretch", "target", "checkpoint_key", "checkpoint_class")  # the format did not have them at first
+LATER = (
+    "bands",
+    "stretch",
+    "target",
+    "checkpoint_key",
+    "checkpoint_class",
+    "scout",
+)  # the format did not have them at first
 TARGET = re.compile(r"\S{1,40}")
 SHA256 = re.compile("([0-9a-f]{64})?")
 
@@ -45,6 +53,11 @@ Numbers: TypeAlias = tuple[float, ...]  # one for each band
 def order_of(bands: tuple[str, ...]) -> str:
     """The `channels` of a network of these bands: BGR, as the authors have it, where the colours come first."""
     return "BGR" if bands[:RED_GREEN_BLUE] == COLOURS else "RGB"
+
+
+def limit_of(value: Any) -> ScoutLimit:
+    """A scout's limit, as it is or from JSON values."""
+    return value if isinstance(value, ScoutLimit) else dataclass_of(ScoutLimit, value, {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +96,7 @@ class Spec:
     int8_method: str = ""  # how an INT8 file's ranges were cut: dlink-calibrate's --method
     int8_tiles_sha256: str = ""  # hash of the calibration tiles
     int8_verdict: str = ""  # result of the comparison with the float network
+    scout: ScoutLimit | None = None  # of a small network that looks first: which tiles the large one skips
 
     def __post_init__(self) -> None:
         self.take_types()
@@ -121,7 +135,7 @@ class Spec:
         hints = get_type_hints(type(self))
         for name, hint in hints.items():
             try:
-                object.__setattr__(self, name, value_of(hint, getattr(self, name), name, {}))
+                object.__setattr__(self, name, value_of(hint, getattr(self, name), name, {ScoutLimit: limit_of}))
             except (TypeError, OverflowError) as e:
                 raise BadInput(str(e)) from e
 
