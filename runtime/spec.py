@@ -35,7 +35,7 @@ LARGEST_WIDTH = 16.0
 SMALLEST_SCALE = 1e-7  # with a smaller scale all pixels are equal in float16
 LARGEST_INPUT = 65504.0  # of a prepared pixel: the largest float16
 LARGEST_GSD_M = 1000.0
-LATER = ("bands", "stretch", "target", "checkpoint_key", "checkpoint_class")  # the format did not have them at first
+LATER = ("slim", "bands", "stretch", "target", "checkpoint_key", "checkpoint_class")  # the format did not have them at first
 TARGET = re.compile(r"\S{1,40}")
 SHA256 = re.compile("([0-9a-f]{64})?")
 
@@ -66,6 +66,7 @@ class Spec:
 
     arch: str = "dlinknet34"
     width: float = 1.0  # multiplier of the channels
+    slim: float = 1.0  # share of that width's multiply-adds that is left in a slim network
     tile: int = 1024  # side of the square input, px, a multiple of 32
     bands: tuple[str, ...] = COLOURS  # what an image's planes are, in their order: colours first
     stretch: str = ""  # how other samples than 8 bits become 8 bits (stretch.py); empty: as the reader says
@@ -94,6 +95,8 @@ class Spec:
             raise BadInput(f"tile must be at most {LARGEST_TILE}, got {self.tile}; larger images are cut into tiles")
         if not 0 < self.width <= LARGEST_WIDTH:
             raise BadInput(f"width must be greater than 0, up to {LARGEST_WIDTH:g}, got {self.width:g}")
+        if not 0 < self.slim <= 1:
+            raise BadInput(f"slim must be a share, greater than 0, up to 1, got {self.slim:g}")
         if self.channels not in ("RGB", "BGR"):
             raise BadInput(f"channels must be RGB or BGR, got {self.channels!r}")
         self.check_bands()
