@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dlink.nets.content import load
-from dlink.nets.keys import COUNTER, keys_of, named, outline, overlap, renamed
+from dlink.nets.keys import COUNTER, keys_of, named, outline_of, overlap, renamed
 from dlink.nets.network import RoadNet
 from dlink.nets.search import ALIKE, NESTS, find, is_count
 from dlink.nets.slim import slim_of, smallest
@@ -81,24 +81,16 @@ def read_checkpoint(
         notes += (note,)
     elif road is not None:
         raise BadInput(f"{path}: --class {road}: the network's last layer has one class; leave --class out")
-    width *= ARCHS[found].planes / arch_of(arch).planes
     slim = slim_of(arch, channels, state, f"{path}: as {arch}")
-    what = f"{path}: as {arch}" + (f" of width {slim.width if slim else width:g}" if width != 1 else "")
-    net = slim.net if slim else uniform(arch, width, channels, state, what)
+    width = slim.width if slim else width * ARCHS[found].planes / arch_of(arch).planes
+    what = f"{path}: as {arch}" + (f" of width {width:g}" if width != 1 else "")
+    if slim is None:
+        check_fit(outline_of(arch, width, channels, what), state, what)
     check_floats(state, what)
+    net = slim.net if slim else build(arch, width, channels)
     fill(net, state, what)
-    facts = {"width": slim.width if slim else width, "slim": slim.share if slim else 1.0}
-    return Checkpoint(net.eval(), arch, sha256=file_sha256(path), notes=notes, key=taken if key else "", road=road, **facts)
-
-
-def uniform(arch: str, width: float, channels: int, state: dict[str, Tensor], what: str) -> RoadNet:
-    """The network of a width, if a checkpoint has exactly its keys and shapes."""
-    try:
-        blank = outline(arch, width, channels)
-    except BadInput as e:  # the width
-        raise BadModel(f"{what}: {str(e).partition(': ')[2]}; is it another network (--arch)?") from e
-    check_fit(blank, state, what)
-    return build(arch, width, channels)
+    share = slim.share if slim else 1.0
+    return Checkpoint(net.eval(), arch, width, file_sha256(path), notes, taken if key else "", road, share)
 
 
 def network_state(path: Path, key: str | None) -> tuple[dict[str, Tensor], tuple[str, ...], str]:

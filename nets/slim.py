@@ -13,7 +13,7 @@ from math import ceil
 from torch import Tensor
 
 from dlink.nets.channels import axes_of_arch, shaped, sizes
-from dlink.nets.keys import COUNTER, outline
+from dlink.nets.keys import COUNTER, outline_of
 from dlink.nets.multiply_adds import total
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import arch_of, build
@@ -45,19 +45,14 @@ def slim_of(arch: str, channels: int, state: Mapping[str, Tensor], what: str) ->
     if all(found[group] == times * narrow[group] for group in found):
         return None
     width = times * arch_of(arch).step / arch_of(arch).planes
+    whole = outline_of(arch, width, channels, f"{what} of width {width:g}")
     net = shaped(small, state)
-    return Slim(net, width, share(net, arch, width))
+    return Slim(net, width, round(total(net, Spec.tile) / total(whole, Spec.tile), DIGITS))
 
 
 def smallest(arch: str, channels: int) -> RoadNet:
     """The narrowest network of that name."""
     return build(arch, arch_of(arch).step / arch_of(arch).planes, channels)
-
-
-def share(net: RoadNet, arch: str, width: float) -> float:
-    """A network's multiply-adds as a share of those of the whole network of that width."""
-    whole = outline(arch, width, net.channels)
-    return round(total(net, Spec.tile) / total(whole, Spec.tile), DIGITS)
 
 
 def differs_in_channels_alone(net: RoadNet, arch: str, state: Mapping[str, Tensor]) -> bool:

@@ -188,6 +188,11 @@ class Spec:
         return f"{counted(len(self.bands), 'band')} ({', '.join(self.bands)})"
 
     @property
+    def network_in_words(self) -> str:
+        """Such as "dlinknet34 width 1", or "dlinknet34 width 1, slim to 39.6%"."""
+        return f"{self.arch} width {self.width:g}" + (f", slim to {self.slim:.1%}" if self.slim < 1 else "")
+
+    @property
     def order(self) -> Any:
         """Index of an image's planes in the network's order; a slice, which copies nothing, for three."""
         count = len(self.bands)

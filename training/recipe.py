@@ -55,6 +55,7 @@ class SlimOptions:
     labels: float = 0.5  # share of the labels in the targets, where there are labels
     variants: int = 0  # of each tile, in other colours, sizes and places
     views: Path | None = None  # folder that keeps the original's eight views for further runs
+    half: bool = False  # store the convolutions' weights in float16
 
     def __post_init__(self) -> None:
         if not 0 < self.flops < 1:

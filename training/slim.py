@@ -23,7 +23,7 @@ from dlink.nets.channels import axes_of_arch, cut, shaped, sizes
 from dlink.nets.checkpoint import Checkpoint, plain_tensors, write_checkpoint
 from dlink.nets.content import first_line, load
 from dlink.nets.keys import COUNTER, outline
-from dlink.nets.multiply_adds import multiply_adds
+from dlink.nets.multiply_adds import by_stage, multiply_adds
 from dlink.nets.network import RoadNet
 from dlink.nets.slim import slim_of
 from dlink.runtime.errors import BadInput, BadModel
@@ -56,6 +56,10 @@ class Measured:
 
     multiply_adds: dict[str, int]
     ious: tuple[float, float] | None  # one view, eight views
+
+    @property
+    def by_stage(self) -> dict[str, int]:
+        return by_stage(self.multiply_adds)
 
     @property
     def total(self) -> int:
@@ -106,7 +110,6 @@ def slim(
     workers: int = 0,
     resume: bool = False,
     valid: list[TileFile] | None = None,
-    half: bool = False,
     report: Callable[[TrainingStep], None] = lambda step: None,
     drawing: Count = lambda done, total: None,
     say: Callable[[str], None] = lambda words: None,
@@ -114,7 +117,7 @@ def slim(
     """Write a slim copy of a checkpoint's network to `out`, and measure both.
 
     tiles: pictures of the kind that the network will see, best with labels. valid: labelled tiles for the IoU.
-    half: store the convolutions' weights in float16. drawing: called with (tiles whose eight views are drawn, all).
+    drawing: called with (tiles whose eight views are drawn, all).
     """
     checked = labelled(valid) if valid else []
     check(original, tiles, recipe, how)
@@ -128,7 +131,7 @@ def slim(
         if world.size > 1:
             raise BadInput("dlink-slim runs in one process, without torchrun; --workers load tiles beside it")
         torch.manual_seed(recipe.seed)
-        teacher = original.net.to(world.device)
+        teacher = original.net.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if how.variants:
             tiles = variants(tiles, how.variants, out.with_suffix(".variants"), recipe.seed)
         slimming = SlimRun(new_run(copy.deepcopy(teacher), recipe, tiles, world, workers, report), original, how)
@@ -145,7 +148,7 @@ def slim(
                 for target in slimming.targets():
                     prune(slimming, target)
                     say(f"pruned to {slimming.pruning.share:.1%} of the multiply-adds")
-                epoch(slimming, out, half, state_path)
+                epoch(slimming, out, state_path)
         measured = [Measured(multiply_adds(n, Spec.tile), validate(n, checked, run.crops.spec) if checked else None) for n in (teacher, run.net)]
         return Slimmed(*measured, slimming.pruning.share, run.course)
 
@@ -211,7 +214,7 @@ def replace_net(run: TrainingRun, net: RoadNet) -> None:
     run.optimiser = torch.optim.Adam(run.net.parameters(), run.recipe.rate)
 
 
-def epoch(slimming: SlimRun, out: Path, half: bool, state_path: Path) -> None:
+def epoch(slimming: SlimRun, out: Path, state_path: Path) -> None:
     """Run one epoch, and write the files."""
     run, course = slimming.run, slimming.run.course
     run.crops.epoch = course.done
@@ -220,7 +223,7 @@ def epoch(slimming: SlimRun, out: Path, half: bool, state_path: Path) -> None:
     course.done += 1
     course.best = min(course.losses[-1], course.best)
     with replacing(out) as part:
-        write_checkpoint(run.net, part, half=half)
+        write_checkpoint(run.net, part, half=slimming.how.half)
     write_history(course, out)
     with replacing(state_path) as part:
         torch.save(state_of(slimming), part)
