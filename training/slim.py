@@ -262,4 +262,4 @@ def restore(path: Path, slimming: SlimRun) -> None:
         run.scaler.load_state_dict(state["scaler"])
         run.course = Course(**state["course"])
     except (KeyError, RuntimeError, TypeError, ValueError) as e:
-        raise BadModel(f"{path}: a damaged state of a training; begin anew; {first_line(e)}") from e
+        raise BadModel(f"{path}: a damaged state of a slimming; begin anew; {first_line(e)}") from e
