@@ -1,4 +1,4 @@
-"""What dlink-train, dlink-distil and dlink-slim share: the options of a recipe, and a training run with its progress."""
+"""What dlink-train, dlink-distil and dlink-slim share: the options of a recipe, a training run, its progress."""
 
 from dataclasses import dataclass
 from pathlib import Path

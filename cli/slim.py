@@ -25,7 +25,9 @@ BILLION = 1e9
     "training.recipe:SlimOptions",
     click.option("--flops", default=0.4, show_default=True, help="Share of the multiply-adds that is left."),
     click.option("--prunings", default=8, show_default=True, help="Prunings, in the first half of the epochs."),
-    click.option("--labels", default=0.5, show_default=True, help="Share of the labels, where there are, in the targets."),
+    click.option(
+        "--labels", default=0.5, show_default=True, help="Share of the labels, where there are, in the targets."
+    ),
     click.option(
         "--variants", default=0, show_default=True, help="Of each tile, in other colours and sizes: for few tiles."
     ),
@@ -80,7 +82,11 @@ def table(slimmed: "Slimmed", valid: Path | None) -> list[str]:
     before, after = slimmed.before, slimmed.after
     rows = [("", "before", "after"), ("multiply-adds, billions", "", "")]
     stages = before.by_stage
-    for name, counts in zip([*stages, "all"], zip([*stages.values(), before.total], [*after.by_stage.values(), after.total], strict=True), strict=True):
+    for name, counts in zip(
+        [*stages, "all"],
+        zip([*stages.values(), before.total], [*after.by_stage.values(), after.total], strict=True),
+        strict=True,
+    ):
         rows.append((f"  {name}", *(f"{n / BILLION:.2f}" for n in counts)))
     if before.ious and after.ious:
         rows.append((f"IoU on {valid}", "", ""))

@@ -12,7 +12,7 @@ import copy
 import operator
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
@@ -121,8 +121,8 @@ def sizes(along: Mapping[str, Axes], state: Mapping[str, Tensor], what: str) -> 
         count, wanted = state[key].shape[axis], sum(found[group] for group in groups)
         if count != wanted:
             raise BadModel(
-                f"{what}: its channels don't fit together: {key} takes {count}, and {' + '.join(groups)} give {wanted}; "
-                f"take the file that training or pruning wrote"
+                f"{what}: its channels don't fit together: {key} takes {count}, and {' + '.join(groups)} give "
+                f"{wanted}; take the file that training or pruning wrote"
             )
     return found
 
@@ -153,7 +153,9 @@ def count_channels(module: nn.Module) -> None:
         module.num_features = module.weight.shape[0]
 
 
-def cut(state: Mapping[str, Tensor], along: Mapping[str, Axes], kept: Mapping[str, Tensor], size: Mapping[str, int]) -> dict[str, Tensor]:
+def cut(
+    state: Mapping[str, Tensor], along: Mapping[str, Axes], kept: Mapping[str, Tensor], size: Mapping[str, int]
+) -> dict[str, Tensor]:
     """A state_dict with the kept channels of each group alone. `size` has the groups' numbers of channels before.
 
     `kept` are ascending indices; a group that it leaves out stays whole.
@@ -161,7 +163,8 @@ def cut(state: Mapping[str, Tensor], along: Mapping[str, Axes], kept: Mapping[st
     state = dict(state)
     for key, axis, groups in each(along):
         if key in state and any(group in kept for group in groups):
-            state[key] = state[key].index_select(axis, joined(groups, kept, size)).contiguous()
+            which = joined(groups, kept, size).to(state[key].device)
+            state[key] = state[key].index_select(axis, which).contiguous()
     return state
 
 

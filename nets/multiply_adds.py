@@ -1,13 +1,12 @@
 """How much work a network is: the multiply-adds of its convolutions for one view of a tile."""
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dlink.nets.network import RoadNet
 from dlink.nets.channels import CONVOLUTIONS
+from dlink.nets.network import RoadNet
 
 
 def multiply_adds(net: RoadNet, tile: int) -> dict[str, int]:

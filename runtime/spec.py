@@ -35,7 +35,14 @@ LARGEST_WIDTH = 16.0
 SMALLEST_SCALE = 1e-7  # with a smaller scale all pixels are equal in float16
 LARGEST_INPUT = 65504.0  # of a prepared pixel: the largest float16
 LARGEST_GSD_M = 1000.0
-LATER = ("slim", "bands", "stretch", "target", "checkpoint_key", "checkpoint_class")  # the format did not have them at first
+LATER = (
+    "slim",
+    "bands",
+    "stretch",
+    "target",
+    "checkpoint_key",
+    "checkpoint_class",
+)  # the format did not have them at first
 TARGET = re.compile(r"\S{1,40}")
 SHA256 = re.compile("([0-9a-f]{64})?")
 

@@ -38,8 +38,8 @@ def taught(
     """Within the block, the crops' targets are the means of eight views of `net`, in files of `folder`.
 
     half: the type of mixed precision; None: float32. drawing: called with (tiles done, all tiles). A file is named by
-    all that it depends on, so those that a killed training left are not drawn again. They are removed at the end, unless
-    `keep` leaves them for further trainings.
+    all that it depends on, so those that a killed training left are not drawn again. They are removed at the end,
+    unless `keep` leaves them for further trainings.
     """
     levels: list[Path] = []
     folder.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,9 @@ class SlimOptions:
 
     def __post_init__(self) -> None:
         if not 0 < self.flops < 1:
-            raise BadInput(f"--flops {self.flops:g}: must be between 0 and 1, such as 0.4 for 40 % of the multiply-adds")
+            raise BadInput(
+                f"--flops {self.flops:g}: must be between 0 and 1, such as 0.4 for 40 % of the multiply-adds"
+            )
         if self.prunings < 1 or not 0 <= self.labels <= 1 or self.variants < 0:
             raise BadInput(
                 f"--prunings must be at least 1, --labels from 0 to 1 and --variants at least 0, got {self.prunings}, "

@@ -22,10 +22,9 @@ from dlink.imagery.images import TileFile
 from dlink.nets.channels import axes_of_arch, cut, shaped, sizes
 from dlink.nets.checkpoint import Checkpoint, plain_tensors, write_checkpoint
 from dlink.nets.content import first_line, load
-from dlink.nets.keys import COUNTER, outline
+from dlink.nets.keys import outline
 from dlink.nets.multiply_adds import by_stage, multiply_adds
 from dlink.nets.network import RoadNet
-from dlink.nets.slim import slim_of
 from dlink.runtime.errors import BadInput, BadModel
 from dlink.runtime.files import replacing
 from dlink.runtime.progress import Count
@@ -39,7 +38,7 @@ from dlink.training.loop import Logits, TrainingRun, new_run, run_epoch
 from dlink.training.pruning import Pruning, least_important, most_important
 from dlink.training.recipe import Course, Recipe, SlimOptions, TrainingStep
 from dlink.training.validate import validate
-from dlink.training.variants import variants
+from dlink.training.variants import varied
 from dlink.training.world import joined
 
 log = logging.getLogger(__name__)
@@ -127,30 +126,30 @@ def slim(
             f"{state_path}: a training of this name was begun or finished; --resume goes on with it, or delete it"
         )
     recipe = replace(recipe, arch=original.arch, width=original.width, schedule="poly")
-    with joined() as world:
+    more, views = out.with_suffix(".variants"), how.views or out.with_suffix(".views")
+    with joined() as world, varied(tiles, how.variants, more, recipe.seed) as all_tiles:
         if world.size > 1:
             raise BadInput("dlink-slim runs in one process, without torchrun; --workers load tiles beside it")
         torch.manual_seed(recipe.seed)
         teacher = original.net.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if how.variants:
-            tiles = variants(tiles, how.variants, out.with_suffix(".variants"), recipe.seed)
-        slimming = SlimRun(new_run(copy.deepcopy(teacher), recipe, tiles, world, workers, report), original, how)
-        run = slimming.run
+        run = new_run(copy.deepcopy(teacher), recipe, all_tiles, world, workers, report)
         run.crops.share = how.labels
+        slimming = SlimRun(run, original, how)
         if resume:
             restore(state_path, slimming)
-        kept = how.views is not None
-        with taught(
-            run.crops, teacher, how.views or out.with_suffix(".views"), world, run.half if recipe.amp else None,
-            drawing, kept,
-        ):  # fmt: skip
+        half_views = run.half if recipe.amp else None
+        with taught(run.crops, teacher, views, world, half_views, drawing, keep=how.views is not None):
             while run.course.done < recipe.epochs:
                 for target in slimming.targets():
                     prune(slimming, target)
                     say(f"pruned to {slimming.pruning.share:.1%} of the multiply-adds")
                 epoch(slimming, out, state_path)
-        measured = [Measured(multiply_adds(n, Spec.tile), validate(n, checked, run.crops.spec) if checked else None) for n in (teacher, run.net)]
-        return Slimmed(*measured, slimming.pruning.share, run.course)
+        before, after = (measured(net, checked, run.crops.spec) for net in (teacher, run.net))
+        return Slimmed(before, after, slimming.pruning.share, run.course)
+
+
+def measured(net: RoadNet, valid: list[TileFile], spec: Spec) -> Measured:
+    return Measured(multiply_adds(net, Spec.tile), validate(net, valid, spec) if valid else None)
 
 
 def check(original: Checkpoint, tiles: list[TileFile], recipe: Recipe, how: SlimOptions) -> None:
@@ -162,9 +161,11 @@ def check(original: Checkpoint, tiles: list[TileFile], recipe: Recipe, how: Slim
     if how.flops < least:
         raise BadInput(f"{flops}: with 8 channels in every layer {least:.1%} are left; ask for more")
     if net.channels != RED_GREEN_BLUE:
-        raise BadInput(f"its network takes {counted(net.channels, 'channel')}; dlink trains networks of red, green, blue")
+        raise BadInput(
+            f"its network takes {counted(net.channels, 'channel')}; dlink trains networks of red, green, blue"
+        )
     if len(tiles) < FEWEST:
-        raise BadInput(f"{tiles[0].image.parent}: {counted(len(tiles), 'tile')}; at least {FEWEST} tell what matters, best hundreds")
+        raise BadInput(f"{tiles[0].image.parent}: {counted(len(tiles), 'tile')}; at least {FEWEST} tell what matters")
     if recipe.crop < 1 or recipe.crop % net.multiple:
         raise BadInput(f"--crop {recipe.crop}: {original.arch} needs a multiple of {net.multiple}")
 
@@ -222,8 +223,9 @@ def epoch(slimming: SlimRun, out: Path, state_path: Path) -> None:
     course.losses.append(run_epoch(run))
     course.done += 1
     course.best = min(course.losses[-1], course.best)
-    with replacing(out) as part:
-        write_checkpoint(run.net, part, half=slimming.how.half)
+    if slimming.pruning.share <= slimming.how.flops:
+        with replacing(out) as part:
+            write_checkpoint(run.net, part, half=slimming.how.half)
     write_history(course, out)
     with replacing(state_path) as part:
         torch.save(state_of(slimming), part)
@@ -254,9 +256,9 @@ def restore(path: Path, slimming: SlimRun) -> None:
     for name in ("original", "recipe", "how"):
         if different := {k: v for k, v in state[name].items() if now[name].get(k) != v}:
             raise BadInput(f"{path}: was begun with {different}; resume with the same, or begin anew")
-    weights = {k: v for k, v in plain_tensors(state["net"], path).items()}
+    weights = plain_tensors(state["net"], path)
     try:
-        slim = slim_of(run.recipe.arch, RED_GREEN_BLUE, weights, str(path))
+        sizes(axes_of_arch(run.recipe.arch), weights, str(path))
         replace_net(run, shaped_and_filled(run.net, state["net"]))
         run.optimiser.load_state_dict(state["optimiser"])
         run.scaler.load_state_dict(state["scaler"])

@@ -24,6 +24,7 @@ MORE = (  # in no trial
     "tune roads.onnx tiles",
     "bench roads.onnx",
     "distil tiles -o new.th --init roads.th",
+    "slim roads.th tiles -o new.th",
     "finetune tiles -o new.onnx --init roads.onnx --ranges roads.plan.json",
     "replay tiles",
 )

@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 
 from dlink.cli.main import dlink
-from dlink.imagery.images import find_tiles, read_image
+from dlink.imagery.images import TileFile, find_tiles, read_image, write_image
 from dlink.imagery.labels import read_tile
 from dlink.nets.channels import axes_of_arch, cut, shaped, sizes
 from dlink.nets.checkpoint import read_checkpoint, write_checkpoint
@@ -25,7 +25,7 @@ from dlink.training.pruning import Pruning, least_important, most_important
 from dlink.training.recipe import Recipe, SlimOptions
 from dlink.training.slim import slim
 from dlink.training.validate import segmenter
-from dlink.training.variants import variants
+from dlink.training.variants import varied
 
 SMALL = Recipe(crop=128, batch=2, epochs=3, rate=1e-4)
 
@@ -193,6 +193,7 @@ def test_a_slimming_that_was_stopped_ends_as_one_that_never_was(original, tiles,
     with pytest.raises(KeyboardInterrupt):
         slim(original, tiles, tmp_path / "parts.th", SMALL, how, report=stopped(epoch))
     begun = epoch > 1  # nothing is kept of an epoch that did not end
+    assert not (tmp_path / "parts.th").exists() or epoch == 3  # a network that is not as slim as asked is not written
     parts = slim(original, tiles, tmp_path / "parts.th", SMALL, how, resume=begun)
     assert parts.course.losses == whole.course.losses
     ends = [read_checkpoint(tmp_path / f"{name}.th").net.state_dict() for name in ("whole", "parts")]
@@ -241,7 +242,13 @@ def test_training_goes_on_with_a_slim_network(original, tiles, tmp_path):
         train(tiles, tmp_path / "more.th", longer, init=tmp_path / "slim.th", report=stopped(2))
     train(tiles, tmp_path / "more.th", longer, resume=True)  # its channels are in the state
     assert read_checkpoint(tmp_path / "more.th").slim == small.slim
-    train(tiles, tmp_path / "one.th", Recipe(width=0.25, crop=128, batch=2, epochs=1), init=tmp_path / "slim.th", distil=True)
+    train(
+        tiles,
+        tmp_path / "one.th",
+        Recipe(width=0.25, crop=128, batch=2, epochs=1),
+        init=tmp_path / "slim.th",
+        distil=True,
+    )
     assert read_checkpoint(tmp_path / "one.th").slim == small.slim
 
 
@@ -267,7 +274,7 @@ def test_what_makes_no_sense_is_one_line_and_leaves_nothing(original, tiles, tmp
 
 
 def test_too_few_tiles_are_refused(original, tiles, tmp_path):
-    with pytest.raises(BadInput, match="tiles.*: 3 tiles; at least 4 tell what matters, best hundreds"):
+    with pytest.raises(BadInput, match="tiles.*: 3 tiles; at least 4 tell what matters"):
         slim(original, tiles[:3], tmp_path / "slim.th", SMALL, SlimOptions())
 
 
@@ -322,8 +329,6 @@ def test_a_slimming_is_resumed_only_as_it_was_begun(original, tiles, tmp_path, b
 
 def test_labels_are_mixed_into_the_targets(tiles, tmp_path):
     levels = [tmp_path / f"{i}.png" for i in range(len(tiles))]
-    from dlink.imagery.images import write_image
-
     for path in levels:
         write_image(path, np.full((128, 128), 100, np.uint8))
     crops = Crops(tiles, spec_of("dlinknet34", tile=128), 0, levels=levels, share=0.25)
@@ -334,17 +339,17 @@ def test_labels_are_mixed_into_the_targets(tiles, tmp_path):
 
 
 def test_variants_differ_from_their_tile_and_are_the_same_each_time(tiles, tmp_path):
-    made = variants(tiles[:1], 2, tmp_path, seed=3)
-    assert made[0] is tiles[0]
-    images = [read_image(tile.image) for tile in made]
-    assert len({image.tobytes() for image in images}) == 3
-    bytes_of = [tile.image.read_bytes() for tile in made]
-    assert [tile.image.read_bytes() for tile in variants(tiles[:1], 2, tmp_path, seed=3)] == bytes_of
-    assert made[1].label
-    assert set(np.unique(read_image(made[1].label))) == {0, 255}
-    moved, before = read_tile(made[1])[1], read_tile(tiles[0])[1]
-    assert (moved != before).any()
-    assert [t.label for t in variants([tiles[0].__class__("a", tiles[0].image, None)], 1, tmp_path / "bare", 0)] == [None, None]
+    with varied(tiles[:1], 2, tmp_path / "more", seed=3) as made:
+        assert made[0] is tiles[0]
+        assert len({read_image(tile.image).tobytes() for tile in made}) == 3
+        bytes_of = [tile.image.read_bytes() for tile in made]
+        assert set(np.unique(read_image(made[1].label))) == {0, 255}
+        assert (read_tile(made[1])[1] != read_tile(tiles[0])[1]).any()
+    assert not (tmp_path / "more").exists()
+    with varied(tiles[:1], 2, tmp_path / "more", seed=3) as again:
+        assert [tile.image.read_bytes() for tile in again] == bytes_of
+    with varied([TileFile("a", tiles[0].image, None)], 1, tmp_path / "more", 0) as bare:
+        assert [tile.label for tile in bare] == [None, None]
 
 
 def test_the_command(folder, tmp_path):
