@@ -23,7 +23,8 @@ from dlink.nets.pyramid import pooled, resized
 from dlink.nets.zoo import ARCHS
 from dlink.runtime.errors import BadModel
 
-Axes: TypeAlias = dict[int, tuple[str, ...]]  # axis of a tensor -> the groups that lie along it, one after another
+Groups: TypeAlias = tuple[str, ...]  # those that lie along an axis, one after another
+Axes: TypeAlias = dict[int, Groups]  # by the axis of a tensor
 Convolution: TypeAlias = nn.Conv2d | nn.ConvTranspose2d
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
@@ -71,11 +72,11 @@ def axes(net: RoadNet) -> dict[str, Axes]:
     return found
 
 
-def traced(net: RoadNet, sets: Sets) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+def traced(net: RoadNet, sets: Sets) -> dict[str, tuple[Groups, Groups]]:
     """The groups of the inputs and of the outputs of each layer with weights; those that are added are united."""
     sets.root(FIXED)
-    layers: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
-    held: dict[fx.Node, tuple[str, ...]] = {}
+    layers: dict[str, tuple[Groups, Groups]] = {}
+    held: dict[fx.Node, Groups] = {}
     for node in fx.symbolic_trace(net).graph.nodes:
         before = [held[other] for other in node.all_input_nodes]
         what = net.get_submodule(node.target) if node.op == "call_module" else node.target
@@ -127,7 +128,8 @@ def sizes(along: Mapping[str, Axes], state: Mapping[str, Tensor], what: str) -> 
     return found
 
 
-def each(along: Mapping[str, Axes]) -> Iterable[tuple[str, int, tuple[str, ...]]]:
+def each(along: Mapping[str, Axes]) -> Iterable[tuple[str, int, Groups]]:
+    """Each key, with each of its axes and the groups along it."""
     return ((key, axis, groups) for key, axes in along.items() for axis, groups in axes.items())
 
 

@@ -162,7 +162,7 @@ def check(original: Checkpoint, tiles: list[TileFile], recipe: Recipe, how: Slim
         raise BadInput(f"{flops}: with 8 channels in every layer {least:.1%} are left; ask for more")
     if net.channels != RED_GREEN_BLUE:
         raise BadInput(
-            f"its network takes {counted(net.channels, 'channel')}; dlink trains networks of red, green, blue"
+            f"CHECKPOINT's network takes {counted(net.channels, 'channel')}; dlink trains networks of red, green, blue"
         )
     if len(tiles) < FEWEST:
         raise BadInput(f"{tiles[0].image.parent}: {counted(len(tiles), 'tile')}; at least {FEWEST} tell what matters")

@@ -280,7 +280,9 @@ def test_too_few_tiles_are_refused(original, tiles, tmp_path):
 
 def test_networks_of_other_bands_are_refused(tiles, tmp_path):
     write_checkpoint(build("dlinknet34", 0.25, 4), tmp_path / "four.th")
-    with pytest.raises(BadInput, match="its network takes 4 channels; dlink trains networks of red, green, blue"):
+    with pytest.raises(
+        BadInput, match="CHECKPOINT's network takes 4 channels; dlink trains networks of red, green, blue"
+    ):
         slim(read_checkpoint(tmp_path / "four.th"), tiles, tmp_path / "slim.th", SMALL, SlimOptions())
 
 
