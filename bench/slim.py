@@ -12,7 +12,8 @@ JSON in `rows.jsonl`.
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,21 +93,21 @@ def networks(
     """The rows' names, and what makes the network of each."""
     yield "original", lambda: curve.original
     for share in flops:
-        yield f"slim {share:g}", lambda share=share: slimmed(curve, share)  # type: ignore[misc]
+        yield f"slim {share:g}", partial(slimmed, curve, share)
     for width in widths:
-        yield f"width {width:g}", lambda width=width: narrow(curve, width)  # type: ignore[misc]
+        yield f"width {width:g}", partial(narrow, curve, width)
 
 
 def slimmed(curve: Curve, share: float) -> Checkpoint:
-    path, how = curve.out / f"slim{share:g}.th", SlimOptions(**{**vars(curve.how), "flops": share})
+    path, how = curve.out / f"slim{share:g}.th", replace(curve.how, flops=share)
     slim(curve.original, curve.tiles, path, curve.recipe, how, resume=begun(path), report=Shown(path.stem))
     return read_checkpoint(path, curve.original.arch)
 
 
 def narrow(curve: Curve, width: float) -> Checkpoint:
     """A network of a width, from nothing."""
-    path, recipe = curve.out / f"width{width:g}.th", vars(curve.recipe)
-    recipe = Recipe(**{**recipe, "arch": curve.original.arch, "width": width * curve.original.width})
+    path = curve.out / f"width{width:g}.th"
+    recipe = replace(curve.recipe, arch=curve.original.arch, width=width * curve.original.width)
     with varied(curve.tiles, curve.how.variants, curve.out / "variants", recipe.seed) as tiles:
         train(tiles, path, recipe, resume=begun(path), report=Shown(path.stem))
     return read_checkpoint(path, curve.original.arch)

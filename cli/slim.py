@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from dlink.training.recipe import Recipe, SlimOptions, Start
     from dlink.training.slim import Slimmed
 
-BILLION = 1e9
-
 
 @click.command(cls=Step, short_help="Take away channels: fewer multiply-adds for the same roads.")
 @click.argument("checkpoint", type=IN_FILE)
@@ -81,19 +79,19 @@ def table(slimmed: "Slimmed", valid: Path | None) -> list[str]:
     """The multiply-adds of both networks by stage, and their IoU."""
     before, after = slimmed.before, slimmed.after
     rows = [("", "before", "after"), ("multiply-adds, billions", "", "")]
-    stages = before.by_stage
-    for name, counts in zip(
-        [*stages, "all"],
-        zip([*stages.values(), before.total], [*after.by_stage.values(), after.total], strict=True),
-        strict=True,
-    ):
-        rows.append((f"  {name}", *(f"{n / BILLION:.2f}" for n in counts)))
+    for stage, count in before.by_stage.items():
+        rows.append((f"  {stage}", billions(count), billions(after.by_stage[stage])))
+    rows.append(("  all", billions(before.total), billions(after.total)))
     if before.ious and after.ious:
         rows.append((f"IoU on {valid}", "", ""))
-        for views, *ious in zip(("one view", "eight views"), before.ious, after.ious, strict=True):
-            rows.append((f"  {views}", *(f"{iou:.4f}" for iou in ious)))
-    widest = max(len(name) for name, *_ in rows)
-    return [f"{name:{widest}} {a:>9} {b:>9}".rstrip() for name, a, b in rows]
+        for words, was, now in zip(("one view", "eight views"), before.ious, after.ious, strict=True):
+            rows.append((f"  {words}", f"{was:.4f}", f"{now:.4f}"))
+    widest = max(len(name) for name, _, _ in rows)
+    return [f"{name:{widest}} {was:>9} {now:>9}".rstrip() for name, was, now in rows]
+
+
+def billions(count: int) -> str:
+    return f"{count / 1e9:.2f}"
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def mark_of(net: RoadNet, *how: str) -> str:
     digest = hashlib.sha256(" ".join(how).encode())
     for key, value in net.state_dict().items():
         digest.update(key.encode())
-        digest.update(np.ascontiguousarray(value.cpu().numpy()))
+        digest.update(value.cpu().numpy().tobytes())
     return digest.hexdigest()[:DIGITS]
 
 

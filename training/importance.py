@@ -36,7 +36,8 @@ class Factors:
 @contextmanager
 def factored(net: RoadNet, along: Mapping[str, Axes], size: Mapping[str, int]) -> Iterator[Factors]:
     """Within the block, what each convolution reads is multiplied by the factors of its groups."""
-    factors, hooks = Factors(size), []
+    factors = Factors(size)
+    hooks: list[Any] = []
     for name, module in net.named_modules():
         into = 0 if isinstance(module, nn.ConvTranspose2d) else 1
         if isinstance(module, CONVOLUTIONS) and (groups := along[f"{name}.weight"].get(into)):
