@@ -94,7 +94,13 @@ def bench(
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
         "executed": segmenter.backend.executed,
         "file": asdict(file_mark(path)),
-        "network": {"arch": spec.arch, "width": spec.width, "tile": spec.tile, "precision": spec.precision},
+        "network": {
+            "arch": spec.arch,
+            "width": spec.width,
+            "slim": spec.slim,
+            "tile": spec.tile,
+            "precision": spec.precision,
+        },
         "engine": engine,
         "tiles": wanted.tiles.name if wanted.tiles else "generated",
         "latency": [row.to_json() for row in rows],
@@ -159,6 +165,8 @@ def beside_torch(
     if checkpoint is not None and checkpoint.suffix in (".onnx", ".plan"):
         if spec.arch not in ARCHS:
             raise BadInput(f"--baseline torch: needs a network of dlink's list, and {checkpoint} is {spec.arch}")
+        if spec.slim < 1:
+            raise BadInput(f"--baseline torch: {checkpoint} is slim; give the checkpoint that it was exported from")
         net = build(spec.arch, spec.width).eval()
     else:
         net = read_checkpoint(checkpoint or EMBEDDED).net
@@ -176,8 +184,9 @@ def parts(r: Mapping[str, Any]) -> str:
 
 def latency_table(result: Mapping[str, Any]) -> str:
     network, machine, file = result["network"], result["machine"], result["file"]
+    slim = f", slim to {network['slim']:.1%}" if network["slim"] < 1 else ""
     lines = [
-        f"{network['arch']} width {network['width']:g}, {network['precision']}, tile {network['tile']}, "
+        f"{network['arch']} width {network['width']:g}{slim}, {network['precision']}, tile {network['tile']}, "
         f"{file['bytes'] / 1e6:.1f} MB; {result['engine']}",
         f"{machine['cpu']}, {counted(machine['cores'], 'core')}, {machine['system']}, Python {machine['python']}, "
         + ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),

@@ -202,7 +202,7 @@ EXTRAS = {  # in the order of docs/install.md
     "train": Extra(
         can="train a network",
         needs=("PyTorch", "safetensors", "OpenCV"),
-        commands=("train", "distil", "finetune"),
+        commands=("train", "distil", "slim", "finetune"),
         modules=("training.loop", "nets.embedded"),
     ),
     "osm": Extra(

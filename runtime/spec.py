@@ -37,6 +37,7 @@ SMALLEST_SCALE = 1e-7  # with a smaller scale all pixels are equal in float16
 LARGEST_INPUT = 65504.0  # of a prepared pixel: the largest float16
 LARGEST_GSD_M = 1000.0
 LATER = (
+    "slim",
     "bands",
     "stretch",
     "target",
@@ -79,6 +80,7 @@ class Spec:
 
     arch: str = "dlinknet34"
     width: float = 1.0  # multiplier of the channels
+    slim: float = 1.0  # share of that width's multiply-adds that is left in a slim network
     tile: int = 1024  # side of the square input, px, a multiple of 32
     bands: tuple[str, ...] = COLOURS  # what an image's planes are, in their order: colours first
     stretch: str = ""  # how other samples than 8 bits become 8 bits (stretch.py); empty: as the reader says
@@ -108,6 +110,8 @@ class Spec:
             raise BadInput(f"tile must be at most {LARGEST_TILE}, got {self.tile}; larger images are cut into tiles")
         if not 0 < self.width <= LARGEST_WIDTH:
             raise BadInput(f"width must be greater than 0, up to {LARGEST_WIDTH:g}, got {self.width:g}")
+        if not 0 < self.slim <= 1:
+            raise BadInput(f"slim must be a share, greater than 0, up to 1, got {self.slim:g}")
         if self.channels not in ("RGB", "BGR"):
             raise BadInput(f"channels must be RGB or BGR, got {self.channels!r}")
         self.check_bands()
@@ -197,6 +201,11 @@ class Spec:
     def bands_in_words(self) -> str:
         """Such as "4 bands (red, green, blue, nir)"."""
         return f"{counted(len(self.bands), 'band')} ({', '.join(self.bands)})"
+
+    @property
+    def network_in_words(self) -> str:
+        """Such as "dlinknet34 width 1", or "dlinknet34 width 1, slim to 39.6%"."""
+        return f"{self.arch} width {self.width:g}" + (f", slim to {self.slim:.1%}" if self.slim < 1 else "")
 
     @property
     def order(self) -> Any:

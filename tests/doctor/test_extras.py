@@ -25,6 +25,7 @@ MORE = (  # in no trial
     "scout roads.onnx roads.onnx tiles",
     "bench roads.onnx",
     "distil tiles -o new.th --init roads.th",
+    "slim roads.th tiles -o new.th",
     "finetune tiles -o new.onnx --init roads.onnx --ranges roads.plan.json",
     "replay tiles",
 )
