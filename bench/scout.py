@@ -129,9 +129,9 @@ def windows_of(model: Segmenter, backend: Scouted, tile: TileFile) -> Iterator[L
             counts.add(prob[window.inner] > model.threshold, truth)
         scout_s, first_s, rest_s = np.diff(clock).tolist()
         doubtful = doubt_of(first) > model.adaptive.doubt
-        yield Looked(
-            backend.limit.skips(level), scout_s, first_s, rest_s, doubtful, *counts.each, int(np.count_nonzero(truth))
-        )
+        one, eight = counts.each
+        road = int(np.count_nonzero(truth))
+        yield Looked(backend.limit.skips(level), scout_s, first_s, rest_s, doubtful, one, eight, road)
 
 
 def macs_of(path: Path) -> int:

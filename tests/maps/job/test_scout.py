@@ -10,10 +10,11 @@ from click.testing import CliRunner
 from dlink.cli.map import map as command
 from dlink.cli.segment import segment
 from dlink.maps.job.plan import MapOptions, Plan
-from dlink.runtime import BadInput, CheckFailed
+from dlink.runtime import BadInput, CheckFailed, open_model
 from dlink.runtime.files import file_sha256
 from dlink.runtime.onnx_bytes import read_onnx
-from dlink.runtime.scout_limit import ScoutLimit
+from dlink.runtime.scout_limit import ScoutLimit, least_limit
+from dlink.runtime.windows import cover, square
 from tests.maps.job.scenes import blocks_of, made, options, read, roads, scene, write
 from tests.support.models import write_conv
 
@@ -24,11 +25,20 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scout")
     model = roads(folder / "roads.onnx")
     write(folder / "scene.tif", scene())
-    write_scout(folder / "scout.onnx", model)
+    write_scout(folder / "scout.onnx", model, level_of(write_scout(folder / "scout.onnx", model)))
     return folder
 
 
-def write_scout(path, model, level=165, sha256=None):
+def level_of(scout):
+    """The limit by which seven of ten windows of the scene are skipped."""
+    image = np.ascontiguousarray(scene().transpose(1, 2, 0))
+    with open_model(scout) as model:
+        windows = cover(*image.shape[:2], model.spec.tile, model.halo)
+        tiles = [square(image[w.outer], model.spec.tile)[None] for w in windows]
+        return int(np.quantile([least_limit(model.backend.start(tile, (0,), "level")()[0]) for tile in tiles], 0.7))
+
+
+def write_scout(path, model, level=100, sha256=None):
     spec = read_onnx(model).spec
     limit = ScoutLimit(
         level=level,
@@ -38,7 +48,7 @@ def write_scout(path, model, level=165, sha256=None):
         threshold=spec.threshold,
         large_sha256=sha256 or file_sha256(model),
     )
-    return write_conv(path, replace(spec, scout=limit, width=0.5), np.full((1, 1), 2.0))
+    return write_conv(path, replace(spec, scout=limit, width=0.5), np.full((15, 15), 2.0 / 15**2))
 
 
 def call(*args):
