@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dlink.runtime.backend import Backend, Spent
 from dlink.runtime.errors import BadInput
@@ -49,6 +49,9 @@ class Latency:
     network_ms: float
     undo_ms: float  # views undone and their mean taken
     around_share: float  # (prepare + undo) / network
+    spread: float = 0.0  # of the times: interquartile range / median
+    joules_per_tile: float | None = None  # None where nothing counts it
+    km2_per_h: float | None = None  # at a ground resolution
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,7 +94,14 @@ def summary(times: list[float], spent: Spent, views: Views, side: int) -> Latenc
         network_ms=spent.network / calls * 1e3,
         undo_ms=spent.undo / calls * 1e3,
         around_share=(sum(times) - spent.network) / spent.network if spent.network else 0.0,
+        spread=spread_of(times),
     )
+
+
+def spread_of(times: ArrayLike) -> float:
+    """The interquartile range of times, as a share of their median."""
+    low, middle, high = np.percentile(times, (25, 50, 75))
+    return float((high - low) / middle)
 
 
 @dataclass(frozen=True)

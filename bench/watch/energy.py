@@ -62,10 +62,11 @@ def open_energy(gpu: Nvml | None, clock: Callable[[], float] = time.monotonic, r
     """The meters of this machine; `gpu` where the model runs on one. A Jetson's monitor counts its GPU already."""
     absent: list[str] = []
     board = opened(lambda: Ina(clock(), root), absent)
-    others = [] if board else [opened(lambda: Rapl(root), absent)]
-    if gpu and not board:
-        others.append(opened(lambda: gpu_meter(gpu, clock()), absent))
-    return Energy([m for m in (board, *others) if m], absent, clock)
+    if board:
+        return Energy([board], absent, clock)
+    processor = opened(lambda: Rapl(root), absent)
+    card = opened(lambda: gpu_meter(gpu, clock()), absent) if gpu else None
+    return Energy([meter for meter in (processor, card) if meter], absent, clock)
 
 
 def opened(open: Callable[[], M], absent: list[str]) -> M | None:

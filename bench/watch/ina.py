@@ -2,8 +2,9 @@
 
 A monitor's folder is `/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3`. Of its channels 1 to 3, `in1_label` names the
 rail, `in1_input` is its voltage in mV and `curr1_input` its current in mA. What is numbered from 4 is something else:
-voltages of shunts, and sums. The rails whose sum is the module's power are NVIDIA's (Jetson Linux Developer Guide, "Power
-Consumption"): VDD_IN of Orin NX and Nano is the whole; AGX Orin has three, and a further one is a part of VIN_SYS_5V0.
+voltages of shunts, and sums. The rails whose sum is the module's power are NVIDIA's (Jetson Linux Developer Guide,
+"Power Consumption"): VDD_IN of Orin NX and Nano is the whole; AGX Orin has three, and VIN_SYS_5V0 contains a further
+one.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,9 @@
 """A processor's clock and its count of thermal throttling, of the cores that this process may use.
 
 `/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq` is a core's clock in kHz; a machine without it, such as a
-virtual one, may have "cpu MHz" in `/proc/cpuinfo`. `cpu0/thermal_throttle` of Intel's processors counts how often the core, or
-its package, was throttled (Documentation/ABI/testing/sysfs-devices-system-cpu); a package's count stands at each core.
+virtual one, may have "cpu MHz" in `/proc/cpuinfo`. `cpu0/thermal_throttle` of Intel's processors counts how often
+the core, or its package, was throttled (Documentation/ABI/testing/sysfs-devices-system-cpu); a package's count stands
+at each core.
 On a Jetson `oc1_event_cnt` and further, of the hwmon named soctherm_oc, count events of over-current and heat.
 """
 
