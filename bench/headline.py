@@ -4,10 +4,12 @@ A figure that fails is printed all the same. It says of this machine what it did
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dlink.bench.watch.watch import Conditions
 from dlink.runtime.words import counted
+
+if TYPE_CHECKING:  # commands read this module for their --help
+    from dlink.bench.watch.watch import Conditions
 
 # An idle system's own processes take 1 to 2 % of its processors. A network uses all cores, and each layer waits for the
 # slowest of them, so others cost more than their share.
@@ -18,7 +20,7 @@ MOST_SPREAD = 0.10
 FEWEST = 5  # calls; fewer have no quartiles, and no p99 to speak of
 
 
-def why_no_headline(conditions: Conditions, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+def why_no_headline(conditions: "Conditions", rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """The reasons against quoting the figures of these rows; each has its `views`, `spread` and `calls` or `roads`."""
     found = []
     for words, share, most in (

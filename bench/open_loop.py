@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlink.bench.latency import WARMUP, spread_of
+from dlink.bench.latency import Ready, spread_of, warm_up
 from dlink.live import Live
 from dlink.live.frame import Outcome
 from dlink.runtime.errors import EngineFailed
+from dlink.runtime.progress import ignore
 from dlink.runtime.segmenter import Segmenter, Views
 from dlink.runtime.words import counted
 
@@ -106,19 +107,20 @@ def at_rate(
     views: Views,
     rate: float,
     seconds: float,
-    ended: Callable[[float, float], object] | None = None,
+    ready: Ready = ignore,
+    ended: Callable[[float, float], object] = ignore,
 ) -> RateFigures:
     """Give tiles at a rate for so many seconds; at least two.
 
-    `ended` is called with the time at which a frame's roads were done and with its latency, in seconds.
+    `ready` is called after the warm-up, and `ended` with the time at which a frame's roads were done and with its
+    latency, in seconds.
     """
-    for tile in (tiles * WARMUP)[:WARMUP]:
-        model.mask(tile, views)
+    warm_up(model, tiles, views)
     seen = Seen()
 
     def take(outcome: Outcome) -> None:
         seen.take(outcome)
-        if outcome.roads and ended:
+        if outcome.roads:
             ended(outcome.roads.done, outcome.roads.done - outcome.frame.captured)
 
     with Live(model, deadline=None, views=views, outcomes=take) as live:
@@ -128,6 +130,7 @@ def at_rate(
             live.offer(tiles[number % len(tiles)], captured=due)
 
         count = max(2, round(rate * seconds))
+        ready()
         late = offer_at(rate, count, offer)
         live.end()
         while len(seen.done) + seen.dropped < count:

@@ -70,9 +70,10 @@ class SoakFigures:
     last: Part
     p50_change: float  # last / first
     p99_change: float
+    spread: float  # interquartile range / median of the last minute
     memory: Grown | None  # of the process; None where the system does not tell it
     gpu_memory: Grown | None  # of the GPU, by all processes
-    spread: float  # interquartile range / median of the last minute
+    joules_per_tile: float | None = None  # None where nothing counts it
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
