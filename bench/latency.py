@@ -1,12 +1,12 @@
 """Measures how long a model takes for a tile, and where the time goes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from dlink.runtime.backend import Backend, Spent
 from dlink.runtime.errors import BadInput
@@ -114,7 +114,7 @@ def summary(times: list[float], spent: Spent, views: Views, side: int) -> Latenc
     )
 
 
-def spread_of(times: ArrayLike) -> float:
+def spread_of(times: Sequence[float] | NDArray[np.float64]) -> float:
     """The interquartile range of times, as a share of their median."""
     low, middle, high = np.percentile(times, (25, 50, 75))
     return float((high - low) / middle)
