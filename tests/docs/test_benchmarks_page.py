@@ -1,4 +1,4 @@
-"""docs/guides/benchmarks.md: its commands run one after the other, on a network of one convolution and for less time."""
+"""docs/guides/benchmarks.md: its commands run one after the other, on a network of one convolution, for less time."""
 
 import shlex
 from contextlib import nullcontext
