@@ -12,6 +12,7 @@ from torch import nn
 
 from dlink.bench.authors import eight_view_sum, predict
 from dlink.bench.best_torch import best_torch
+from dlink.bench.headline import why_no_headline
 from dlink.bench.turns import in_turn
 from dlink.bench.watch.watch import Sources, Watch
 from dlink.nets.checkpoint import read_checkpoint
@@ -66,4 +67,7 @@ def one_count(
         procedure()  # the best way is warm already; the others are not
     with Watch(None, Sources()) as watch:
         turns = in_turn(procedures, views, rounds)
-    return {**turns.to_json(), **best.to_json(), "conditions": watch.conditions.to_json()}
+    why = [f"beside PyTorch, {reason}" for reason in why_no_headline(watch.conditions, [])]
+    return {
+        **turns.to_json(), **best.to_json(), "conditions": watch.conditions.to_json(), "no_headline": why,
+    }  # fmt: skip

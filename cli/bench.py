@@ -141,6 +141,8 @@ def bench(
         peak = peak_bytes()  # before PyTorch is loaded
         beside = beside_torch(segmenter, model, images, how, against.baseline)
     result = {**about, **measured.to_json(), "peak_bytes": peak, **beside}
+    result["no_headline"] += [why for found in beside["best_torch"] for why in found["no_headline"]]
+    result["headline"] = not result["no_headline"]
     held = hold(conditions, result, earlier)
     result |= {"fail_if": [each.to_json() for each in held], "notes": notes}
     write_result(result, "\n".join([latency_table(result), *map(str, held), *(f"note: {n}" for n in notes)]), results)

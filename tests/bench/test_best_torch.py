@@ -178,6 +178,15 @@ def test_ours_the_best_and_the_authors_run_beside_each_other(monkeypatch):
     assert rows[0]["conditions"]["seconds"] > 0
 
 
+def test_a_comparison_on_a_busy_machine_says_so(monkeypatch):
+    compiles(monkeypatch, lambda net, **options: net)
+    monkeypatch.setattr("dlink.bench.watch.watch.others_share", lambda first, last: 0.5)
+    monkeypatch.setattr("dlink.bench.watch.watch.stolen_share", lambda first, last: 0.0)
+    model = Segmenter(HostBackend(lambda x: 1 / (1 + np.exp(-2 * x[:, 2])), SPEC))
+    [row] = beside_best(model, Known(), IMAGE, [1], 1, lambda words: None)
+    assert row["no_headline"] == ["beside PyTorch, other processes took 50.0% of the processors' time, more than 5%"]
+
+
 def test_a_plan_has_its_own_comparison():
     model = Segmenter(HostBackend(lambda x: x[:, 0], SPEC))
     vars(model.backend)["manifest"] = object()
