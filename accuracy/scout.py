@@ -161,7 +161,8 @@ def looked_at(
             road = large.mask(image, how.views) > 0
             if label is not None:
                 road &= label
-            windows = cover(*road.shape, side, large.halo)
+            height, width = road.shape
+            windows = cover(height, width, side, large.halo)
             levels = [scout.backend.start([square(image[w.outer], side)], ONE_VIEW, "level")()[0] for w in windows]
         roads = tuple(int(np.count_nonzero(road[w.core])) for w in windows)
         yield Seen(tile.id, tuple(map(least_limit, levels)), roads, road.size)

@@ -115,7 +115,8 @@ def windows_of(model: Segmenter, backend: Scouted, tile: TileFile) -> Iterator[L
     """Every window of a tile through both networks."""
     image, label = read_tile(tile)
     assert label is not None
-    for window in cover(*label.shape, model.spec.tile, model.halo):
+    height, width = label.shape
+    for window in cover(height, width, model.spec.tile, model.halo):
         pixels = square(image[window.outer], model.spec.tile)[None]
         clock = [time.perf_counter()]
         level = backend.scout.start(pixels, ONE_VIEW, "level")()[0]
