@@ -43,6 +43,7 @@ class CalibrationOptions:
     deconv: str = "int8"
     base: str = "fp16"  # precision of what is not int8
     keep: tuple[str, ...] = ()  # patterns of layers that stay FP16
+    fold: bool = True  # the last convolution gives blocks of pixels; not for training, which would part their weights
     views: bool = True  # tiles are turned through the eight views, one view a tile
     limits: HoldoutLimits = field(default_factory=HoldoutLimits)
 
@@ -146,7 +147,8 @@ class Work:
         self.graph = rescale(graph, ranges.factors(graph))
         if how.deconv == "conv":
             self.graph = without_transposed(self.graph)
-        self.graph = with_folded_end(self.graph)
+        if how.fold:
+            self.graph = with_folded_end(self.graph)
         self.units = place(self.graph, how.deconv, how.keep, how.prefer)
 
     def write_float(self) -> Path:
