@@ -99,7 +99,7 @@ def test_check_compares_what_both_draw_together_and_bench_counts_what_is_skipped
     model, tiles = str(folder / "roads.onnx"), str(folder / "tiles")
     given = [model, tiles, "--against", model, "--views", "1", "--json", "--scout", str(out)]
     same = json.loads(CliRunner().invoke(check, given).stdout)
-    assert same["settings"][0]["agreement"] == 1
+    assert same["agreement"]["settings"][0]["agreement"] == 1
     result = CliRunner().invoke(
         bench, [model, "--tiles", tiles, "--views", "1", "--seconds", "0.1", "--scout", str(out)]
     )
