@@ -13,7 +13,10 @@ from scipy.ndimage import gaussian_filter
 
 from dlink.imagery.affine import shifted
 from dlink.maps.job.plan import MapOptions
+from dlink.maps.job.planning import planned
 from dlink.maps.job.run import Where, make_map
+from dlink.maps.job.tasks import Job
+from dlink.runtime.onnx_bytes import read_onnx
 from dlink.runtime.spec import Spec
 from tests.support.models import write_blur
 
@@ -89,3 +92,13 @@ def options(**given):
 def leftovers(folder):
     """What a run left that is no result."""
     return [p.name for p in Path(folder).rglob(".*") if p.name != ".lock"]
+
+
+def plan_of(model, *names, how=BLOCK):
+    return planned(model, read_onnx(model).spec, [str(name) for name in names], how)
+
+
+def job_of(folder, plan):
+    (folder / "blocks").mkdir()
+    plan.write(folder)
+    return Job(str(folder), str(folder / "blocks"), plan.mark, 1, plan.state)

@@ -17,17 +17,11 @@ from dlink.maps.job.finish import ResultOptions
 from dlink.maps.job.grid import Footprint, check_even, grid_of
 from dlink.maps.stac_item import footprint
 from dlink.runtime.errors import BadInput
-from tests.maps.job.scenes import GRID, ZONE, made, options, roads, scene, write
-from tests.maps.job.test_replaced import plan_of
+from tests.maps.job.scenes import GRID, ZONE, made, options, plan_of, scene, write
 
 X, Y = (values[0] for values in transform("EPSG:4326", "EPSG:32660", [180.0], [52.0]))
 ACROSS = Affine(0.5, 0, X - 50, 0, -0.5, Y + 50)
 DEGREES = Affine(7.3e-6, 0, 180 - 100 * 7.3e-6, 0, -4.5e-6, 52 + 100 * 4.5e-6)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return roads(tmp_path_factory.mktemp("model") / "roads.onnx")
 
 
 def call(*args):

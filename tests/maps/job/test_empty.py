@@ -12,20 +12,10 @@ from dlink.imagery.tiff import Checker
 from dlink.imagery.warped import Warped
 from dlink.maps.job.mosaic_file import around
 from dlink.maps.job.store import Store
-from dlink.maps.job.tasks import close_all, roads_task
-from tests.maps.job.scenes import GRID, ZONE, blocks_of, made, options, read, roads, scene, write
-from tests.maps.job.test_replaced import job_of, plan_of
+from dlink.maps.job.tasks import roads_task
+from tests.maps.job.scenes import GRID, ZONE, blocks_of, job_of, made, options, plan_of, read, scene, write
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return roads(tmp_path_factory.mktemp("model") / "roads.onnx")
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    close_all()
+pytestmark = pytest.mark.usefixtures("closed")
 
 
 def sparse(path, side=1024, transform=GRID):

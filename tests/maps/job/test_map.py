@@ -44,11 +44,6 @@ from tests.support.models import write_pointwise
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return roads(tmp_path_factory.mktemp("model") / "roads.onnx")
-
-
-@pytest.fixture(scope="module")
 def whole(model, tmp_path_factory):
     """A folder with a scene, what dlink-segment makes of it, its lines, and its map."""
     folder = tmp_path_factory.mktemp("whole")

@@ -14,29 +14,14 @@ from dlink.cli.map import map as command
 from dlink.imagery.affine import shifted
 from dlink.maps.job.mosaic import Mosaic
 from dlink.maps.job.plan import Plan, changed
-from dlink.maps.job.planning import planned
 from dlink.maps.job.renewing import KEEP, REDO, renewed
 from dlink.maps.job.run import Where
-from dlink.maps.job.tasks import Job, close_all, roads_task
+from dlink.maps.job.tasks import Job, roads_task
 from dlink.maps.job.watched import watched_files
 from dlink.runtime.errors import BadInput
-from dlink.runtime.onnx_bytes import read_onnx
-from tests.maps.job.scenes import BLOCK, GRID, blocks_of, made, read, roads, scene, write
+from tests.maps.job.scenes import BLOCK, GRID, blocks_of, job_of, made, plan_of, read, scene, write
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return roads(tmp_path_factory.mktemp("model") / "roads.onnx")
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    close_all()
-
-
-def plan_of(model, *names, how=BLOCK):
-    return planned(model, read_onnx(model).spec, [str(name) for name in names], how)
+pytestmark = pytest.mark.usefixtures("closed")
 
 
 def call(*args):
@@ -51,12 +36,6 @@ def deep(path, times, transform=GRID):
 def vrt(path, name):
     copy(str(name), str(path), driver="VRT")
     return path
-
-
-def job_of(folder, plan):
-    (folder / "blocks").mkdir()
-    plan.write(folder)
-    return Job(str(folder), str(folder / "blocks"), plan.mark, 1, plan.state)
 
 
 def test_the_range_of_16_bits_is_found_again_for_a_raster_that_was_replaced_before_its_blocks(model, tmp_path):
