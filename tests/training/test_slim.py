@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -186,18 +187,29 @@ def test_training_brings_a_slim_network_back_towards_the_original(original, tile
     assert gaps[1] < 0.8 * gaps[0]
 
 
+IN_TWO = SlimOptions(flops=0.6, prunings=2)  # before the first and the second of four epochs
+LONGER = replace(SMALL, epochs=4)
+
+
+@pytest.fixture(scope="module")
+def whole(original, tiles, tmp_path_factory):
+    """A slimming that was never stopped: its losses, and its weights."""
+    out = tmp_path_factory.mktemp("whole") / "whole.th"
+    losses = slim(original, tiles, out, LONGER, IN_TWO).course.losses
+    return losses, read_checkpoint(out).net.state_dict()
+
+
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_a_slimming_that_was_stopped_ends_as_one_that_never_was(original, tiles, tmp_path, epoch):
-    how = SlimOptions(flops=0.6, prunings=2)
-    whole = slim(original, tiles, tmp_path / "whole.th", SMALL, how)
+def test_a_slimming_that_was_stopped_ends_as_one_that_never_was(original, tiles, whole, tmp_path, epoch):
+    out = tmp_path / "parts.th"
     with pytest.raises(KeyboardInterrupt):
-        slim(original, tiles, tmp_path / "parts.th", SMALL, how, report=stopped(epoch))
+        slim(original, tiles, out, LONGER, IN_TWO, report=stopped(epoch))
     begun = epoch > 1  # nothing is kept of an epoch that did not end
-    assert not (tmp_path / "parts.th").exists() or epoch == 3  # a network that is not as slim as asked is not written
-    parts = slim(original, tiles, tmp_path / "parts.th", SMALL, how, resume=begun)
-    assert parts.course.losses == whole.course.losses
-    ends = [read_checkpoint(tmp_path / f"{name}.th").net.state_dict() for name in ("whole", "parts")]
-    assert all(torch.equal(v, ends[1][k]) for k, v in ends[0].items())
+    assert out.exists() == (epoch > 2)  # a network that is not as slim as asked is not written
+    parts = slim(original, tiles, out, LONGER, IN_TWO, resume=begun)
+    losses, weights = whole
+    assert parts.course.losses == losses
+    assert all(torch.equal(v, weights[k]) for k, v in read_checkpoint(out).net.state_dict().items())
 
 
 def test_a_finished_slimming_is_measured_again_by_resume(original, tiles, tmp_path):
