@@ -21,13 +21,22 @@ def multiply_adds(net: RoadNet, tile: int) -> dict[str, int]:
         positions = (x if isinstance(module, nn.ConvTranspose2d) else y).shape[-2:].numel()  # where the kernel is laid
         counted[name] = weight.numel() * positions
 
-    hollow = copy.deepcopy(net).to("meta")
+    hollow = without_norms(copy.deepcopy(net).to("meta"))
     for name, module in hollow.named_modules():
         if isinstance(module, CONVOLUTIONS):
             module.register_forward_hook(lambda m, x, y, name=name: count(name, m, x[0], y))
     with torch.no_grad():
         hollow.eval()(torch.empty(1, net.channels, tile, tile, device="meta"))
     return counted
+
+
+def without_norms(net: RoadNet) -> RoadNet:
+    """The network with its norms, which change no shape, taken out: on the meta device they are most of the time."""
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.Identity())
+    return net
 
 
 def by_stage(counted: dict[str, int]) -> dict[str, int]:
