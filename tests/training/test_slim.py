@@ -83,7 +83,7 @@ def test_the_importance_of_a_channel_is_the_curvature_by_its_factor(original, cr
     """Held to the exact sum over pixels of p (1 - p) (d logit / d factor)^2, pixel by pixel, on a tiny picture."""
     net, size = original.net, sizes(axes_of_arch("dlinknet34"), original.net.state_dict(), "net")
     along, x = axes_of_arch("dlinknet34"), crops[:1, :, :32, :32]
-    draws = [importances(net, along, size, [x], seed) for seed in range(150)]
+    draws = [importances(net, along, size, [x], seed) for seed in range(80)]
     with factored(net, along, size) as factors:
         factors.renew(1, x.device)
         logits = net.logits(x).flatten()
