@@ -1,6 +1,7 @@
 """Fixtures that several modules share, which modules are slow, and what is said of the tests that were skipped."""
 
 import os
+import signal
 
 import pytest
 
@@ -11,6 +12,9 @@ from tests.support.skips import pytest_sessionfinish, pytest_terminal_summary
 __all__ = ["gpu", "machine", "pytest_sessionfinish", "pytest_terminal_summary", "recorder"]
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import ONNX Runtime themselves
+
+# A shell's background jobs ignore Ctrl-C, and so would the programs that tests begin and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW = {  # modules that take over five seconds on one core: `make check` leaves them to `make test`
     "test_adopt",
