@@ -9,7 +9,7 @@ from pathlib import Path
 from dlink.runtime.files import cache_folder, file_sha256
 
 EXPORT_VERSION = 2  # raise it when export writes another file from the same checkpoint
-INT8_VERSION = 2  # raise it when calibration writes another file from the same tiles
+INT8_VERSION = 3  # raise it when calibration writes another file from the same tiles
 
 
 def export_path(checkpoint: Path, tile: int, precision: str) -> Path:

@@ -1,7 +1,7 @@
 """Measures how long a model takes for a tile, and where the time goes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,27 +10,33 @@ from numpy.typing import NDArray
 
 from dlink.runtime.backend import Backend, Spent
 from dlink.runtime.errors import BadInput
+from dlink.runtime.progress import ignore
 from dlink.runtime.segmenter import Segmenter, Views
 
 WARMUP = 2
+Ready = Callable[[], object]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions:
     """How a model is timed."""
 
-    views: str = "1,4,8"  # numbers of views or adaptive, separated by commas
+    views: str | None = None  # numbers of views or adaptive, separated by commas
     seconds: float = 10.0  # for each number of views
     rounds: int = 3  # of a comparison
+    rate: float | None = None  # frames a second; None: one call after the other
+    soak: str | None = None  # a length of time, such as 10m: one long run
 
     @property
     def counts(self) -> list[Views]:
+        views = self.views or ("1" if self.rate or self.soak else "1,4,8")
         try:
-            return ["adaptive" if word == "adaptive" else int(word) for word in self.views.split(",")]
+            counts: list[Views] = ["adaptive" if word == "adaptive" else int(word) for word in views.split(",")]
         except ValueError as e:
-            raise BadInput(
-                f"--views {self.views}: must be numbers or adaptive, separated by commas, such as 1,4,8"
-            ) from e
+            raise BadInput(f"--views {views}: must be numbers or adaptive, separated by commas, such as 1,4,8") from e
+        if self.soak and len(counts) > 1:
+            raise BadInput(f"--views {views}: --soak is one long run; give one number of views")
+        return counts
 
 
 @dataclass(frozen=True)
@@ -49,15 +55,23 @@ class Latency:
     network_ms: float
     undo_ms: float  # views undone and their mean taken
     around_share: float  # (prepare + undo) / network
+    spread: float = 0.0  # of the times: interquartile range / median
+    joules_per_tile: float | None = None  # None where nothing counts it
+    km2_per_h: float | None = None  # at a ground resolution
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def latency(model: Segmenter, tiles: list[NDArray[np.uint8]], views: Views, seconds: float) -> Latency:
-    """Time `mask` on images of exactly one tile, in turn, for about `seconds` and at least three calls."""
-    for tile in (tiles * WARMUP)[:WARMUP]:
-        model.mask(tile, views)
+def latency(
+    model: Segmenter, tiles: list[NDArray[np.uint8]], views: Views, seconds: float, ready: Ready = ignore
+) -> Latency:
+    """Time `mask` on images of exactly one tile, in turn, for about `seconds` and at least three calls.
+
+    `ready` is called after the warm-up.
+    """
+    warm_up(model, tiles, views)
+    ready()
     before = spent_by(model.backend)
     times: list[float] = []
     end = time.perf_counter() + seconds
@@ -66,6 +80,11 @@ def latency(model: Segmenter, tiles: list[NDArray[np.uint8]], views: Views, seco
         model.mask(tiles[len(times) % len(tiles)], views)
         times.append(time.perf_counter() - start)
     return summary(times, spent_by(model.backend, before), views, model.spec.tile)
+
+
+def warm_up(model: Segmenter, tiles: list[NDArray[np.uint8]], views: Views) -> None:
+    for tile in (tiles * WARMUP)[:WARMUP]:
+        model.mask(tile, views)
 
 
 def spent_by(backend: Backend, before: Spent | None = None) -> Spent:
@@ -91,7 +110,14 @@ def summary(times: list[float], spent: Spent, views: Views, side: int) -> Latenc
         network_ms=spent.network / calls * 1e3,
         undo_ms=spent.undo / calls * 1e3,
         around_share=(sum(times) - spent.network) / spent.network if spent.network else 0.0,
+        spread=spread_of(times),
     )
+
+
+def spread_of(times: Sequence[float] | NDArray[np.float64]) -> float:
+    """The interquartile range of times, as a share of their median."""
+    low, middle, high = np.percentile(times, (25, 50, 75))
+    return float((high - low) / middle)
 
 
 @dataclass(frozen=True)

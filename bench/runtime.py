@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
@@ -26,11 +26,8 @@ from dlink.bench.network import copy_times, network_ms, network_times, picture
 from dlink.bench.rows import append_row
 from dlink.runtime import BadInput, Spec, open_model
 from dlink.runtime.backend import Running
-from dlink.runtime.views import BY_COUNT, FLIP_H, FLIP_V, TURN
+from dlink.runtime.views import BY_COUNT
 from dlink.trt_runtime.tensorrt_backend import TensorRTBackend
-
-if TYPE_CHECKING:
-    import torch
 
 TILES = (1, 2, 4)
 WARMUP = 3
@@ -184,6 +181,8 @@ def torch_way(net: Any, spec: Spec) -> Way:
     """A way that runs all views of all images in one batch on the GPU, in float16, channels last."""
     import torch
 
+    from dlink.bench.torch_views import torch_look, torch_unlook
+
     scale, shift = (torch.tensor(v).half().cuda()[:, None, None] for v in (spec.scale, spec.shift))
 
     def masks(images: NDArray[np.uint8], views: int) -> NDArray[np.uint8]:
@@ -198,25 +197,6 @@ def torch_way(net: Any, spec: Spec) -> Way:
         return mask
 
     return masks
-
-
-def torch_look(x: "torch.Tensor", view: int) -> "torch.Tensor":
-    x = torch_turn(x, 1) if view & TURN else x
-    return torch_flip(x, view)
-
-
-def torch_unlook(x: "torch.Tensor", view: int) -> "torch.Tensor":
-    x = torch_flip(x, view)
-    return torch_turn(x, -1) if view & TURN else x
-
-
-def torch_turn(x: "torch.Tensor", quarters: int) -> "torch.Tensor":
-    return x.rot90(quarters, (-2, -1))
-
-
-def torch_flip(x: "torch.Tensor", view: int) -> "torch.Tensor":
-    axes = [axis for axis, flip in ((-2, FLIP_V), (-1, FLIP_H)) if view & flip]
-    return x.flip(axes) if axes else x
 
 
 if __name__ == "__main__":

@@ -10,13 +10,15 @@ import onnx
 
 from dlink.calib.deconv import without_transposed
 from dlink.calib.evaluator import Evaluator, HoldoutLimits, Score, scores_in_words, to_json
+from dlink.calib.folded import with_folded_end
 from dlink.calib.limits import METHODS
 from dlink.calib.network import Network, read_network
-from dlink.calib.placement import INT8, Unit, place, share_of
+from dlink.calib.placement import INT8, ROADS, SPEED, Unit, place, share_of
 from dlink.calib.qdq import write_qdq
 from dlink.calib.ranges import Ranges, gather
 from dlink.calib.rescale import rescale
 from dlink.calib.sample import Sample
+from dlink.openvino_runtime.timing import slower
 from dlink.runtime.errors import CheckFailed
 from dlink.runtime.files import replacing
 from dlink.runtime.onnx_bytes import write_sealed
@@ -25,8 +27,10 @@ from dlink.runtime.spec import INT8_KEY, ONNX_KEY
 from dlink.runtime.words import counted
 
 AUTO = "auto"
+ENOUGH = {1: 0.985, 8: 0.992}  # agreement by views at which speed comes first: about what other tools' INT8 has
 USEFUL = 0.5  # share of what could run in int8; with less the FP16 file is about as fast, and simpler
 AS_GOOD = 1e-4  # of IoU or of an error's share; a smaller difference is a tie, because rounding may decide it
+LEAST_GAIN = 1e-3  # of all units' gains: a smaller one is noise
 RANKED_ON = 4  # tiles; about seventy candidates run on each
 
 
@@ -35,9 +39,11 @@ class CalibrationOptions:
     """The options of a calibration."""
 
     method: str = AUTO  # or one of METHODS
+    prefer: str = SPEED  # or ROADS: which layers are int8 at first, and which are reverted
     deconv: str = "int8"
     base: str = "fp16"  # precision of what is not int8
     keep: tuple[str, ...] = ()  # patterns of layers that stay FP16
+    fold: bool = True  # the last convolution gives blocks of pixels; not for training, which would part their weights
     views: bool = True  # tiles are turned through the eight views, one view a tile
     limits: HoldoutLimits = field(default_factory=HoldoutLimits)
 
@@ -123,6 +129,7 @@ def stamp(model: onnx.ModelProto, graph: Network, result: CalibrationResult) -> 
     spec = replace(
         graph.spec,
         precision="int8",
+        scout=None,  # it was calibrated with the float network
         int8_method=result.method,
         int8_tiles_sha256=result.ranges.tiles_sha256,
         int8_verdict=result.verdict,
@@ -140,7 +147,9 @@ class Work:
         self.graph = rescale(graph, ranges.factors(graph))
         if how.deconv == "conv":
             self.graph = without_transposed(self.graph)
-        self.units = place(self.graph, how.deconv, how.keep)
+        if how.fold:
+            self.graph = with_folded_end(self.graph)
+        self.units = place(self.graph, how.deconv, how.keep, how.prefer)
 
     def write_float(self) -> Path:
         """Write the unchanged network in float32."""
@@ -176,16 +185,57 @@ class Work:
         return first_of_the_best(found)
 
     def held(self, evaluator: Evaluator, method: str, tick: Tick) -> tuple[list[Unit], list[Score]]:
-        """The placement with the fewest reverted layers that meets the limits, and its scores."""
-        units = list(self.units)
+        """A placement that meets the limits, and its scores: the fastest, or the one that costs least of the roads.
+
+        Where the fastest ones agree too little, roads come first.
+        """
+        if self.how.prefer == SPEED and (found := self.fastest(evaluator, method, tick)):
+            return found
+        return self.nearest(evaluator, method, tick)
+
+    def fastest(self, evaluator: Evaluator, method: str, tick: Tick) -> tuple[list[Unit], list[Score]] | None:
+        """The placement with the fewest reverted layers that agrees well enough, and its scores. None: there is none.
+
+        Layers are reverted by their part of the error for each millisecond that int8 saves.
+        """
+
+        def good(scores: Sequence[Score]) -> bool:
+            return self.how.limits.held(scores) and all(s.agreement >= ENOUGH[s.views] for s in scores)
+
+        def tried(count: int) -> tuple[list[Unit], list[Score]]:
+            units = list(self.units)
+            for cost in order[:count]:
+                units[cost.at] = units[cost.at].reverted(cost.words)
+            return units, evaluator.score(self.write(method, units))
+
+        order: list[Cost] = []
+        best = tried(0)
+        if good(best[1]):
+            return best
+        order = cheapest_first(self.costs(evaluator, method, self.units, tick))
+        most = useful(self.units, order)
+        found, least = None, 0
+        while least < most:  # the fewest that are good enough, by halving
+            count = (least + most) // 2
+            best = tried(count + 1)
+            tick(count + 1, len(order), f"reverted; {scores_in_words(best[1])}")
+            if good(best[1]):
+                found, most = best, count
+            else:
+                least = count + 1
+        return found
+
+    def nearest(self, evaluator: Evaluator, method: str, tick: Tick) -> tuple[list[Unit], list[Score]]:
+        """The placement in which all that costs roads is float, with the fewest others that the limits need."""
+        units = place(self.graph, self.how.deconv, self.how.keep, ROADS)
         scores = evaluator.score(self.write(method, units))
         if self.how.limits.held(scores):
             return units, scores
-        order = self.costs(evaluator, method, units, tick)
+        order = worst_first(self.costs(evaluator, method, units, tick))
         step, done, least = 1, 0, USEFUL * share_of(units)
         while done < len(order) and share_of(units) >= least:
-            for at, share in order[done : done + step]:
-                units[at] = units[at].reverted(f"reverted: {share:.1%} of the error")
+            for cost in order[done : done + step]:
+                units[cost.at] = units[cost.at].reverted(cost.words)
             done, step = done + step, step * 2
             scores = evaluator.score(self.write(method, units))
             tick(min(done, len(order)), len(order), f"reverted; {scores_in_words(scores)}")
@@ -200,21 +250,35 @@ class Work:
             scores,
         )
 
-    def costs(self, evaluator: Evaluator, method: str, units: Sequence[Unit], tick: Tick) -> list[tuple[int, float]]:
-        """The cost of each int8 unit, the highest first: the share of the squared error that goes if it alone is FP16.
+    def costs(self, evaluator: Evaluator, method: str, units: Sequence[Unit], tick: Tick) -> "list[Cost]":
+        """The cost of each int8 unit, and what it gains, in the network's order.
 
-        Measured on RANKED_ON tiles with one view, in which errors show more. A tie keeps the network's order.
+        Measured on RANKED_ON tiles with one view, in which errors show more.
         """
         evaluator = evaluator.some(RANKED_ON)
-        whole = evaluator.score(self.write(method, units), views=(1,))[0].error ** 2
+        whole, seconds = evaluator.timed(self.write(method, units))
         int8 = [i for i, unit in enumerate(units) if unit.precision == INT8]
         found = []
         for done, at in enumerate(int8, 1):
             without = [u.reverted("") if i == at else u for i, u in enumerate(units)]
-            error = evaluator.score(self.write(method, without), views=(1,))[0].error ** 2
-            found.append((at, (whole - error) / whole if whole else 0.0))
-            tick(done, len(int8), f"ranked; {units[at].name}")
-        return worst_first(found)
+            error, now = evaluator.timed(self.write(method, without))
+            part = 1 - error**2 / whole**2 if whole else 0.0
+            found.append(Cost(at, part, slower(seconds, now)))
+            tick(done, len(int8), f"ranked; {units[at].name}, {found[-1].words}")
+        return found
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a unit costs and gains in int8."""
+
+    at: int  # its place among the units
+    error: float  # the share of the squared error that goes if it alone is float
+    seconds: float  # that one view of a tile then takes longer, on this machine
+
+    @property
+    def words(self) -> str:
+        return f"reverted: {self.error:.1%} of the error for {1000 * self.seconds:.2f} ms"
 
 
 def first_of_the_best(found: Mapping[str, float]) -> str:
@@ -222,6 +286,25 @@ def first_of_the_best(found: Mapping[str, float]) -> str:
     return next(name for name, value in found.items() if value >= max(found.values()) - AS_GOOD)
 
 
-def worst_first(costs: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """(unit, cost) sorted by cost in steps of AS_GOOD; units of the same step keep their order."""
-    return sorted(costs, key=lambda cost: -round(cost[1] / AS_GOOD))
+def worst_first(costs: Sequence[Cost]) -> list[Cost]:
+    """Sorted by error in steps of AS_GOOD, the largest first; units of the same step keep their order."""
+    return sorted(costs, key=lambda cost: -round(cost.error / AS_GOOD))
+
+
+def cheapest_first(costs: Sequence[Cost]) -> list[Cost]:
+    """Sorted by error for each second of int8's gain, the largest first; first of all what gains nothing.
+
+    Units without an error that could be taken back come last.
+    """
+    least = LEAST_GAIN * sum(max(cost.seconds, 0.0) for cost in costs)
+    return sorted(costs, key=lambda cost: -max(cost.error, 0.0) / max(cost.seconds, least, 1e-9))
+
+
+def useful(units: Sequence[Unit], order: Sequence[Cost]) -> int:
+    """How many units may be reverted, so that USEFUL of the operations stay in int8."""
+    left = whole = share_of(units)
+    for count, cost in enumerate(order):
+        left -= units[cost.at].share
+        if left < USEFUL * whole:
+            return count
+    return len(order)

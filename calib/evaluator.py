@@ -19,6 +19,7 @@ from dlink.accuracy.road_graphs.connectivity import connectivity_with
 from dlink.accuracy.roads import apls_drop, broken_rise
 from dlink.calib.sample import Tile
 from dlink.openvino_runtime import openvino_backend
+from dlink.openvino_runtime.timing import Layer, Timed
 from dlink.runtime.backend import Opening, Probs
 from dlink.runtime.errors import BadInput
 from dlink.runtime.progress import Tick
@@ -109,6 +110,13 @@ class Evaluator:
             scores.append(self.compare(count, probs, graphs=len(views) == len(VIEWS)))
         backend.close()
         return scores
+
+    def timed(self, candidate: Path) -> tuple[float, dict[Layer, float]]:
+        """The error of a candidate with one view, as `Score.error`, and the seconds of its layers."""
+        timed = Timed(candidate)
+        probs = [timed.backend.probabilities(tile.image[None], BY_COUNT[1])[0] for tile in self.tiles]
+        timed.backend.close()
+        return self.compare(1, probs, graphs=False).error, timed.seconds
 
     def compare(self, views: int, probs: list[Probs], graphs: bool) -> Score:
         masks, near, squares, columns, traced = Overlap(), Near(), 0.0, [], []

@@ -4,12 +4,13 @@ A unit is a convolution, or the skip branch of a sum. TensorRT fuses a convoluti
 quantised with the sum and the ReLU after it, if the sum's skip branch is quantised and the convolution's own result is
 not (NVIDIA, Developer Guide, "Explicit quantization", Q/DQ placement).
 
-These stay FP16 from the start, because it was measured or reported (DESIGN.md, "INT8"):
+These stay FP16 from the start where roads come first, because it was measured or reported (DESIGN.md, "INT8"):
 - the last convolution and what follows it: they draw the edge of the road;
 - convolutions that read the image, as long as ENOUGH of the network stays in int8: they have few operations on three
   channels, which can't fill int8 units, and they made a seventh of the whole error;
 - skips at a quarter of the tile's side and finer, where the residual stream is quantised again at every block and the
   error is largest;
+These stay FP16 where speed comes first, too:
 - skips that no convolution reads or makes (the sums of the dilated centre): small tensors that gain nothing;
 - transposed convolutions with `deconv="fp16"`, or those that `deconv="conv"` can't rewrite.
 """
@@ -26,6 +27,7 @@ from dlink.onnx_graph.scales import groups_of
 from dlink.runtime.errors import BadInput
 
 INT8, FP16 = "int8", "fp16"
+SPEED, ROADS = "speed", "roads"  # what is preferred
 ENOUGH = 0.95  # of the multiply-adds; in a narrow network the first convolution has more than 1 - ENOUGH
 FINE = 4  # skips whose tensor is at most this many times smaller than the tile are not quantised
 
@@ -45,8 +47,12 @@ class Unit:
         return replace(self, precision=FP16, why=why)
 
 
-def place(graph: Network, deconv: str, keep: Iterable[str] = ()) -> list[Unit]:
-    """Every unit of a network with its precision. `keep` has patterns of names that stay FP16."""
+def place(graph: Network, deconv: str, keep: Iterable[str] = (), prefer: str = ROADS) -> list[Unit]:
+    """Every unit of a network with its precision. `keep` has patterns of names that stay FP16.
+
+    Where speed is preferred, all is int8 that engines take; where roads are, what costs most of them stays FP16.
+    """
+    fast = prefer == SPEED
     total = sum(graph.macs(node) for node in graph.convolutions)
     shares = {node.name: graph.macs(node) / total for node in graph.convolutions}
     spared = sum(shares[n.name] for n in (*graph.read_by[graph.input], *last(graph)) if n.name in shares)
@@ -54,11 +60,11 @@ def place(graph: Network, deconv: str, keep: Iterable[str] = ()) -> list[Unit]:
     for node in graph.model.graph.node:
         if node.op_type in CONVOLUTIONS:
             share = shares[node.name]
-            why = why_not(graph, node, deconv)
-            if not why and node.input[0] == graph.input and spared <= 1 - ENOUGH:
+            why = why_not(graph, node, deconv, fast)
+            if not fast and not why and node.input[0] == graph.input and spared <= 1 - ENOUGH:
                 why = "reads the image"
         elif node.op_type == "Add" and (skip := skip_of(graph, node)):
-            fine = graph.stride(skip) <= FINE
+            fine = graph.stride(skip) <= FINE and not fast
             why = f"the residual stream at 1/{graph.stride(skip)} of the tile" if fine else ""
             share = 0.0
         else:
@@ -74,9 +80,9 @@ def kept(units: list[Unit], keep: list[str]) -> list[Unit]:
     return [u.reverted("asked for") if any(fnmatchcase(u.name, p) for p in keep) else u for u in units]
 
 
-def why_not(graph: Network, node: onnx.NodeProto, deconv: str) -> str:
+def why_not(graph: Network, node: onnx.NodeProto, deconv: str, fast: bool) -> str:
     """The reason why a convolution stays FP16; empty if it may be int8."""
-    if node.name in {n.name for n in last(graph)}:
+    if not fast and node.name in {n.name for n in last(graph)}:
         return "the last convolution"
     if node.op_type == "ConvTranspose" and groups_of(node) > 1:
         return "transposed, in groups"  # their channels share scales, and engines are not known to run them in int8

@@ -10,7 +10,7 @@ plans hold int8 weights.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +96,19 @@ class Writer:
             self.pairs[tensor] = self.to_half(self.add("DequantizeLinear", [q, scale, zero], f"{tensor}_back"))
         return self.pairs[tensor]
 
+    def pooled(self, node: onnx.NodeProto) -> None:
+        """A pooling whose result is quantised: its input is, with the result's scale.
+
+        The largest of some rounded values is the rounded largest one, so no number changes. The engine then keeps the
+        larger tensor in int8.
+        """
+        made = copy.deepcopy(node)
+        (output,) = node.output
+        self.limits = self.limits | {node.input[0]: self.limits[output]}
+        made.input[0] = self.pair(node.input[0])
+        self.pairs[output] = output
+        self.nodes.append(made)
+
     def convolution(self, node: onnx.NodeProto, unit: Unit) -> None:
         weight = self.graph.weights[node.input[1]]
         bias = self.graph.weights[node.input[2]].astype(np.float64) if len(node.input) > 2 else None
@@ -155,6 +168,19 @@ def stride_of(node: onnx.NodeProto) -> int:
     return next((int(a.ints[0]) for a in node.attribute if a.name == "strides"), 1)
 
 
+def is_quantised(graph: Network, pool: onnx.NodeProto, units: Mapping[str, Unit]) -> bool:
+    """Whether a pooling is all that reads its input, and all that read its result read it in int8."""
+    if len(graph.read_by[pool.input[0]]) > 1 or len(pool.output) > 1:
+        return False
+    for node in graph.read_by.get(pool.output[0], []):
+        unit = units.get(node.name)
+        if unit is None or unit.precision != INT8:
+            return False
+        if node.op_type == "Add" and skip_of(graph, node) != pool.output[0]:
+            return False
+    return pool.output[0] in graph.read_by
+
+
 def write_qdq(
     graph: Network, units: Sequence[Unit], limits: dict[str, float], means: dict[str, NDArray[np.float64]], base: str
 ) -> onnx.ModelProto:
@@ -170,6 +196,8 @@ def write_qdq(
             made = copy.deepcopy(node)
             made.input[:] = [writer.pair(name) if name == skip else name for name in node.input]
             writer.nodes.append(made)
+        elif node.op_type == "MaxPool" and is_quantised(graph, node, by_node):
+            writer.pooled(node)
         else:
             writer.other(node)
     model = copy.deepcopy(graph.model)

@@ -2,28 +2,33 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dlink.bench.baseline import UNLIKE, Condition, Held, hold, read_baseline, unlike
 from dlink.bench.rows import append_row
 from dlink.cli import options
+from dlink.cli.bench_tables import machine_lines, or_dash, rate_table, soak_lines, turns_lines
 from dlink.cli.models import Wanted
 from dlink.cli.options import IN_FILE, together
 from dlink.cli.plans import OpenOptions, open_here
 from dlink.cli.step import Step, progress
-from dlink.runtime.errors import BadInput
+from dlink.runtime.errors import BadInput, CheckFailed
 from dlink.runtime.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dlink.bench.latency import BenchOptions, Ratio
+    from dlink.bench.latency import BenchOptions
     from dlink.runtime import Segmenter
+
+TORCH = ("torch", "best-torch")  # values of --baseline; a file of such a name is ./torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,30 @@ class Results:
 
     as_json: bool = False
     append: Path | None = None  # a file of rows
+    strict: bool = False  # a result that is no headline is an error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """What a model is compared with."""
+
+    baseline: tuple[str | Path, ...] = ()  # torch, best-torch, files
+    fail_if: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()  # what may differ from an earlier result
+
+    @property
+    def file(self) -> Path | None:
+        files = [each for each in self.baseline if isinstance(each, Path)]
+        if len(files) > 1:
+            raise BadInput(f"--baseline: one earlier result, got {', '.join(map(str, files))}")
+        return files[0] if files else None
+
+
+class Baseline(click.Path):
+    """PyTorch in one of two ways, or a file of an earlier result."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value in TORCH else super().convert(value, param, ctx)
 
 
 @click.command(cls=Step, short_help="Time a model on this machine.")
@@ -48,57 +77,126 @@ class Results:
     "how",
     "bench.latency:BenchOptions",
     click.option(
-        "--views", default="1,4,8", show_default=True, help="Numbers of views or adaptive, separated by commas."
+        "--views",
+        help="Numbers of views or adaptive, separated by commas.  [default: 1,4,8; 1 with --rate or --soak]",
     ),
     click.option("--seconds", default=10.0, show_default=True, help="Time for each number of views."),
     click.option("--rounds", default=3, show_default=True, help="Rounds of --baseline or --compare."),
+    click.option("--rate", type=options.POSITIVE, help="Frames a second that do not wait; the newest is next."),
+    click.option("--soak", metavar="10m", help="One long run: the first minute against the last, memory."),
 )
-@click.option("--baseline", type=click.Choice(["torch"]), help="Also time the authors' eight-view PyTorch code.")
+@together(
+    "against",
+    "cli.bench:Against",
+    click.option(
+        "--baseline",
+        type=Baseline(exists=True, dir_okay=False, path_type=Path),
+        metavar="torch|best-torch|FILE",
+        multiple=True,
+        help="Also time the authors' eight views in PyTorch, or the best of PyTorch; or compare with what an earlier "
+        "dlink-bench wrote by --json or --append. May be repeated.",
+    ),
+    click.option(
+        "--fail-if", metavar="p99>1.1x", multiple=True, help="Exit with 1 if so; also p99>50ms. May be repeated."
+    ),
+    click.option(
+        "--allow", type=click.Choice(UNLIKE), multiple=True, help="What may differ from the FILE of --baseline."
+    ),
+)
 @click.option("--compare", is_flag=True, help="Compare FP32, FP16 and INT8: speed, roads, size.")
-@options.opening
-@together("results", "cli.bench:Results", options.as_json, options.append)
+@options.scouted
+@together(
+    "results",
+    "cli.bench:Results",
+    options.as_json,
+    options.append,
+    click.option("--strict", is_flag=True, help="Exit with 1 if the machine was busy or the times vary too much."),
+)
 def bench(
-    model: Path | None, wanted: Wanted, how: "BenchOptions", baseline: str | None, compare: bool, opening: OpenOptions,
+    model: Path | None, wanted: Wanted, how: "BenchOptions", against: Against, compare: bool, opening: OpenOptions,
     results: Results,
 ) -> None:  # fmt: skip
     """Time MODEL: an ONNX file of dlink, a plan or a checkpoint. Without MODEL, time the embedded network.
 
     The files that a checkpoint needs are made once and kept in a cache folder ($DLINK_CACHE). An INT8 file is
-    calibrated on --tiles, or on generated scenes.
+    calibrated on --tiles, or on generated scenes. A result of a busy machine, or whose times vary widely, is marked as
+    no headline.
     """
     if compare:
+        if opening.scout:
+            raise BadInput("--compare makes its own files, and --scout is for one; leave one of them out")
         side_by_side(model, wanted, how.rounds, opening.threads, results)
         return
-    from dlink.bench.latency import latency
-    from dlink.bench.machine import machine, peak_bytes
+    from dlink.bench.machine import peak_bytes
+    from dlink.bench.run import measure
     from dlink.cli.models import model_file, pictures
-    from dlink.runtime.files import file_mark
 
-    counts = how.counts
+    conditions, earlier = conditions_of(against)
     path = model_file(model, wanted)
     show = progress("bench")
     with open_here(path, opening) as segmenter:
-        spec, engine = segmenter.spec, segmenter.backend.engine
-        images = pictures(wanted.tiles, spec, wanted.reading)
-        rows = []
-        for i, n in enumerate(counts):
-            rows.append(latency(segmenter, images, n, how.seconds))
-            show(i + 1, len(counts), counted(n, "view") if isinstance(n, int) else f"{n} views")
+        about = about_of(segmenter, path, wanted)
+        notes = unlike(about, earlier, against.file, against.allow) if earlier and against.file else []
+        images = pictures(wanted.tiles, segmenter.spec, wanted.reading)
+        gsd_m = wanted.reading.of_network(segmenter.spec).metres
+        measured = measure(segmenter, images, how, gsd_m, show)
         peak = peak_bytes()  # before PyTorch is loaded
-        against = beside_torch(segmenter, model, images, how.rounds) if baseline else None
-    result = {
+        skipped = getattr(segmenter.backend, "skipped", None)
+        share = skipped / segmenter.backend.tiles if skipped is not None else None  # type: ignore[attr-defined]
+        beside = beside_torch(segmenter, model, images, how, against.baseline)
+    result = {**about, **measured.to_json(), "skipped": share, "peak_bytes": peak, **beside}
+    result["no_headline"] += [why for found in beside["best_torch"] for why in found["no_headline"]]
+    result["headline"] = not result["no_headline"]
+    held = hold(conditions, result, earlier)
+    result |= {"fail_if": [each.to_json() for each in held], "notes": notes}
+    write_result(result, "\n".join([latency_table(result), *map(str, held), *(f"note: {n}" for n in notes)]), results)
+    end(held, result["no_headline"] if results.strict else [])
+
+
+def about_of(segmenter: "Segmenter", path: Path, wanted: Wanted) -> dict[str, Any]:
+    """What is measured, and where."""
+    from dlink.bench.machine import machine
+    from dlink.runtime.files import file_mark
+
+    spec, backend = segmenter.spec, segmenter.backend
+    return {
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
-        "executed": segmenter.backend.executed,
+        "executed": backend.executed,
         "file": asdict(file_mark(path)),
-        "network": {"arch": spec.arch, "width": spec.width, "tile": spec.tile, "precision": spec.precision},
-        "engine": engine,
+        "network": {
+            "arch": spec.arch,
+            "width": spec.width,
+            "slim": spec.slim,
+            "tile": spec.tile,
+            "precision": spec.precision,
+        },
+        "engine": backend.engine,
         "tiles": wanted.tiles.name if wanted.tiles else "generated",
-        "latency": [row.to_json() for row in rows],
-        "peak_bytes": peak,
-        "baseline": against.to_json() if against else None,
         "machine": machine(),
     }
-    write_result(result, latency_table(result), results)
+
+
+def conditions_of(against: Against) -> tuple[list[Condition], Mapping[str, Any] | None]:
+    """The conditions and the earlier result, before anything is measured."""
+    conditions = [Condition.of(text) for text in against.fail_if]
+    if against.file is None:
+        for condition in conditions:
+            condition.needs_no_baseline()
+        if against.allow:
+            raise BadInput("--allow: is for --baseline FILE, an earlier result")
+        return conditions, None
+    return conditions, read_baseline(against.file)
+
+
+def end(held: Sequence[Held], no_headline: Sequence[str]) -> None:
+    """Exit with 1, a line for each condition that failed, or with the reasons against a headline."""
+    failed = [each for each in held if each.failed]
+    for each in failed:
+        click.echo(f"failed: {each}", err=True)
+    if no_headline:
+        raise CheckFailed(f"--strict: no headline: {'; '.join(no_headline)}")
+    if failed:
+        raise SystemExit(1)
 
 
 def write_result(result: Mapping[str, Any], text: str, results: Results) -> None:
@@ -139,27 +237,30 @@ def side_by_side(model: Path | None, wanted: Wanted, rounds: int, threads: int |
 
 
 def beside_torch(
-    segmenter: "Segmenter", checkpoint: Path | None, images: "list[NDArray[np.uint8]]", rounds: int
-) -> "Ratio":
-    """Time the model beside the authors' procedure; an ONNX file or a plan is compared with fresh weights."""
+    segmenter: "Segmenter", model: Path | None, images: "list[NDArray[np.uint8]]", how: "BenchOptions",
+    asked: Sequence[str | Path],
+) -> dict[str, Any]:  # fmt: skip
+    """Time the model beside PyTorch in the ways that are asked for."""
+    found: dict[str, Any] = {"baseline": None, "best_torch": []}
+    if not any(each in TORCH for each in asked):
+        return found
     import torch
 
     from dlink.bench.authors import eight_view_sum
+    from dlink.bench.beside_torch import beside_best, network_of
     from dlink.bench.latency import ratio
-    from dlink.nets.checkpoint import read_checkpoint
-    from dlink.nets.embedded import EMBEDDED
-    from dlink.nets.zoo import ARCHS, build
 
-    spec = segmenter.spec
-    if checkpoint is not None and checkpoint.suffix in (".onnx", ".plan"):
-        if spec.arch not in ARCHS:
-            raise BadInput(f"--baseline torch: needs a network of dlink's list, and {checkpoint} is {spec.arch}")
-        net = build(spec.arch, spec.width).eval()
-    else:
-        net = read_checkpoint(checkpoint or EMBEDDED).net
     image = images[0]
-    other = f"the authors' eight views in PyTorch {torch.__version__}, eager, {torch.get_num_threads()} threads"
-    return ratio(lambda: segmenter.mask(image, 8), lambda: eight_view_sum(net, image), other, rounds)
+    if "torch" in asked:
+        net = network_of(model, segmenter.spec, "torch")
+        other = f"the authors' eight views in PyTorch {torch.__version__}, eager, {torch.get_num_threads()} threads"
+        turns = ratio(lambda: segmenter.mask(image, 8), lambda: eight_view_sum(net, image), other, how.rounds)
+        found["baseline"] = turns.to_json()
+    if "best-torch" in asked:
+        net = network_of(model, segmenter.spec, "best-torch")
+        say = partial(click.echo, err=True)
+        found["best_torch"] = beside_best(segmenter, net, image, how.counts, how.rounds, say)
+    return found
 
 
 def parts(r: Mapping[str, Any]) -> str:
@@ -171,24 +272,35 @@ def parts(r: Mapping[str, Any]) -> str:
 
 def latency_table(result: Mapping[str, Any]) -> str:
     network, machine, file = result["network"], result["machine"], result["file"]
+    slim = f", slim to {network['slim']:.1%}" if network["slim"] < 1 else ""
     lines = [
-        f"{network['arch']} width {network['width']:g}, {network['precision']}, tile {network['tile']}, "
+        f"{network['arch']} width {network['width']:g}{slim}, {network['precision']}, tile {network['tile']}, "
         f"{file['bytes'] / 1e6:.1f} MB; {result['engine']}",
         f"{machine['cpu']}, {counted(machine['cores'], 'core')}, {machine['system']}, Python {machine['python']}, "
         + ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
         "",
-        "   views  p50 ms  p90 ms  p99 ms  max ms  tiles/s   Mpx/s | prepare  network  undo+mean  around",
     ]
+    if result["latency"]:
+        lines.append(
+            "   views  p50 ms  p90 ms  p99 ms  max ms  tiles/s   Mpx/s   km2/h  J/tile | "
+            "prepare  network  undo+mean  around"
+        )
     for r in result["latency"]:
         lines.append(
             f"{r['views']:>8} {r['p50_ms']:>7.1f} {r['p90_ms']:>7.1f} {r['p99_ms']:>7.1f} {r['max_ms']:>7.1f} "
-            f"{r['tiles_per_s']:>8.2f} {r['mpx_per_s']:>7.2f} | {parts(r)}"
+            f"{r['tiles_per_s']:>8.2f} {r['mpx_per_s']:>7.2f} {or_dash(r['km2_per_h'], '>7.1f')} "
+            f"{or_dash(r['joules_per_tile'], '>7.2f')} | {parts(r)}"
         )
+    lines += [*rate_table(result["rate"]), *soak_lines(result["soak"]), "", *machine_lines(result)]
     if result["peak_bytes"]:
-        lines += ["", f"peak memory of the process {result['peak_bytes'] / 1e6:.0f} MB"]
+        lines += [f"peak memory of the process {result['peak_bytes'] / 1e6:.0f} MB"]
+    if result["skipped"] is not None:
+        lines += [f"{result['skipped']:.1%} of the tiles were skipped, and the times depend on that"]
     if b := result["baseline"]:
         lines.append(
             f"{b['median']:.2f} times as fast as {b['other']} ({b['least']:.2f} to {b['most']:.2f} over "
             f"{counted(b['rounds'], 'round')} in turn; {b['ours_s']:.2f} s and {b['theirs_s']:.2f} s for eight views)"
         )
+    for found in result["best_torch"]:
+        lines += turns_lines(found)
     return "\n".join(lines)

@@ -56,6 +56,13 @@ class Shown:
         help="How the ranges are cut; auto tries all methods.",
     ),
     click.option(
+        "--prefer",
+        type=click.Choice(["speed", "roads"]),
+        default="speed",
+        show_default=True,
+        help="All int8 that engines take while masks agree by 0.985 (8 views: 0.992); or float where int8 costs most.",
+    ),
+    click.option(
         "--keep", multiple=True, metavar="fp16:NAME", help="A layer to keep in FP16; NAME may contain * and ?."
     ),
     click.option(

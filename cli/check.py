@@ -72,7 +72,7 @@ class Reference:
     ),
     options.limit,
 )
-@options.opening
+@options.scouted
 @options.as_json
 def check(
     model: Path, tiles: Path, reference: "Reference", asked: "AskedLimits", how: "CheckOptions", opening: OpenOptions,
@@ -169,7 +169,7 @@ def write_page(
     for path, segmenter in pair.items():
         spec = segmenter.spec
         facts[path.name] = (
-            f"{spec.arch} width {spec.width:g}, {spec.precision}, tile {spec.tile} px, threshold "
+            f"{spec.network_in_words}, {spec.precision}, tile {spec.tile} px, threshold "
             f"{segmenter.threshold:g}; {segmenter.backend.engine}; SHA-256 {file_sha256(path)}"
         )
     model, against = (path.name for path in pair)

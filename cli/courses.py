@@ -1,4 +1,4 @@
-"""What dlink-train and dlink-distil share: the options of a recipe, and a training run with its progress."""
+"""What dlink-train, dlink-distil and dlink-slim share: the options of a recipe, a training run, its progress."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,6 @@ NAMES = (".th", ".pth", ".pt")  # of the files that torch.save writes
 init = click.option("--init", type=IN_FILE, help="Begin from this checkpoint, for a second stage.")
 resume = click.option("--resume", is_flag=True, help="Continue a stopped training from its .state file.")
 output = options.output("The checkpoint to write (.th).", required=True)
-loading = together(
-    "loading",
-    "cli.courses:Loading",
-    click.option("--valid", type=IN_FOLDER, help="Labelled tiles for IoU after each epoch; the best is kept."),
-    options.workers("Processes that load tiles.", 0, least=0),
-    options.own_reading(options.road_value),
-)
 half = click.option("--half", is_flag=True, help="Store the checkpoint in float16.")
 
 
@@ -40,6 +33,34 @@ class Loading:
     reading: Reading = RGB
 
 
+def loading_of(valid: str) -> Together:
+    """The options of `Loading`; `valid` says what the labelled tiles are for."""
+    return together(
+        "loading",
+        "cli.courses:Loading",
+        click.option("--valid", type=IN_FOLDER, help=valid),
+        options.workers("Processes that load tiles.", 0, least=0),
+        options.own_reading(options.road_value),
+    )
+
+
+loading = loading_of("Labelled tiles for IoU after each epoch; the best is kept.")
+
+
+def steps(crop: str, epochs: int, words: str) -> tuple[Option, ...]:
+    """The options of a recipe's steps."""
+    return (
+        click.option("--crop", default=1024, show_default=True, help=crop),
+        click.option("--batch", default=4, show_default=True, help="Crops a step."),
+        click.option("--epochs", default=epochs, show_default=True, help=words),
+        click.option("--rate", default=2e-4, show_default=True, help="Adam's rate at the start."),
+    )
+
+
+seed = options.seed("Seed of the weights, the order and the crops.")
+amp = click.option("--amp/--no-amp", default=False, help="Mixed precision: bfloat16 (float16 on GPUs without it).")
+
+
 def recipe(crop: str, *more: Option) -> Together:
     """The options of a recipe: those that every training has, and `more`."""
     return together(
@@ -47,10 +68,7 @@ def recipe(crop: str, *more: Option) -> Together:
         "training.recipe:Recipe",
         click.option("--arch", default="dlinknet34", show_default=True, help="The network."),
         click.option("--width", default=1.0, show_default=True, help="Multiplies the channels of every layer."),
-        click.option("--crop", default=1024, show_default=True, help=crop),
-        click.option("--batch", default=4, show_default=True, help="Crops a step."),
-        click.option("--epochs", default=300, show_default=True, help="Passes over the tiles, at most."),
-        click.option("--rate", default=2e-4, show_default=True, help="Adam's rate at the start."),
+        *steps(crop, 300, "Passes over the tiles, at most."),
         click.option(
             "--schedule", default="plateau", show_default=True, help="plateau (the authors') or poly (PP-LinkNet's)."
         ),
@@ -58,15 +76,20 @@ def recipe(crop: str, *more: Option) -> Together:
         click.option(
             "--patience", default=0, help="Stop after this many epochs without a better IoU.  [default: never]"
         ),
-        options.seed("Seed of the weights, the order and the crops."),
-        click.option("--amp/--no-amp", default=False, help="Mixed precision: bfloat16 (float16 on GPUs without it)."),
+        seed,
+        amp,
     )
+
+
+def check_name(out: Path) -> None:
+    """Raise BadInput for a checkpoint's name that torch.save does not use."""
+    if out.suffix not in NAMES:
+        raise BadInput(f"--output {out}: a checkpoint's name ends in {', '.join(NAMES)}; name it {out.stem}.th")
 
 
 def run(tiles: Path, out: Path, recipe: "Recipe", start: "Start", loading: Loading, **how: Any) -> None:
     """Train, show the progress and print the result. `how` goes to training.loop.train."""
-    if out.suffix not in NAMES:
-        raise BadInput(f"--output {out}: a checkpoint's name ends in {', '.join(NAMES)}; name it {out.stem}.th")
+    check_name(out)
     from dlink.imagery.images import find_tiles
     from dlink.runtime.words import counted
     from dlink.training.loop import train

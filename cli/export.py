@@ -118,7 +118,7 @@ def export(
     if network.arch is None and (alike := alike_of(read.arch)):
         click.echo(f"note: read as {read.arch}; {', '.join(alike)} have the same keys: --arch selects one", err=True)
     proof = export(read, onnx, spec, pictures(tiles, spec))
-    click.echo(f"{onnx}: {read.arch} width {read.width:g}, {how.precision}, tile {how.tile}, {size_of(onnx)}")
+    click.echo(f"{onnx}: {spec.network_in_words}, {how.precision}, tile {how.tile}, {size_of(onnx)}")
     click.echo(
         f"prepared as {preparation(spec)}, {spec.gsd_m:g} m a pixel; --channels, --mean, --std and --gsd give another "
         "preparation"

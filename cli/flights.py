@@ -42,6 +42,7 @@ class ComputeOptions:
     deadline_ms: float | None = None
     late: str = "deliver"
     views: int | str | None = None
+    scout: Path | None = None
     threads: int | None = None
     here: bool = False
     standby: bool = False
@@ -154,6 +155,8 @@ def computing(
 
     video, compute, place = asked.video, asked.compute, asked.place
     options: dict[str, Any] = {"threads": compute.threads} if compute.threads else {}
+    if compute.scout:
+        options["scout"] = compute.scout
     whole = video.every or (Path(shown).is_file() and not video.pace)  # all frames, however long they take
     deadline = compute.deadline_ms or (None if whole else DEADLINE_MS)
     made = Live(

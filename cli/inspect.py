@@ -106,7 +106,7 @@ def onnx_in_words(path: Path, spec: "Spec", facts: Mapping[str, Any]) -> str:
     from dlink.runtime.spec import ADOPTED
 
     lines = [
-        f"{path}: {spec.arch} width {spec.width:g}, {spec.precision}, {facts['file']['bytes'] / 1e6:.1f} MB",
+        f"{path}: {spec.network_in_words}, {spec.precision}, {facts['file']['bytes'] / 1e6:.1f} MB",
         f"tiles of {spec.tile} px, {input_of(spec)}, {spec.gsd_m:g} m a pixel; {spec.target} where the probability "
         f"exceeds {spec.threshold:g}, the mean of {counted(len(spec.views), 'view')}"
         + (f"; samples of other than 8 bits stretched by {spec.stretch}" if spec.stretch else ""),

@@ -47,6 +47,7 @@ from dlink.cli.step import Step
     ),
     click.option("--late", type=click.Choice(["deliver", "drop"]), help="Late roads.  [default: deliver]"),
     options.any_views,
+    options.scout,
     options.threads,
     click.option("--here", is_flag=True, help="Run the network in this process, not in one that can be replaced."),
     click.option("--standby", is_flag=True, help="Keep a second process ready to take over."),

@@ -8,9 +8,9 @@ from dlink.cli.step import misuse, step_of
 
 FLOW = {
     "First steps": ("doctor", "demo"),
-    "Tiles and checkpoints": ("osm", "spacenet", "scenes", "train", "distil"),
+    "Tiles and checkpoints": ("osm", "spacenet", "scenes", "train", "distil", "slim"),
     "Files": ("export", "calibrate", "finetune", "build", "inspect"),
-    "Checks": ("check", "layers", "tune", "score", "sign"),
+    "Checks": ("check", "layers", "tune", "scout", "score", "sign"),
     "Running": ("segment", "map", "vectorize", "live", "replay", "bench"),
 }
 STEPS = tuple(step for steps in FLOW.values() for step in steps)

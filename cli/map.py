@@ -47,6 +47,7 @@ INTERRUPTED = 130
     click.option("--views", metavar="8|4|1|adaptive", help="Test-time augmentation.  [default: the model's]"),
     options.threshold("Road where the probability is greater.  [default: the model's]"),
     click.option("--halo", type=int, help="Context around every window's core, px.  [default: 64]"),
+    options.scout,
     click.option("--aoi", metavar="FILE", help="Polygons; there is no map outside of them."),
     click.option("--crs", metavar="EPSG:N", help="The map's coordinate system.  [default: that of most rasters]"),
     click.option("--asset", metavar="NAME", help="Which asset of STAC items.  [default: the only raster]"),

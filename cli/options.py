@@ -311,4 +311,6 @@ def network(of: str = "", *more: Option) -> Together:
 key = click.option("--key", "keys", type=IN_FILE, multiple=True, help="Open only a plan that this key has signed.")
 rebuild = click.option("--rebuild", is_flag=True, help="Rebuild a plan that does not fit this machine.")
 require_verdict = click.option("--require-verdict", is_flag=True, help="Open only a plan that dlink-check has passed.")
+scout = click.option("--scout", type=IN_FILE, help="A small network that looks first, calibrated by dlink-scout.")
 opening = together("opening", "cli.plans:OpenOptions", threads, key, rebuild)
+scouted = together("opening", "cli.plans:OpenOptions", threads, key, rebuild, scout)

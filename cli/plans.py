@@ -25,6 +25,7 @@ class OpenOptions:
     keys: tuple[Path, ...] = ()  # one of them must have signed a plan
     rebuild: bool = False  # build a plan again if it does not fit this machine
     require_verdict: bool = False
+    scout: Path | None = None  # a small network that looks first
 
 
 def open_here(model: Path, how: OpenOptions = OpenOptions(), slots: int | None = None) -> "Segmenter":
@@ -41,6 +42,7 @@ def open_here(model: Path, how: OpenOptions = OpenOptions(), slots: int | None =
         "halo": how.halo,
         "require_verdict": how.require_verdict,
         "slots": slots,
+        "scout": how.scout,
     }
     try:
         return open_model(model, keys=how.keys, **given)

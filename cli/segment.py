@@ -51,6 +51,7 @@ Finish: TypeAlias = Callable[[], None]
     options.require_verdict,
     options.key,
     options.rebuild,
+    options.scout,
 )
 def segment(
     model: Path, images: tuple[Path, ...], out: Path, how: "OutputOptions", reading: "Reading", opening: OpenOptions

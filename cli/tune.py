@@ -43,7 +43,7 @@ def tune(model: Path, tiles: Path, out: Path | None, how: "TuneOptions", opening
     from dlink.imagery.images import find_tiles, for_network
 
     if out:
-        check_out(out, model)
+        check_out(out, model, "tune")
     chosen = find_tiles(tiles, how.reading)[: how.limit]
     with open_here(model, opening) as opened:
         spec = opened.spec
@@ -59,10 +59,10 @@ def tune(model: Path, tiles: Path, out: Path | None, how: "TuneOptions", opening
         click.echo(threshold_in_words(model, out, found))
 
 
-def check_out(out: Path, model: Path) -> None:
-    """Raise BadInput if the copy can't be written there, before minutes of work."""
+def check_out(out: Path, model: Path, verb: str) -> None:
+    """Raise BadInput if the copy can't be written there, before minutes of work. `verb` is what the command does."""
     if model.suffix != ".onnx":
-        raise BadInput(f"--output {out}: only an ONNX file can be copied; tune the file that {model} was built from")
+        raise BadInput(f"--output {out}: only an ONNX file can be copied; {verb} the file that {model} was built from")
     if out.suffix != ".onnx":
         raise BadInput(f"--output {out}: the name must end in .onnx")
     if out.is_dir():

@@ -151,8 +151,14 @@ EXTRAS = {  # in the order of docs/install.md
     "accuracy": Extra(
         can="score roads",
         needs=("scipy", "scikit-image", "shapely", "pyogrio", "OpenCV"),
-        commands=("score", "tune"),
-        modules=("accuracy.score", "accuracy.road_graphs.connectivity", "accuracy.report.page", "accuracy.tune"),
+        commands=("score", "tune", "scout"),
+        modules=(
+            "accuracy.score",
+            "accuracy.road_graphs.connectivity",
+            "accuracy.report.page",
+            "accuracy.tune",
+            "accuracy.scout",
+        ),
     ),
     "geo": Extra(
         can="read rasters", needs=("rasterio",), beside=("cpu",), commands=("segment",), modules=("imagery.raster",)
@@ -196,7 +202,7 @@ EXTRAS = {  # in the order of docs/install.md
     "train": Extra(
         can="train a network",
         needs=("PyTorch", "safetensors", "OpenCV"),
-        commands=("train", "distil", "finetune"),
+        commands=("train", "distil", "slim", "finetune"),
         modules=("training.loop", "nets.embedded"),
     ),
     "osm": Extra(

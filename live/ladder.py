@@ -31,10 +31,14 @@ class Ladder:
         rungs: Numbers of views and "adaptive", the best first.
         deadline: Seconds from capture to roads. None: always the first rung.
         seconds: That one view of one tile took, measured before.
+        scout: That a scout took for one tile. It looks at every tile, and is counted as a part of a view, because a
+            busy machine slows both alike. 0: there is none.
     """
 
-    def __init__(self, rungs: Sequence[Views], deadline: float | None, seconds: float) -> None:
+    def __init__(self, rungs: Sequence[Views], deadline: float | None, seconds: float, scout: float = 0.0) -> None:
         self.rungs, self.deadline = tuple(rungs), deadline
+        self.look = scout / seconds if scout else 0.0  # views that a look of the scout costs
+        self.shares: deque[tuple[float, float]] = deque(maxlen=MOST)  # when, share of tiles that did not skip
         self.costs: deque[tuple[float, float]] = deque([(-math.inf, seconds)], MOST)  # when, seconds a tile and view
         self.extras: deque[tuple[float, float]] = deque(maxlen=MOST)  # when, seconds beside the network's
         self.doubts: deque[tuple[float, float]] = deque(maxlen=MOST)  # when, share of doubtful tiles
@@ -49,10 +53,13 @@ class Ladder:
         return self.rungs[self.rung or 0]
 
     def choose(self, now: float, age: float, tiles: int) -> tuple[Views, float]:
-        """The views of a frame of so many tiles and seconds of age, and the seconds that it should take."""
+        """The views of a frame of so many tiles and seconds of age, and the seconds that it takes at most.
+
+        That is without skipped tiles: a frame may be the first with roads for minutes.
+        """
         if self.deadline is None:
             self.rung = 0
-            return self.views, self.predicted(0, tiles)
+            return self.views, self.predicted(0, tiles, share=1.0)
         left = self.deadline - age - MARGIN
         if self.rung is None:
             self.rung = self.best(tiles, left / SPARE)
@@ -60,7 +67,7 @@ class Ladder:
             self.descend(now, self.best(tiles, left))
         else:
             self.climb(now, self.best(tiles, left / SPARE))
-        return self.views, self.predicted(self.rung, tiles)
+        return self.views, self.predicted(self.rung, tiles, share=1.0)
 
     def best(self, tiles: int, seconds: float) -> int:
         """The first rung that fits, or the last one."""
@@ -91,24 +98,32 @@ class Ladder:
         self.rung, self.changed, self.fits_since = rung, now, None
         self.changes += 1
 
-    def predicted(self, rung: int, tiles: int) -> float:
-        """Seconds from the beginning of a frame to its roads."""
+    def predicted(self, rung: int, tiles: int, share: float | None = None) -> float:
+        """Seconds from the beginning of a frame to its roads, if such a share of its tiles does not skip.
+
+        None: the greatest one of late; all, where nothing is known yet.
+        """
         views = self.rungs[rung]
-        number = 1 + 7 * self.doubtful if views == "adaptive" else float(views or 1)
-        return quantile(self.extras) + tiles * number * quantile(self.costs)
+        share = greatest(self.shares) if share is None else share
+        number = share + 7 * min(self.doubtful, share) if views == "adaptive" else share * float(views or 1)
+        return quantile(self.extras) + tiles * (self.look + number) * quantile(self.costs)
 
     @property
     def doubtful(self) -> float:
         """The greatest share of doubtful tiles of late; all, where it is not known."""
-        return max((share for _, share in self.doubts), default=1.0)
+        return greatest(self.doubts)
 
-    def learn(self, now: float, tiles: int, views: float, seconds: float, extra: float, doubtful: float) -> None:
-        """Take what a frame took: the network's seconds, and those beside it."""
-        for samples, value in (
-            (self.costs, seconds / (tiles * views)),
-            (self.extras, extra),
-            (self.doubts, doubtful),
-        ):
+    def learn(
+        self, now: float, tiles: int, views: float, seconds: float, extra: float, doubtful: float, share: float = 1.0
+    ) -> None:
+        """Take what a frame took: the network's seconds, and those beside it.
+
+        `views` is the mean of all tiles, those that skipped with none; `share` is that of tiles that did not.
+        """
+        taken = [(self.extras, extra), (self.doubts, doubtful), (self.shares, share)]
+        if views + self.look > 0:
+            taken.append((self.costs, seconds / (tiles * (views + self.look))))
+        for samples, value in taken:
             samples.append((now, value))
             while len(samples) > FEWEST and now - samples[0][0] > REMEMBERED:
                 samples.popleft()
@@ -117,6 +132,11 @@ class Ladder:
         """A frame was late: go down one rung."""
         if self.rung is not None and self.deadline is not None:
             self.descend(now, min(self.rung + 1, len(self.rungs) - 1))
+
+
+def greatest(shares: Sequence[tuple[float, float]]) -> float:
+    """The greatest share of late; 1 of none."""
+    return max((share for _, share in shares), default=1.0)
 
 
 def quantile(samples: Sequence[tuple[float, float]]) -> float:

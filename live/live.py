@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 from dlink.live.counts import Counts
-from dlink.live.engine import Computed
+from dlink.live.engine import Computed, share_looked_at
 from dlink.live.frame import Frame, Outcome, Pixels, Roads
 from dlink.live.ladder import RUNGS, Ladder, default_rungs, rungs_of
 from dlink.live.opening import opener
@@ -109,7 +109,9 @@ class Live:
         try:
             about = self.engine.about
             self.scaling = Scaling(about.spec, ground)
-            self.ladder = Ladder(rungs_of(views, default_rungs(len(about.spec.views))), deadline, about.seconds)
+            self.ladder = Ladder(
+                rungs_of(views, default_rungs(len(about.spec.views))), deadline, about.seconds, about.scout
+            )
         except BaseException:
             self.engine.close()
             raise
@@ -320,7 +322,7 @@ class Live:
         levels = resized(made.levels, height, width)
         done = time.monotonic()
         late = self.deadline is not None and done - frame.captured > self.deadline
-        self.learn(made, tiles, begun, done, late)
+        self.learn(made, tiles, begun, done, late, share_looked_at(views, made))
         return Roads(
             frame=frame,
             image=image,
@@ -334,9 +336,9 @@ class Live:
             late=late,
         )
 
-    def learn(self, made: Computed, tiles: int, begun: float, done: float, late: bool) -> None:
+    def learn(self, made: Computed, tiles: int, begun: float, done: float, late: bool, share: float) -> None:
         extra = max(0.0, done - begun - made.seconds)
-        self.ladder.learn(done, tiles, made.views, made.seconds, extra, made.doubtful)
+        self.ladder.learn(done, tiles, made.views, made.seconds, extra, made.doubtful, share)
         if late:
             self.ladder.was_late(done)
 

@@ -7,6 +7,7 @@ import numpy as np
 from dlink.live.engine import About, Computed, Lost
 from dlink.live.frame import Image
 from dlink.runtime import Closed, EngineFailed, NoProbability, Segmenter
+from dlink.runtime.scout import ONE_VIEW, Scouted
 from dlink.runtime.segmenter import Views
 from dlink.runtime.windows import cover
 
@@ -31,12 +32,27 @@ class Local:
         self.about = About(spec, model.halo, model.threshold, model.backend.engine, seconds=0.0)
         blank = np.zeros((spec.tile, spec.tile, len(spec.bands)), np.uint8)
         self.levels(blank, 1)  # the first run allocates memory
-        self.about = About(spec, model.halo, model.threshold, model.backend.engine, self.levels(blank, 1).seconds)
+        large, scout = self.timed(blank)
+        self.about = About(spec, model.halo, model.threshold, model.backend.engine, large, scout)
+
+    def timed(self, blank: Image) -> tuple[float, float]:
+        """Seconds of the network for one view of a tile, and of the scout, if there is one."""
+        backend = self.model.backend
+        if not isinstance(backend, Scouted):
+            return self.levels(blank, 1).seconds, 0.0
+        took = []
+        for one in (backend.large, backend.scout):  # the scout would let the blank tile skip
+            for _ in range(2):  # the first run allocates memory
+                begun = time.monotonic()
+                one.start([blank], ONE_VIEW, "level")()
+            took.append(time.monotonic() - begun)
+        return took[0], took[1]
 
     def levels(self, image: Image, views: Views, patience: float = 0.0) -> Computed:
         """As Engine.levels. A stuck engine cannot be killed here, so `patience` has no meaning."""
         adaptive = self.model.adaptive
-        before = adaptive.tiles, adaptive.doubtful
+        scouted = self.model.backend if isinstance(self.model.backend, Scouted) else None
+        before = adaptive.tiles, adaptive.doubtful, *((scouted.tiles, scouted.skipped) if scouted else (0, 0))
         begun = time.monotonic()
         try:
             levels = self.model.submit(image, views, form="level", priority=PRIORITY, copy=False).result()
@@ -46,11 +62,14 @@ class Local:
             self.lost = True
             raise Lost(str(e)) from e
         seconds = time.monotonic() - begun
+        looked_at = 1.0
+        if scouted:
+            looked_at -= (scouted.skipped - before[3]) / max(1, scouted.tiles - before[2])
         if views == "adaptive":
-            doubtful = (adaptive.doubtful - before[1]) / max(1, adaptive.tiles - before[0])
-            return Computed(levels, 1 + (EIGHT - 1) * doubtful, doubtful, seconds)
+            doubtful = looked_at * (adaptive.doubtful - before[1]) / max(1, adaptive.tiles - before[0])
+            return Computed(levels, looked_at + (EIGHT - 1) * doubtful, doubtful, seconds)
         count = len(self.model.spec.views) if views is None else int(views)
-        return Computed(levels, count, self.doubtful(levels), seconds)
+        return Computed(levels, looked_at * count, self.doubtful(levels), seconds)
 
     def doubtful(self, levels: Image) -> float:
         """Share of tiles with more doubt than adaptive views' limit, judged by the cores in `levels`."""

@@ -1,6 +1,6 @@
 """What opens an engine, for the first time and again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,21 @@ def opener(model: str | PathLike[str] | Segmenter, process: bool, options: dict[
             raise BadInput(f"{', '.join(options)}: options of open_model are for a model file, and this model is open")
         return lambda: Local(model, own=False)
     path = path_of("model", model)
+    paths = [path] if options.get("scout") is None else [path, path_of("scout", options["scout"])]
     if process:
-        return same_file(path, lambda: Process(path, options))
-    return same_file(path, lambda: Local(open_model(path, **options)))
+        return same_files(paths, lambda: Process(path, options))
+    return same_files(paths, lambda: Local(open_model(path, **options)))
+
+
+def same_files(paths: Sequence[Path], start: Callable[[], Engine]) -> Callable[[], Engine]:
+    """Opens an engine, and refuses files that are not the first ones any more: the roads would be another network's."""
+    for path in paths[1:]:
+        start = same_file(path, start)
+    return same_file(paths[0], start)
 
 
 def same_file(path: Path, start: Callable[[], Engine]) -> Callable[[], Engine]:
-    """Opens an engine, and refuses a file that is not the first one any more: its roads would be another network's."""
+    """As `same_files`, of one file."""
     first: list[str] = []
 
     def opened() -> Engine:

@@ -176,4 +176,6 @@ def about_of(reply: Reply, path: Path) -> About:
     """What a worker says of its model."""
     values = json.loads(reply.text)
     spec = Spec.of_values(values["spec"], path)
-    return About(spec, values["halo"], values["threshold"], values["engine"], values["seconds"])
+    return About(
+        spec, values["halo"], values["threshold"], values["engine"], values["seconds"], values.get("scout", 0.0)
+    )

@@ -18,15 +18,16 @@ The worker to the application, 48 bytes and a text:
     status    u32   0: done. 1: this image has no roads, and the worker goes on. 2: the worker ends.
     id        u64
     seconds   f64   that the network took
-    views     f64   a tile, a mean with adaptive views
+    views     f64   a tile, a mean with adaptive views or a scout
     doubtful  f64   share of tiles that adaptive views would give eight views
     length    u64   of the text that follows, in bytes
     text            UTF-8. Of an error its message, before it the error's class and a colon.
 
 The worker's first message has id 0 and status 0 when the model is open: its text is JSON with `spec` (as in the model
-file), `halo`, `threshold`, `engine`, `seconds` (of one view of one tile), `pid`. The image is uint8 (height, width,
-channels) at the memory's first byte, rows without padding. Its roads, uint8 (height, width) in 255 steps, follow at the
-next multiple of 64 bytes. The application does not touch the memory between its message and the answer.
+file), `halo`, `threshold`, `engine`, `seconds` (of one view of one tile), `scout` (its seconds a tile; 0: none) and
+`pid`. The image is uint8 (height, width, channels) at the memory's first byte, rows without padding. Its roads, uint8
+(height, width) in 255 steps, follow at the next multiple of 64 bytes. The application does not touch the memory between
+its message and the answer.
 """
 
 import mmap

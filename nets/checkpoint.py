@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from dlink.nets.content import load
-from dlink.nets.keys import COUNTER, keys_of, named, outline, overlap, renamed
+from dlink.nets.keys import COUNTER, keys_of, named, outline_of, overlap, renamed
 from dlink.nets.network import RoadNet
 from dlink.nets.search import ALIKE, NESTS, find, is_count
+from dlink.nets.slim import slim_of, smallest
 from dlink.nets.zoo import ARCHS, arch_of, build
 from dlink.runtime.errors import BadInput, BadModel
 from dlink.runtime.files import file_sha256
@@ -46,6 +47,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()  # what of the file was taken and what was left out, a line each
     key: str = ""  # where the network is in the file, if --key chose it
     road: int | None = None  # the class that is road, of two
+    slim: float = 1.0  # share of that width's multiply-adds that the network has, see slim.py
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class Checkpoint:
         return {
             "arch": self.arch,
             "width": self.width,
+            "slim": self.slim,
             "checkpoint_sha256": self.sha256,
             "checkpoint_key": self.key,
             "checkpoint_class": self.road,
@@ -72,22 +75,22 @@ def read_checkpoint(
     state = renamed(state)
     found, width, channels = recognise(state, path)
     arch = arch or (HYBRID if hybrid else found)
-    width *= ARCHS[found].planes / arch_of(arch).planes
-    what = f"{path}: as {arch}" + (f" of width {width:g}" if width != 1 else "")
-    try:
-        blank = outline(arch, width, channels)
-    except BadInput as e:  # the width
-        raise BadModel(f"{what}: {str(e).partition(': ')[2]}; is it another network (--arch)?") from e
-    if head := two_classes(blank, state):
+    if head := two_classes(smallest(arch, channels), state):
         road = 1 if road is None else road
         state, note = one_logit(state, head, road, path)
         notes += (note,)
-    check_fit(blank, state, what)
-    if road is not None and not head:
+    elif road is not None:
         raise BadInput(f"{path}: --class {road}: the network's last layer has one class; leave --class out")
-    net = build(arch, width, channels)
+    slim = slim_of(arch, channels, state, f"{path}: as {arch}")
+    width = slim.width if slim else width * ARCHS[found].planes / arch_of(arch).planes
+    what = f"{path}: as {arch}" + (f" of width {width:g}" if width != 1 else "")
+    if slim is None:
+        check_fit(outline_of(arch, width, channels, what), state, what)
+    check_floats(state, what)
+    net = slim.net if slim else build(arch, width, channels)
     fill(net, state, what)
-    return Checkpoint(net.eval(), arch, width, file_sha256(path), notes, taken if key else "", road)
+    share = slim.share if slim else 1.0
+    return Checkpoint(net.eval(), arch, width, file_sha256(path), notes, taken if key else "", road, share)
 
 
 def network_state(path: Path, key: str | None) -> tuple[dict[str, Tensor], tuple[str, ...], str]:
@@ -206,7 +209,9 @@ def two_classes(net: nn.Module, state: dict[str, Tensor]) -> list[str]:
     """The keys of the last layer, if the checkpoint has two classes there and the network one; else none."""
     last = [name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)][-1]
     wanted = {k: v.shape for k, v in net.state_dict().items() if k.startswith(f"{last}.")}
-    twice = all(k in state and state[k].shape == (CLASSES, *shape[1:]) for k, shape in wanted.items())
+    twice = all(
+        k in state and (state[k].shape[0], *state[k].shape[2:]) == (CLASSES, *shape[2:]) for k, shape in wanted.items()
+    )
     return list(wanted) if twice and all(state[k].dtype in FLOATS for k in wanted) else []
 
 

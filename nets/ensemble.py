@@ -67,7 +67,7 @@ def ensemble(found: Sequence[Checkpoint], weights: Sequence[float]) -> Checkpoin
         )
     net = Ensemble([member(c, found[0]) for c in found], [w / sum(weights) for w in weights])
     digest = hashlib.sha256(" ".join([*(c.sha256 for c in found), *map(repr, weights)]).encode()).hexdigest()
-    return Checkpoint(net.eval(), JOIN.join(c.arch for c in found), found[0].width, digest)
+    return Checkpoint(net.eval(), JOIN.join(c.arch for c in found), found[0].width, digest, slim=found[0].slim)
 
 
 def member(checkpoint: Checkpoint, first: Checkpoint) -> Member:

@@ -8,6 +8,7 @@ import torch
 
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import ARCHS, build
+from dlink.runtime.errors import BadInput, BadModel
 from dlink.runtime.spec import RED_GREEN_BLUE
 
 COUNTER = "num_batches_tracked"  # of norms; the authors' PyTorch did not write it
@@ -27,6 +28,14 @@ def outline(arch: str, width: float, channels: int = RED_GREEN_BLUE) -> RoadNet:
     """A network on the meta device: it has shapes and takes no memory."""
     with torch.device("meta"):
         return build(arch, width, channels)
+
+
+def outline_of(arch: str, width: float, channels: int, what: str) -> RoadNet:
+    """The same for a checkpoint: BadModel if there is no such width. `what` is for the message."""
+    try:
+        return outline(arch, width, channels)
+    except BadInput as e:
+        raise BadModel(f"{what}: {str(e).partition(': ')[2]}; is it another network (--arch)?") from e
 
 
 def overlap(a: Set[str], b: Set[str]) -> float:

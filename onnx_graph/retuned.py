@@ -1,4 +1,4 @@
-"""Writes a copy of an ONNX file with another threshold. Needs ONNX."""
+"""Writes a copy of an ONNX file with another Spec, such as another threshold. Needs ONNX."""
 
 import json
 from dataclasses import replace
@@ -18,11 +18,16 @@ def write_retuned(model: Path, out: Path, spec: Spec, threshold: float) -> None:
 
     The graph and its weights stay as they are. The copy is written whole or not at all.
     """
+    write_with_spec(model, out, replace(spec, threshold=threshold))
+
+
+def write_with_spec(model: Path, out: Path, spec: Spec) -> None:
+    """As write_retuned, with a whole Spec for the same graph."""
     loaded = onnx.load_from_string(read_onnx(model).data)
     for entry in loaded.metadata_props:
         if entry.key == ONNX_KEY:
-            entry.value = replace(spec, threshold=threshold).to_json()
+            entry.value = spec.to_json()
         elif entry.key == DEEPNESS:
-            entry.value = json.dumps(threshold)
+            entry.value = json.dumps(spec.threshold)
     with replacing(out) as part:
         write_sealed(loaded.SerializeToString(), part)

@@ -66,8 +66,12 @@ def why(e: RuntimeError) -> str:
     return lines[-1][:200] if lines else str(e)[:200]
 
 
-def compile(model: openvino.Model, spec: Spec, threads: int | None, slots: int = 1) -> openvino.CompiledModel:
+def compile(
+    model: openvino.Model, spec: Spec, threads: int | None, slots: int = 1, timed: bool = False
+) -> openvino.CompiledModel:
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False, "NUM_STREAMS": slots}
+    if timed:
+        options["PERF_COUNT"] = True
     if spec.precision == "fp32":
         options["INFERENCE_PRECISION_HINT"] = "f32"
     if any(op.get_type_name() == "FakeQuantize" for op in model.get_ops()) and saturates():

@@ -7,6 +7,7 @@ Example:
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from dlink.runtime.errors import (
     NoProbability,
     Untrusted,
 )
+from dlink.runtime.files import file_sha256
+from dlink.runtime.scout import Scouted, check_scout, limit_of
 from dlink.runtime.segmenter import Segmenter
 from dlink.runtime.spec import Spec
 
@@ -62,6 +65,7 @@ def open_model(
     require_verdict: bool = False,
     slots: int | None = None,
     doubt: float = DOUBT,
+    scout: str | PathLike[str] | None = None,
 ) -> Segmenter:
     """Open a model file: OpenVINO runs .onnx files on the CPU, TensorRT runs .plan files on the GPU.
 
@@ -77,6 +81,8 @@ def open_model(
             its threads: they compute tiles side by side, but a single tile takes longer. There are at most as many
             as threads.
         doubt: With views="adaptive", a tile whose doubt is greater gets all eight views, from 0 to 0.5.
+        scout: A small network's file that dlink-scout has calibrated for this model. It looks first, and tiles in which
+            it is sure of no road skip the model: their roads are empty. None: no tile is skipped.
 
     Returns:
         The open model. Close it, or use it in a `with` block.
@@ -99,9 +105,26 @@ def open_model(
     opening = Opening(threads, tuple(path_of("keys", key) for key in keys), require_verdict, slots)
     backend = open_backend(path_of("path", path), opening)
     try:
+        if scout is not None:
+            backend = with_scout(path_of("scout", scout), path_of("path", path), backend, opening, threshold)
         return Segmenter(backend, halo=halo, threshold=threshold, doubt=doubt)
     except BaseException:
         backend.close()
+        raise
+
+
+def with_scout(scout: Path, path: Path, large: Backend, opening: Opening, threshold: float | None) -> Scouted:
+    """A scout's file in front of the open large network of `path`. It has one slot: a run of it ends before another."""
+    small = open_backend(scout, replace(opening, slots=1))
+    try:
+        limit = limit_of(small.spec, scout, large.spec, path)
+        marks = {file_sha256(path)}
+        if manifest := getattr(large, "manifest", None):
+            marks.add(manifest.onnx.sha256)
+        check_scout(limit, scout, path, marks, large.spec.threshold if threshold is None else threshold)
+        return Scouted(small, large)
+    except BaseException:
+        small.close()
         raise
 
 

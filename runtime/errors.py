@@ -85,6 +85,7 @@ class NoProbability(EngineFailed):
         where: Which tile, for the message.
         tiles: Indices of the bad tiles within the call.
         roads: The results of all tiles of the call; those of bad tiles are worthless.
+        network: Which network, for the message.
 
     Example:
         >>> import numpy as np
@@ -97,17 +98,19 @@ class NoProbability(EngineFailed):
         the tile at rows 0 to 64, columns 0 to 64: the network gives values that are not probabilities
     """
 
-    def __init__(self, where: str, tiles: tuple[int, ...] = (), roads: Any = None) -> None:
+    def __init__(
+        self, where: str, tiles: tuple[int, ...] = (), roads: Any = None, network: str = "the network"
+    ) -> None:
         super().__init__(
-            f"{where}: the network gives values that are not probabilities (NaN, infinite, or outside 0 to 1); its "
+            f"{where}: {network} gives values that are not probabilities (NaN, infinite, or outside 0 to 1); its "
             f"weights are damaged, or its values exceed its precision: export it again, in the second case as fp32"
         )
-        self.tiles, self.roads = tiles, roads
+        self.tiles, self.roads, self.network = tiles, roads, network
 
     @classmethod
-    def of(cls, tiles: Sequence[int], roads: Any) -> "NoProbability":
+    def of(cls, tiles: Sequence[int], roads: Any, network: str = "the network") -> "NoProbability":
         """The error of some tiles of a call whose results are `roads` (N, S, S)."""
-        return cls(f"tile {', '.join(str(i + 1) for i in tiles)} of {len(roads)}", tuple(tiles), roads)
+        return cls(f"tile {', '.join(str(i + 1) for i in tiles)} of {len(roads)}", tuple(tiles), roads, network)
 
 
 class GpuFailed(EngineFailed):

@@ -186,7 +186,7 @@ def fail(batch: list[Piece], error: Exception) -> None:
     """Give the error to the images of a batch; a NoProbability only to the images of the bad tiles."""
     if isinstance(error, NoProbability):
         for index in error.tiles:
-            finish_job(batch[index].job, error=fault_of(batch[index].window))
+            finish_job(batch[index].job, error=fault_of(batch[index].window, error))
         write_tiles(batch, error.roads)
         return
     for piece in batch:

@@ -18,6 +18,7 @@ from dlink.runtime.backend import Backend, OutputForm, Probs, Roads, Running, ch
 from dlink.runtime.errors import BadInput, NoProbability
 from dlink.runtime.life import Life
 from dlink.runtime.pipeline import Pipeline, Turn
+from dlink.runtime.scout import Scouted
 from dlink.runtime.spec import COLOURS, LARGEST_TILE, Spec
 from dlink.runtime.values import real, whole
 from dlink.runtime.views import BY_COUNT
@@ -71,7 +72,9 @@ class Segmenter:
         if threshold is not None:
             self.threshold = real("threshold", threshold, "in [0, 1)", lambda t: 0 <= t < 1)
         cover(1, 1, backend.spec.tile, self.halo)  # raises BadInput for a halo that does not fit
-        self.adaptive = Adaptive(backend, doubt)
+        scouted = backend if isinstance(backend, Scouted) else None
+        self.adaptive = Adaptive(scouted.large if scouted else backend, doubt)
+        self.doubting: Backend = scouted.over(self.adaptive) if scouted else self.adaptive
         self.life = Life(backend)
         finalize(self, self.life.close, wait=False).atexit = False  # at exit life.close_all does it
 
@@ -261,7 +264,7 @@ class Segmenter:
             An array (H, W) on the GPU with `__cuda_array_interface__` and DLPack.
 
         Raises:
-            BadInput: The model is not a plan, or an array or option cannot be used.
+            BadInput: The model is not a plan or has a scout, or an array or option cannot be used.
             Closed: The model is closed.
             EngineFailed: The GPU failed, or a result is not a probability (NoProbability). After a call with a stream,
                 NoProbability is raised by a later call of the model.
@@ -273,6 +276,11 @@ class Segmenter:
             ...     roads = model.segment_device(torch.from_numpy(image).cuda())
             ...     mask = torch.as_tensor(roads, device="cuda")  # uint8 (H, W), not copied
         """
+        if isinstance(self.backend, Scouted):
+            raise BadInput(
+                "segment_device runs without a scout, which needs the tiles in the host's memory: open the plan "
+                "without scout=, or call mask() with a NumPy array"
+            )
         on_gpu = getattr(self.backend, "segment_device", None)
         if on_gpu is None:
             raise BadInput("segment_device is for plans; this model runs on the CPU, where mask() takes NumPy arrays")
@@ -356,7 +364,7 @@ class Segmenter:
     def backend_for(self, views: Views) -> tuple[Backend, Sequence[int] | None]:
         """The backend that runs so many views, and the views' numbers; None: the model's own."""
         if views == "adaptive":
-            return self.adaptive, None
+            return self.doubting, None
         return self.backend, views_of(views)
 
     def close(self, cancel: bool = False) -> None:
@@ -398,7 +406,7 @@ def fault_located(batch: list[Window]) -> Iterator[None]:
     try:
         yield
     except NoProbability as e:
-        raise fault_of(batch[e.tiles[0]]) from e
+        raise fault_of(batch[e.tiles[0]], e) from e
 
 
 def views_of(count: int | None) -> Sequence[int] | None:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.runtime.errors import BadInput, BadModel
+from dlink.runtime.scout_limit import ScoutLimit
 from dlink.runtime.stretch import Stretch
-from dlink.runtime.values import load_json, value_of
+from dlink.runtime.values import dataclass_of, load_json, value_of
 from dlink.runtime.views import ALL, check_views
 from dlink.runtime.words import counted
 
@@ -35,7 +36,15 @@ LARGEST_WIDTH = 16.0
 SMALLEST_SCALE = 1e-7  # with a smaller scale all pixels are equal in float16
 LARGEST_INPUT = 65504.0  # of a prepared pixel: the largest float16
 LARGEST_GSD_M = 1000.0
-LATER = ("bands", "stretch", "target", "checkpoint_key", "checkpoint_class")  # the format did not have them at first
+LATER = (
+    "slim",
+    "bands",
+    "stretch",
+    "target",
+    "checkpoint_key",
+    "checkpoint_class",
+    "scout",
+)  # the format did not have them at first
 TARGET = re.compile(r"\S{1,40}")
 SHA256 = re.compile("([0-9a-f]{64})?")
 
@@ -45,6 +54,11 @@ Numbers: TypeAlias = tuple[float, ...]  # one for each band
 def order_of(bands: tuple[str, ...]) -> str:
     """The `channels` of a network of these bands: BGR, as the authors have it, where the colours come first."""
     return "BGR" if bands[:RED_GREEN_BLUE] == COLOURS else "RGB"
+
+
+def limit_of(value: Any) -> ScoutLimit:
+    """A scout's limit, as it is or from JSON values."""
+    return value if isinstance(value, ScoutLimit) else dataclass_of(ScoutLimit, value, {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +80,7 @@ class Spec:
 
     arch: str = "dlinknet34"
     width: float = 1.0  # multiplier of the channels
+    slim: float = 1.0  # share of that width's multiply-adds that is left in a slim network
     tile: int = 1024  # side of the square input, px, a multiple of 32
     bands: tuple[str, ...] = COLOURS  # what an image's planes are, in their order: colours first
     stretch: str = ""  # how other samples than 8 bits become 8 bits (stretch.py); empty: as the reader says
@@ -83,6 +98,7 @@ class Spec:
     int8_method: str = ""  # how an INT8 file's ranges were cut: dlink-calibrate's --method
     int8_tiles_sha256: str = ""  # hash of the calibration tiles
     int8_verdict: str = ""  # result of the comparison with the float network
+    scout: ScoutLimit | None = None  # of a small network that looks first: which tiles the large one skips
 
     def __post_init__(self) -> None:
         self.take_types()
@@ -94,6 +110,8 @@ class Spec:
             raise BadInput(f"tile must be at most {LARGEST_TILE}, got {self.tile}; larger images are cut into tiles")
         if not 0 < self.width <= LARGEST_WIDTH:
             raise BadInput(f"width must be greater than 0, up to {LARGEST_WIDTH:g}, got {self.width:g}")
+        if not 0 < self.slim <= 1:
+            raise BadInput(f"slim must be a share, greater than 0, up to 1, got {self.slim:g}")
         if self.channels not in ("RGB", "BGR"):
             raise BadInput(f"channels must be RGB or BGR, got {self.channels!r}")
         self.check_bands()
@@ -121,7 +139,7 @@ class Spec:
         hints = get_type_hints(type(self))
         for name, hint in hints.items():
             try:
-                object.__setattr__(self, name, value_of(hint, getattr(self, name), name, {}))
+                object.__setattr__(self, name, value_of(hint, getattr(self, name), name, {ScoutLimit: limit_of}))
             except (TypeError, OverflowError) as e:
                 raise BadInput(str(e)) from e
 
@@ -183,6 +201,11 @@ class Spec:
     def bands_in_words(self) -> str:
         """Such as "4 bands (red, green, blue, nir)"."""
         return f"{counted(len(self.bands), 'band')} ({', '.join(self.bands)})"
+
+    @property
+    def network_in_words(self) -> str:
+        """Such as "dlinknet34 width 1", or "dlinknet34 width 1, slim to 39.6%"."""
+        return f"{self.arch} width {self.width:g}" + (f", slim to {self.slim:.1%}" if self.slim < 1 else "")
 
     @property
     def order(self) -> Any:

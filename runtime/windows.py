@@ -79,10 +79,11 @@ def cover(height: int, width: int, tile: int, halo: int) -> list[Window]:
     return [Window(rows, cols) for rows in spans(height, tile, halo) for cols in columns]
 
 
-def fault_of(window: Window) -> NoProbability:
-    """The error of a bad tile, which says where it lies in its image."""
+def fault_of(window: Window, error: NoProbability) -> NoProbability:
+    """The error of a bad tile, which says where it lies in its image. `error` is that of its call."""
     rows, cols = window.rows, window.cols
-    return NoProbability(f"the tile at rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop}")
+    where = f"the tile at rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop}"
+    return NoProbability(where, network=error.network)
 
 
 def square(image: NDArray[T], tile: int) -> NDArray[T]:

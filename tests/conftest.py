@@ -22,6 +22,8 @@ SLOW = {  # modules that take over five seconds on one core: `make check` leaves
     "test_balance",
     "test_bands",
     "test_bench",
+    "test_bench_options",
+    "test_best_torch",
     "test_build",
     "test_calib_network",
     "test_calib_qdq",

@@ -190,7 +190,7 @@ for step in STEPS:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
-    assert len(lines) == 23
+    assert len(lines) == 25
     assert all(line.endswith("[]") for line in lines), lines
 
 

@@ -23,7 +23,8 @@ class Crops(Dataset[tuple[Tensor, Tensor, int]]):
     """A crop of each tile: prepared float (3, crop, crop), its target float (1, crop, crop), and the tile's index.
 
     The target is the tile's label, and both are augmented. With `levels` the target is the probability in those files,
-    in 255 steps, and both are only turned and flipped.
+    in 255 steps, and both are only turned and flipped. A `share` of the label is mixed into it; for cross-entropy this
+    mixes the losses.
     """
 
     tiles: list[TileFile]
@@ -32,6 +33,7 @@ class Crops(Dataset[tuple[Tensor, Tensor, int]]):
     epoch: int = 0
     colours: str = "released"
     levels: list[Path] | None = None  # one for each tile
+    share: float = 0.0  # of a label in the target, where there are both
 
     def __len__(self) -> int:
         return len(self.tiles)
@@ -49,10 +51,13 @@ class Crops(Dataset[tuple[Tensor, Tensor, int]]):
     def read(self, index: int) -> Pair:
         """A tile's image and its target, uint8 (H, W)."""
         tile = self.tiles[index]
-        if self.levels:
+        if self.levels and not (self.share and tile.label):
             return read_image(tile.image, tile.how), read_grey(self.levels[index])
         image, label = read_tile(tile)
         assert label is not None  # `labelled` has only such tiles
+        if self.levels:
+            mixed = (1 - self.share) * read_grey(self.levels[index]) + self.share * 255 * label
+            return image, mixed.round().astype(np.uint8)
         return image, label.astype(np.uint8) * 255
 
 

@@ -25,11 +25,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
 
 from dlink.imagery.images import TileFile
+from dlink.nets.channels import shaped
 from dlink.nets.checkpoint import check_fit, plain_tensors, read_checkpoint, write_checkpoint
 from dlink.nets.content import first_line, load
 from dlink.nets.keys import keys_of
 from dlink.nets.network import RoadNet
 from dlink.nets.options import NetworkOptions
+from dlink.nets.slim import slim_of
 from dlink.nets.zoo import build, spec_of
 from dlink.runtime.errors import BadInput, BadModel, CheckFailed
 from dlink.runtime.files import replacing
@@ -130,10 +132,13 @@ def train(
             raise BadInput(f"--crop {recipe.crop}: {recipe.arch} needs a multiple of {net.multiple}")
         if filled:
             say(str(filled))
+        saved = read_state(state_path) if resume else None
+        if saved:
+            net = as_slim_as(saved["net"], net, recipe, state_path)
         net.to(world.device)
         teacher = copy.deepcopy(net) if distil else None
         run = new_run(net, recipe, chosen, world, workers, report)
-        best = restore(state_path, run) if resume else copied(net)
+        best = restore(saved, state_path, run) if saved else copied(net)
         views, half_views = out.with_suffix(".views"), run.half if recipe.amp else None
         with taught(run.crops, teacher, views, world, half_views, drawing) if teacher else nullcontext():
             while run.course.done < recipe.epochs and not finished(run):
@@ -314,13 +319,24 @@ def state_of(run: TrainingRun, best: Weights) -> dict[str, Any]:
     }
 
 
-def restore(path: Path, run: TrainingRun) -> Weights:
-    """Load a state file into a run. Returns the best weights so far."""
+def read_state(path: Path) -> dict[str, Any]:
+    """What a state file holds."""
     if not path.exists():
         raise BadInput(f"{path}: nothing to resume; leave --resume out to begin")
     state = load(path)
     if not isinstance(state, dict) or state.keys() != STATE or not all(isinstance(v, dict) for v in state.values()):
         raise BadModel(f"{path}: not the state of a training; --resume goes on from what dlink-train wrote beside OUT")
+    return state
+
+
+def as_slim_as(weights: Weights, net: RoadNet, recipe: Recipe, path: Path) -> RoadNet:
+    """The network, or one of the weights' channels if they are those of a slim network."""
+    slim = slim_of(recipe.arch, net.channels, plain_tensors(weights, path), str(path))
+    return shaped(net, slim.net.state_dict()) if slim and slim.width == recipe.width else net
+
+
+def restore(state: dict[str, Any], path: Path, run: TrainingRun) -> Weights:
+    """Load what a state file holds into a run. Returns the best weights so far."""
     recipe = asdict(run.recipe)
     different = {k: v for k, v in state["recipe"].items() if recipe.get(k) != v}
     if different or state["recipe"].keys() != recipe.keys():

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from dlink.calib.calibrate import CalibrationOptions, CalibrationResult, Work, stamp
 from dlink.calib.evaluator import Evaluator, Score
+from dlink.calib.folded import with_folded_end
 from dlink.calib.limits import STEPS
 from dlink.calib.network import Network, read_network
 from dlink.calib.placement import INT8, Unit, skip_of
@@ -200,14 +201,14 @@ def finetune(
     found = Ranges.read(ranges, graph)
     limits = {name: limit * how.stretch for name, limit in found.limits(how.method).items()}
     with TemporaryDirectory() as folder:
-        work = Work(graph, found, CalibrationOptions(method=how.method), Path(folder))
+        work = Work(graph, found, CalibrationOptions(method=how.method, fold=False), Path(folder))
         units = [replace(u, precision=INT8, why="") if how.everything else u for u in work.units]
         evaluator = Evaluator(work.write_float(), sample.holdout, progress("judge"))
         before = evaluator.score(work.save(write_qdq(work.graph, units, limits, work.means, work.how.base)))
         net = Quantised(work.graph, units, limits)
         teacher = Quantised(work.graph, [], {})
         losses = list(learn(net, teacher, sample, how, progress("fine-tune")))
-        model = write_qdq(net.network(), units, limits, {}, work.how.base)
+        model = write_qdq(with_folded_end(net.network()), units, limits, {}, work.how.base)
         scores = evaluator.score(work.save(model))
     if not scores[0].agreement > before[0].agreement:
         raise CheckFailed(

@@ -46,6 +46,29 @@ class Start:
     resume: bool = False  # from the .state file that a stopped training left
 
 
+@dataclass(frozen=True, kw_only=True)
+class SlimOptions:
+    """How much of a network is left, and how it is made slim."""
+
+    flops: float = 0.4  # share of the whole network's multiply-adds
+    prunings: int = 8  # one after another, with epochs between them
+    labels: float = 0.5  # share of the labels in the targets, where there are labels
+    variants: int = 0  # of each tile, in other colours, sizes and places
+    views: Path | None = None  # folder that keeps the original's eight views for further runs
+    half: bool = False  # store the convolutions' weights in float16
+
+    def __post_init__(self) -> None:
+        if not 0 < self.flops < 1:
+            raise BadInput(
+                f"--flops {self.flops:g}: must be between 0 and 1, such as 0.4 for 40 % of the multiply-adds"
+            )
+        if self.prunings < 1 or not 0 <= self.labels <= 1 or self.variants < 0:
+            raise BadInput(
+                f"--prunings must be at least 1, --labels from 0 to 1 and --variants at least 0, got {self.prunings}, "
+                f"{self.labels:g} and {self.variants}"
+            )
+
+
 @dataclass
 class TrainingStep:
     """The progress of a training, for a progress line."""

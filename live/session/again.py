@@ -9,6 +9,7 @@ import numpy as np
 from dlink.imagery.images import read_grey
 from dlink.live.frame import Image
 from dlink.live.scaling import resized, scaled
+from dlink.live.session.head import Head
 from dlink.live.session.line import Line
 from dlink.live.session.reading import Recorded
 from dlink.live.video.recording import frames_of
@@ -45,17 +46,30 @@ def again(recorded: Recorded, model: Path | None, threads: int | None, count: Co
         raise BadInput(f"{model}: the session's model is not there any more; name it with --model")
     if file_sha256(model) != head.model.sha256:
         raise BadInput(f"{model}: is not the session's model, whose SHA-256 is {head.model.sha256[:12]}...")
+    scout = scout_of(head)
     wanted = [line for line in recorded.lines if line.what in ("roads", "late")]
     usable = [line for line in wanted if line.video and line.mask]
     if not usable:
         raise BadInput(f"{recorded.folder}: has no frame with both a recording and a mask")
     differ: list[int] = []
-    with open_model(model, halo=head.halo, threshold=head.threshold, threads=threads) as segmenter:
+    with open_model(model, halo=head.halo, threshold=head.threshold, threads=threads, scout=scout) as segmenter:
         for number, (line, image) in enumerate(recorded_frames(recorded.folder, usable)):
             count(number + 1, len(usable))
             if not is_equal(segmenter, line, image, recorded.folder):
                 differ.append(line.id)
     return Again(len(usable), len(differ), min(differ, default=None), len(wanted) - len(usable))
+
+
+def scout_of(head: Head) -> Path | None:
+    """The session's scout, where it was then."""
+    if head.scout is None:
+        return None
+    path = Path(head.options["scout"])
+    if not path.is_file() or file_sha256(path) != head.scout.sha256:
+        raise BadInput(
+            f"{path}: is not the session's scout, whose SHA-256 is {head.scout.sha256[:12]}...; put it there"
+        )
+    return path
 
 
 def recorded_frames(folder: Path, lines: list[Line]) -> Iterator[tuple[Line, Image]]:

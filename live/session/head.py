@@ -34,6 +34,7 @@ class Head:
         monotonic: The same moment on the clock of the lines' times.
         options: Of the command, as they were written.
         ended: When it ended, UTC; None while it runs, or where it was killed.
+        scout: The small network that looked first; `options` says where it was.
     """
 
     model: FileMark
@@ -49,6 +50,7 @@ class Head:
     monotonic: float
     options: dict[str, str] = field(default_factory=dict)
     ended: float | None = None
+    scout: FileMark | None = None
 
 
 def head_of(about: About, model: Path, source: str, options: dict[str, str]) -> Head:
@@ -66,6 +68,7 @@ def head_of(about: About, model: Path, source: str, options: dict[str, str]) -> 
         utc=time.time(),
         monotonic=time.monotonic(),
         options=options,
+        scout=file_mark(Path(options["scout"])) if "scout" in options else None,
     )
 
 

@@ -256,6 +256,7 @@ def report_of(
         },
         how={
             "Model": f"{plan.model.name}, SHA-256 {plan.model.sha256}",
+            **({"Scout": f"{plan.scout.name}, SHA-256 {plan.scout.sha256}"} if plan.scout else {}),
             "Views": plan.views,
             "Threshold": f"{plan.threshold:g}",
             "Bands": plan.bands or "by their names",
@@ -321,6 +322,7 @@ def tags(plan: Plan) -> dict[str, str]:
         "DLINK_PLAN": plan.mark,
         TARGET_TAG: plan.of_model.target,
         "DLINK_MODEL": f"{plan.model.name} {plan.model.sha256}",
+        **({"DLINK_SCOUT": f"{plan.scout.name} {plan.scout.sha256}"} if plan.scout else {}),
         "DLINK_BANDS": plan.bands,
         "DLINK_STRETCH": "; ".join(f"{samples}: {range_}" for samples, range_ in plan.stretch.items()),
         "DLINK_GSD_M": f"{min(plan.grid.metres):.4g}",

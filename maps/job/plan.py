@@ -73,9 +73,12 @@ class MapOptions:
     widest: float = 50.0  # metres; wider areas are no roads
     windows: int | None = None  # of a block, down and across; None: 5, or more of small ones
     blocks: str | None = None  # where the blocks lie, such as /vsis3/bucket/map; None: in the map's folder
+    scout: str | Path | None = None  # a small network that looks first; kept as an absolute path
 
     def __post_init__(self) -> None:
         _ = self.reading
+        if self.scout is not None:
+            object.__setattr__(self, "scout", str(Path(self.scout).absolute()))
         if self.views not in (None, "adaptive", *map(str, BY_COUNT)):
             raise BadInput(f"--views {str(self.views)[:20]}: expected 8, 4, 1 or adaptive")
         if self.threshold is not None and not 0 <= self.threshold < 1:
@@ -120,6 +123,7 @@ class Plan:
     side: int  # windows of a block, down and across
     widest: float  # metres; wider areas are no roads
     blocks: tuple[int, ...]
+    scout: FileMark | None = None  # of asked.scout
 
     @cached_property
     def mark(self) -> str:
@@ -215,7 +219,10 @@ class Plan:
         return self.of_model.target == ROAD
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+        values = {"format": FORMAT, **asdict(self)}
+        if self.scout is None:  # a plan without a scout is that of older versions, and its hash too
+            del values["scout"], values["asked"]["scout"]
+        return json.dumps(values, sort_keys=True)
 
     def write(self, folder: Path) -> None:
         with replacing(folder / FILE, lasting=True) as part:

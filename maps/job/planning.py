@@ -19,9 +19,12 @@ from dlink.maps.job.grid import Footprint, Grid, grid_of, in_system, near_degree
 from dlink.maps.job.plan import LeftOut, MapOptions, Plan, SourceFile
 from dlink.maps.job.ranges import ranges
 from dlink.maps.job.watched import Watched, difference, mark_of, watched_files
+from dlink.runtime import open_model
 from dlink.runtime.errors import BadInput
-from dlink.runtime.files import file_mark
+from dlink.runtime.files import FileMark, file_mark, file_sha256
+from dlink.runtime.onnx_bytes import read_onnx
 from dlink.runtime.progress import Tick, ignore
+from dlink.runtime.scout import check_scout, limit_of
 from dlink.runtime.segmenter import default_halo
 from dlink.runtime.spec import Spec
 from dlink.runtime.versions import installed_version
@@ -56,6 +59,7 @@ def planned(model: Path, spec: Spec, names: Sequence[str], how: MapOptions, tick
     """
     halo = default_halo(spec) if how.halo is None else how.halo
     cover(1, 1, spec.tile, halo)  # raises BadInput for a halo that does not fit
+    scout = scout_of(model, spec, how)
     reading = how.reading.of_network(spec)
     seen, bad = looked_at(names, reading, tick)
     refuse(bad, len(names), how.skip_bad)
@@ -90,8 +94,22 @@ def planned(model: Path, spec: Spec, names: Sequence[str], how: MapOptions, tick
         side=how.windows or max(WINDOWS, -(-BLOCK // (spec.tile - 2 * halo))),
         widest=how.widest,
         blocks=(),
+        scout=scout,
     )
     return replace(plan, blocks=tuple(with_data(plan)))
+
+
+def scout_of(model: Path, spec: Spec, how: MapOptions) -> FileMark | None:
+    """The scout's mark. Raises BadInput now, and not at the first block, if it is none for this model."""
+    if how.scout is None:
+        return None
+    scout, mark = Path(how.scout), file_mark(Path(how.scout))
+    if ".plan" in (model.suffix, scout.suffix):
+        open_model(model, scout=scout, threshold=how.threshold).close()
+        return mark
+    limit = limit_of(read_onnx(scout).spec, scout, spec, model)  # no engine, which would keep memory
+    check_scout(limit, scout, model, {file_sha256(model)}, spec.threshold if how.threshold is None else how.threshold)
+    return mark
 
 
 def looked_at(names: Sequence[str], reading: Reading, tick: Tick) -> tuple[list[Seen], list[LeftOut]]:

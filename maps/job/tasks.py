@@ -158,7 +158,12 @@ def model_of(job: Job, here: Opened) -> Segmenter:
         path = Path(here.plan.model_path)
         if file_sha256(path) != here.plan.model.sha256:
             raise DlinkError(f"{path}: is another model than the map was planned with; bring that one back")
-        here.model = open_model(path, halo=here.plan.halo, threshold=here.plan.threshold, threads=job.threads)
+        mark, scout = here.plan.scout, here.plan.asked.scout
+        if mark and scout and file_sha256(Path(scout)) != mark.sha256:
+            raise DlinkError(f"{scout}: is another scout than the map was planned with; bring that one back")
+        here.model = open_model(
+            path, halo=here.plan.halo, threshold=here.plan.threshold, threads=job.threads, scout=scout
+        )
     return here.model
 
 

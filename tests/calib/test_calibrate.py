@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_openvino_really_runs_int8_where_that_is_right(home):
         return
     with open_model(home / "int8.onnx") as model:
         assert model.backend.executed["int8"] >= 0.95
-        assert "int8 99 %" in model.backend.engine
+        assert re.search(r", int8( 9\d %)?,", model.backend.engine)
     with open_model(home / "fp16.onnx") as model:
         assert "int8" not in model.backend.executed
 

@@ -22,8 +22,10 @@ MORE = (  # in no trial
     "check roads.onnx tiles --against roads.onnx",
     "layers roads.onnx tiles",
     "tune roads.onnx tiles",
+    "scout roads.onnx roads.onnx tiles",
     "bench roads.onnx",
     "distil tiles -o new.th --init roads.th",
+    "slim roads.th tiles -o new.th",
     "finetune tiles -o new.onnx --init roads.onnx --ranges roads.plan.json",
     "replay tiles",
 )

@@ -230,21 +230,12 @@ def test_keys_that_are_no_names_are_refused(tmp_path, net, key):
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize(
-    ("channels", "message"),
-    [
-        (1280, "as dlinknet34 of width 20: must be at most 16, its memory grows with the square; is it another"),
-        (
-            10,
-            "as dlinknet34 of width 0.15625: must be a multiple of 0.125, so that channels come out whole; is",
-        ),
-        (1024, r"as dlinknet34 of width 16: 2\d\d misshapen: firstbn.weight \(8,\) for \(1024,\)"),
-    ],
-)
-def test_a_width_that_the_file_does_not_hold_takes_no_memory(tmp_path, net, channels, message):
+@pytest.mark.parametrize("channels", [1280, 1024, 10])
+def test_a_width_that_the_file_does_not_hold_takes_no_memory(tmp_path, net, channels):
     first = torch.zeros(channels, 3, 7, 7, dtype=torch.float16)
     path = change(tmp_path, net, lambda s: s.update({"firstconv.weight": first}))
-    with pytest.raises(BadModel, match="net.th: " + message):
+    words = f"firstbn.weight has 8 and firstconv.weight {channels}, where both have the same; take the file that"
+    with pytest.raises(BadModel, match=f"net.th: as dlinknet34: its channels don't fit together: {words}"):
         read_checkpoint(path)
 
 

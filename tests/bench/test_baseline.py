@@ -1,0 +1,197 @@
+"""An earlier result beside a new one: which are like, and the conditions of a user's CI."""
+
+import json
+
+import pytest
+
+from dlink.bench.baseline import METRICS, UNLIKE, Condition, hold, read_baseline, unlike
+from dlink.runtime import BadInput
+
+
+def row(views, p99, **values):
+    return {"views": views, "p50_ms": p99 / 2, "p99_ms": p99, "joules_per_tile": None, **values}
+
+
+def result(*rows, **values):
+    """A result of dlink-bench with these rows."""
+    return {
+        "file": {"name": "roads.onnx", "sha256": "aa"},
+        "network": {"arch": "dlinknet34", "width": 1.0, "tile": 1024, "precision": "fp16"},
+        "engine": "OpenVINO 2026.4.1, bf16, 2 threads",
+        "tiles": "generated",
+        "latency": list(rows),
+        "peak_bytes": 500_000_000,
+        "machine": {"cpu": "AMD EPYC", "cores": 2, "versions": {"dlink": "0.1.0"}},
+        **values,
+    }
+
+
+def held(condition, new, old=None):
+    return hold([Condition.of(condition)], new, old)
+
+
+@pytest.mark.parametrize(
+    ("condition", "p99", "failed"),
+    [
+        ("p99>2x", 200.0, False),  # the limit itself is allowed
+        ("p99>1.1x", 110.2, True),
+        ("p99<0.9x", 89, True),
+        ("p99 > 0.12 s", 119, False),
+        ("p99>120ms", 121, True),
+        ("p99<50ms", 49, True),
+    ],
+)
+def test_a_condition_fails_beyond_its_limit(condition, p99, failed):
+    [found] = held(condition, result(row(1, p99)), result(row(1, 100.0)))
+    assert found.failed is failed
+
+
+def test_a_condition_holds_for_each_row_beside_the_baselines_row_of_as_many_views():
+    found = held("p99>1.5x", result(row(1, 10), row(8, 90)), result(row(8, 50), row(1, 9)))
+    assert [(each.row, each.value, each.before, each.failed) for each in found] == [
+        ("1 view", 10, 9, False),
+        ("8 views", 90, 50, True),
+    ]
+    assert str(found[1]) == "p99>1.5x: p99 with 8 views is 90 ms, 1.8 times the baseline's 50 ms"
+
+
+def test_an_absolute_condition_needs_no_baseline():
+    [found] = held("peak>0.4GB", result(row(1, 10)))
+    assert str(found) == "peak>0.4GB: peak with 1 view is 500 MB"
+    assert found.failed
+
+
+def test_rates_and_soaks_are_held_to_their_own_rows():
+    rate = row(1, 80, rate=10.0, dropped_share=0.25)
+    soak = {
+        "views": 1, "rate": None, "first": {"p99_ms": 70, "p50_ms": 60}, "last": {"p99_ms": 77, "p50_ms": 60},
+        "p99_change": 1.1, "memory": {"bytes_per_h": 3e6}, "gpu_memory": None,
+    }  # fmt: skip
+    new = result(rate=[rate], soak=soak)
+    assert [each.failed for each in held("dropped>20%", new)] == [True]
+    assert [each.failed for each in held("p99_change>1.05", new)] == [True]
+    assert [each.failed for each in held("memory_growth>2MB", new)] == [True]
+    before = result(rate=[{**rate, "p99_ms": 40}], soak=soak)
+    assert [(e.row, e.failed) for e in held("p99>1.5x", new, before)] == [
+        ("1 view, 10 frames a second", True),
+        ("1 view", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("p99", "must be a figure, > or <, and a limit, such as p99>1.1x"),
+        ("p99>=1.1x", "must be a figure, > or <"),
+        ("p95>1x", "no figure p95; there are p50, p90, p99"),
+        ("p99>1.1", "the unit of p99 is ms or s or x, got none"),
+        ("p99>1GB", "the unit of p99 is ms or s or x, got GB"),
+    ],
+)
+def test_what_is_no_condition_is_one_line(condition, words):
+    with pytest.raises(BadInput, match=f"^--fail-if {condition}: {words}"):
+        Condition.of(condition)
+
+
+@pytest.mark.parametrize(
+    ("condition", "new", "old", "words"),
+    [
+        ("p99>1.1x", result(row(1, 10)), None, "needs --baseline FILE"),
+        ("joules>1J", result(row(1, 10)), None, "this run has no joules"),
+        ("p99>1.1x", result(row(8, 10)), result(row(1, 10)), "the baseline has no p99 of 8 views"),
+        (
+            "joules>2x",
+            result(row(1, 10, joules_per_tile=3)),
+            result(row(1, 10)),
+            "the baseline has no joules of 1 view",
+        ),
+        (
+            "p99>1.1x",
+            result(rate=[row(1, 10, rate=10.0)]),
+            result(rate=[row(1, 10, rate=5.0)]),
+            "the baseline has no p99 of 1 view, 10 frames a second",
+        ),
+    ],
+)
+def test_a_figure_that_is_not_there_is_no_pass(condition, new, old, words):
+    with pytest.raises(BadInput, match=words):
+        held(condition, new, old)
+
+
+DIFFERENT = {
+    "engine": result(engine="TensorRT 10.3"),
+    "precision": result(network={"arch": "dlinknet34", "width": 1.0, "tile": 1024, "precision": "int8"}),
+    "tile": result(network={"arch": "dlinknet34", "width": 1.0, "tile": 512, "precision": "fp16"}),
+    "network": result(network={"arch": "dlinknet34", "width": 0.25, "tile": 1024, "precision": "fp16"}),
+    "pictures": result(tiles="valid"),
+    "machine": result(machine={"cpu": "AMD EPYC", "cores": 4, "versions": {"dlink": "0.1.0"}}),
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_what_makes_figures_unlike_is_refused_unless_it_is_allowed(tmp_path, name):
+    path = tmp_path / "old.json"
+    with pytest.raises(BadInput, match=f"old.json: cannot be compared: its {name} is .*; --allow {name} compares"):
+        unlike(result(), DIFFERENT[name], path, [n for n in UNLIKE if n != name])
+    assert any(
+        note.startswith(f"another {name} than the baseline's")
+        for note in unlike(result(), DIFFERENT[name], path, [name])
+    )
+
+
+def test_what_one_compares_is_said_and_not_refused(tmp_path):
+    old = result(
+        file={"name": "old.onnx", "sha256": "bb"},
+        engine="OpenVINO 2025.1.0, bf16, 2 threads",
+        machine={"cpu": "AMD EPYC", "cores": 2, "versions": {"dlink": "0.0.9"}},
+        headline=False,
+        no_headline=["other processes took 40%"],
+    )
+    assert unlike(result(), old, tmp_path, []) == [
+        "another file than the baseline's bb",
+        "another version of the engine than the baseline's OpenVINO 2025.1.0, bf16, 2 threads",
+        "another version of dlink than the baseline's 0.0.9",
+        "the baseline is no headline: other processes took 40%",
+    ]
+
+
+def test_like_results_need_no_word(tmp_path):
+    assert unlike(result(), result(headline=True), tmp_path, []) == []
+
+
+def test_the_last_result_of_a_file_of_rows_counts(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps(result(row(1, p99))) for p99 in (1, 2)]
+    path.write_text("\n".join([*lines, '{"figure": "slots"}', lines[0][:50]]) + "\n")
+    assert read_baseline(path)["latency"][0]["p99_ms"] == 2
+
+
+def test_the_whole_result_of_json_counts(tmp_path):
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(result(row(1, 3)), indent=1))
+    assert read_baseline(path)["latency"][0]["p99_ms"] == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1, 2]", b'{"figure": "slots"}\n', b"\xff\xfe", b"p99 50 ms"])
+def test_a_file_without_a_result_is_named(tmp_path, content):
+    path = tmp_path / "old.json"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"old.json: (has no|not a) result of dlink-bench"):
+        read_baseline(path)
+
+
+def test_results_of_earlier_versions_can_be_a_baseline():
+    from tests.support.environments import ROOT
+
+    old = read_baseline(ROOT / "bench" / "results.jsonl")
+    assert [each.before for each in held("p50>1x", {**old}, old)] == [r["p50_ms"] for r in old["latency"]]
+
+
+def test_every_figure_of_a_run_has_its_name():
+    from dataclasses import fields
+
+    from dlink.bench.latency import Latency
+    from dlink.bench.open_loop import RateFigures
+
+    keys = {f.name for f in (*fields(Latency), *fields(RateFigures))} | {"p50_change", "p99_change", "peak_bytes"}
+    assert {key for key, _ in METRICS.values()} <= keys | {"memory_bytes_per_h", "gpu_memory_bytes_per_h"}
