@@ -17,6 +17,7 @@ from dlink.onnx_graph.model import Asked, OnnxModel
 from dlink.onnx_graph.scales import groups_of
 
 OF, MOST = 4, 2  # of so many successive input channels, so many weights may be other than zero
+ENOUGH = 0.5  # of a network: one with less in the pattern was not made sparse, or lost its zeros
 
 
 def sparse_convolutions(graph: OnnxModel) -> list[Asked]:

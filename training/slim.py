@@ -13,7 +13,6 @@ Or all channels stay, and the weights become 2:4 sparse before the first epoch (
 import copy
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ from dlink.training.importance import importances
 from dlink.training.loop import Logits, TrainingRun, new_run, run_epoch
 from dlink.training.pruning import Pruning, least_important, most_important
 from dlink.training.recipe import Course, Recipe, SlimOptions, TrainingStep
-from dlink.training.sparse import make_sparse, sparse_share, zeros_held
+from dlink.training.sparse import make_sparse, sparse_share
 from dlink.training.validate import validate
 from dlink.training.variants import varied
 from dlink.training.world import joined
@@ -153,8 +152,7 @@ def slim(
                 for target in slimming.targets():
                     prune(slimming, target)
                     say(f"pruned to {slimming.pruning.share:.1%} of the multiply-adds")
-                with zeros_held(run.net, run.optimiser) if how.sparse else nullcontext():
-                    epoch(slimming, out, state_path)
+                epoch(slimming, out, state_path)
         before, after = (measured(net, checked, run.crops.spec) for net in (teacher, run.net))
         return Slimmed(before, after, slimming.pruning.share, sparse_share(run.net), run.course)
 

@@ -1,20 +1,21 @@
 """2:4 sparse weights: of four successive input channels, two have zeros, and GPUs since Ampere leave these out.
 
 The pattern is in each output channel and each position of the kernel (onnx_graph/sparsity.py has TensorRT's rule).
-`make_sparse` sets the zeros once. `zeros_held` keeps them while the rest is trained: it needs no masks, because a zero
-is its own mark, also in a checkpoint and in the state of a stopped training.
+`make_sparse` sets the zeros once, and every training of a sparse network keeps them (`zeros_held`). A zero is its own
+mark, so a checkpoint or the state of a stopped training needs no masks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dlink.nets.channels import CONVOLUTIONS
 from dlink.nets.multiply_adds import multiply_adds
 from dlink.nets.network import RoadNet
-from dlink.onnx_graph.sparsity import MOST, OF
+from dlink.onnx_graph.sparsity import ENOUGH, MOST, OF
 from dlink.runtime.spec import Spec
 
 
@@ -26,7 +27,7 @@ def layers(net: nn.Module) -> dict[str, nn.Conv2d]:
 
 def in_fours(weight: Tensor) -> Tensor:
     """A weight (K, C, R, S) by its fours of input channels: (K, C / 4, 4, R, S)."""
-    return weight.unflatten(1, (-1, OF))
+    return weight.reshape(len(weight), -1, OF, *weight.shape[2:])
 
 
 def make_sparse(net: nn.Module) -> None:
@@ -39,13 +40,31 @@ def make_sparse(net: nn.Module) -> None:
             conv.weight.masked_fill_(zeros, 0)
 
 
-@contextmanager
-def zeros_held(net: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[None]:
-    """Within the block, each step of the optimiser leaves at zero what was zero before the block.
+def sparse_layers(net: nn.Module) -> dict[str, nn.Conv2d]:
+    """The convolutions that have the pattern."""
+    return {name: conv for name, conv in layers(net).items() if (in_fours(conv.weight) != 0).sum(2).max() <= MOST}
 
-    The optimiser still keeps moments of these weights, which no other weight reads.
+
+def sparse_share(net: RoadNet) -> float:
+    """The share of a network's multiply-adds in convolutions that have the pattern."""
+    work = multiply_adds(net, Spec.tile)
+    return sum(work[name] for name in sparse_layers(net)) / sum(work.values())
+
+
+def sparse_weights(net: nn.Module) -> list[Tensor]:
+    """The weights with the pattern, if most weights have it: else a layer has it by chance, and is to lose it."""
+    found = [conv.weight for conv in sparse_layers(net).values()]
+    every = sum(module.weight.numel() for module in net.modules() if isinstance(module, CONVOLUTIONS))
+    return found if sum(weight.numel() for weight in found) >= ENOUGH * every else []
+
+
+@contextmanager
+def zeros_held(weights: Iterable[Tensor], optimiser: torch.optim.Optimizer) -> Iterator[None]:
+    """Within the block, the optimiser's steps leave at zero what is zero of these weights before it.
+
+    The optimiser keeps moments of the zeros too, which nothing else reads.
     """
-    zeros = [(conv.weight, conv.weight.detach() == 0) for conv in layers(net).values()]
+    zeros = [(weight, weight.detach() == 0) for weight in weights]
 
     def restore(*_: Any) -> None:
         with torch.no_grad():
@@ -57,10 +76,3 @@ def zeros_held(net: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[Non
         yield
     finally:
         hook.remove()
-
-
-def sparse_share(net: RoadNet) -> float:
-    """The share of a network's multiply-adds in convolutions with the pattern."""
-    work = multiply_adds(net, Spec.tile)
-    sparse = [name for name, conv in layers(net).items() if int((in_fours(conv.weight) != 0).sum(2).max()) <= MOST]
-    return sum(work[name] for name in sparse) / sum(work.values())
