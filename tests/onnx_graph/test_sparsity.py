@@ -7,17 +7,18 @@ import onnx
 import pytest
 
 from dlink.calib.network import read_network
+from dlink.calib.placement import place
 from dlink.cli.inspect import asked_table
 from dlink.nets.checkpoint import read_checkpoint, write_checkpoint
 from dlink.nets.embedded import EMBEDDED
 from dlink.onnx_graph.model import read_model
 from dlink.onnx_graph.sparsity import has_pattern, sparse_convolutions, sparse_share
 from dlink.runtime import Spec
-from dlink.training.quantised import Quantised
+from dlink.training.quantised import FineTuneOptions, Quantised, learn
 from dlink.training.sparse import make_sparse
 from dlink.training.sparse import sparse_share as share_of_net
 from tests.export.test_export import SIDE, trained
-from tests.support.calibrated import folder_of, quantise, small
+from tests.support.calibrated import QUIET, folder_of, quantise, ranges_of, scenes, small
 from tests.support.command import call
 from tests.support.models import save, write_model
 
@@ -128,6 +129,17 @@ def test_inspect_names_the_layers(made):
     assert not next(line for line in lines if line.startswith("/firstconv/Conv ")).endswith("2:4")
     call("export", EMBEDDED, folder / "dense.onnx", "--tile", 128)
     assert asked_table(read_model(folder / "dense.onnx"))[0].endswith("asked for")
+
+
+def test_fine_tuning_keeps_the_pattern(tmp_path):
+    graph = read_network(small("dlinknet34", tmp_path / "net.onnx", sparse=True))
+    net = Quantised(graph, place(graph, "int8"), ranges_of(graph).limits("max"))
+    steps = learn(net, Quantised(graph, [], {}), scenes(3), FineTuneOptions(epochs=1, batch=1, rate=1e-3), QUIET)
+    assert len(list(steps)) == 2
+    tuned = net.network()
+    assert [a.node for a in sparse_convolutions(tuned)] == [a.node for a in sparse_convolutions(graph)]
+    name = "net.encoder2.1.conv2.weight"
+    assert (tuned.weights[name] != graph.weights[name]).any()
 
 
 def test_fine_tuning_holds_the_zeros_of_a_sparse_file_alone(tmp_path):
