@@ -49,9 +49,9 @@ def usable(graph: OnnxModel) -> float:
 
 
 def unused(graph: OnnxModel, options: Options, capability: str) -> str:
-    """What --sparse would have allowed, in words, where a plan of a sparse file was built without it; else nothing."""
+    """What --sparse would have allowed for a plan that was built without it, in words; empty if nothing."""
     old = version_numbers(capability) < version_numbers(AMPERE)
-    if options.sparse or options.target != "tensorrt" or old or (share := usable(graph)) < ENOUGH:
+    if options.target != "tensorrt" or old or (share := usable(graph)) < ENOUGH:
         return ""
     return f"{in_words(share)}; --sparse lets TensorRT take sparse kernels where they are faster"
 

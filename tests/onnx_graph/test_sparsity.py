@@ -70,29 +70,34 @@ def test_int8_keeps_the_pattern(base, deconv, tmp_path):
     assert {a.precision for a in found} >= {"int8"}
 
 
-def test_weights_are_seen_behind_pairs_and_casts_but_not_with_a_zero_point_or_groups(tmp_path):
-    spec = Spec(tile=SIDE, bands=("a", "b", "c", "d"), channels="RGB", scale=(1.0,) * 4, shift=(0.0,) * 4)
-    weight = np.zeros((4, 4, 1, 1), np.int8)
-    weight[:, 1:3] = 5
-    conv = {"w_q": weight, "s": np.full(4, 0.1, np.float32), "last": np.ones((1, 4, 1, 1), np.float32)}
-
-    def found(zero=0, **given):
-        nodes = [
-            onnx.helper.make_node("DequantizeLinear", ["w_q", "s", "z"], ["w_h"], axis=0),
-            onnx.helper.make_node("Cast", ["w_h"], ["w"], to=onnx.TensorProto.FLOAT),
-            onnx.helper.make_node("Conv", ["image", "w"], ["y"], "first", **given),
-            onnx.helper.make_node("Conv", ["y", "last"], ["logit"], "last"),
-            onnx.helper.make_node("Sigmoid", ["logit"], ["road"], "sigmoid"),
-        ]
-        kernel = conv["w_q"][:, : 4 // given.get("group", 1)]
-        values = {**conv, "w_q": np.ascontiguousarray(kernel), "z": np.full(4, zero, np.int8)}
-        return [
-            a.node for a in sparse_convolutions(read_model(write_model(tmp_path / "net.onnx", spec, nodes, values)))
-        ]
-
-    assert found() == ["first"]
-    assert found(zero=5) == []
-    assert found(group=2) == []
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, ["first"]),
+        ({"zero": 5}, []),  # a zero point: the zeros are others
+        ({"group": 2}, []),
+        ({"op": "ConvTranspose"}, []),
+    ],
+)
+def test_weights_are_seen_behind_pairs_and_casts(given, found, tmp_path):
+    spec = Spec(tile=SIDE, bands=tuple("abcdefgh"), channels="RGB", scale=(1.0,) * 8, shift=(0.0,) * 8)
+    op, zero, attributes = (
+        given.get("op", "Conv"),
+        given.get("zero", 0),
+        {k: v for k, v in given.items() if k == "group"},
+    )
+    weight = np.zeros((8, 8 // given.get("group", 1), 1, 1), np.int8)
+    weight[1::4, 1::4] = weight[2::4, 2::4] = 5
+    nodes = [
+        onnx.helper.make_node("DequantizeLinear", ["w_q", "s", "z"], ["w_h"], axis=0),
+        onnx.helper.make_node("Cast", ["w_h"], ["w"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node(op, ["image", "w"], ["y"], "first", **attributes),
+        onnx.helper.make_node("Conv", ["y", "last"], ["logit"], "last"),
+        onnx.helper.make_node("Sigmoid", ["logit"], ["road"], "sigmoid"),
+    ]
+    values = {"w_q": weight, "s": np.full(8, 0.1, np.float32), "z": np.full(8, zero, np.int8)}
+    path = write_model(tmp_path / "net.onnx", spec, nodes, {**values, "last": np.ones((1, 8, 1, 1), np.float32)})
+    assert [a.node for a in sparse_convolutions(read_model(path))] == found
 
 
 @pytest.fixture(scope="module")

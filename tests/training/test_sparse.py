@@ -109,13 +109,14 @@ def test_a_layer_that_has_the_pattern_by_chance_may_lose_it():
 
 @pytest.fixture(scope="module")
 def whole(original, tiles, tmp_path_factory):
-    """A training that was never stopped."""
-    out = tmp_path_factory.mktemp("whole") / "sparse.th"
-    return slim(original, tiles, out, THREE, SPARSE, valid=tiles), read_checkpoint(out)
+    """A training that was never stopped, what it wrote, and what it said."""
+    out, said = tmp_path_factory.mktemp("whole") / "sparse.th", []
+    return slim(original, tiles, out, THREE, SPARSE, valid=tiles, say=said.append), read_checkpoint(out), said
 
 
 def test_a_network_keeps_its_channels_and_its_trained_weights_have_the_pattern(original, whole):
-    done, found = whole
+    done, found, said = whole
+    assert said == [f"2:4 sparse weights in {done.sparse:.1%} of the multiply-adds"]  # once, and no pruning
     assert (found.width, found.slim, done.share) == (0.25, 1.0, 1.0)
     assert done.before.total == done.after.total
     assert all(0 < iou < 1 for iou in (*done.before.ious, *done.after.ious))
