@@ -7,13 +7,14 @@ that are left. The rate falls over all epochs (poly). Norms keep their statistic
 Beside the checkpoint lie the history, `<name>.csv` and `<name>.png`, and `<name>.state`, from which `resume` goes on as
 if nothing had happened.
 
-Or all channels stay, and the weights become 2:4 sparse before the first epoch (sparse.py).
+Or all channels stay, and the weights become 2:4 sparse before the first epoch (sparse.py), which estimates norms again.
 """
 
 import copy
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def slim(
         with taught(run.crops, teacher, views, world, half_views, drawing, keep=how.views is not None):
             while run.course.done < recipe.epochs:
                 if how.sparse and not run.course.done:
-                    make_sparse(run.net)
+                    make_sparse(run.net, partial(sample, run), recipe.seed)
                     say(f"2:4 sparse weights in {sparse_share(run.net):.1%} of the multiply-adds")
                 for target in slimming.targets():
                     prune(slimming, target)

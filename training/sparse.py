@@ -1,11 +1,11 @@
 """2:4 sparse weights: of four successive input channels, two have zeros, and GPUs since Ampere leave these out.
 
 The pattern is in each output channel and each position of the kernel (onnx_graph/sparsity.py has TensorRT's rule).
-`make_sparse` sets the zeros once, and every training of a sparse network keeps them (`zeros_held`). A zero is its own
+`make_sparse` sets them once, and every training of a sparse network keeps them (`zeros_held`). A zero is its own
 mark, so a checkpoint or the state of a stopped training needs no masks.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from dlink.nets.multiply_adds import multiply_adds
 from dlink.nets.network import RoadNet
 from dlink.onnx_graph.sparsity import ENOUGH, MOST, OF
 from dlink.runtime.spec import Spec
+from dlink.training.importance import spread, still
 
 
 def layers(net: nn.Module) -> dict[str, nn.Conv2d]:
@@ -30,14 +31,61 @@ def in_fours(weight: Tensor) -> Tensor:
     return weight.reshape(len(weight), -1, OF, *weight.shape[2:])
 
 
-def make_sparse(net: nn.Module) -> None:
-    """Give a network's convolutions the pattern. Of each four weights, the two of the greatest magnitude stay."""
+def make_sparse(net: RoadNet, sample: Callable[[], Iterable[Tensor]], seed: int) -> None:
+    """Give a network's convolutions the pattern, where it changes the roads least by a sample of prepared crops.
+
+    Norms are estimated again, because the sum of half as many weights has another mean and deviation. DESIGN.md,
+    "Training", has what either brings.
+    """
+    curvature = curvatures(net, sample(), seed)
+    set_zeros(net, {name: conv.weight.detach().square() * curvature[name] for name, conv in layers(net).items()})
+    estimate_norms(net, sample())
+
+
+def curvatures(net: RoadNet, batches: Iterable[Tensor], seed: int) -> dict[str, Tensor]:
+    """The curvature of the distillation loss by each layer's weights, the mean of a kernel's positions: (K, C, 1, 1).
+
+    It is estimated as in importance.py, by one backward pass a batch.
+    """
+    convs = layers(net)
+    found = {name: torch.zeros_like(conv.weight[..., :1, :1]) for name, conv in convs.items()}
+    weights = [conv.weight for conv in convs.values()]
+    generator = torch.Generator().manual_seed(seed)
+    with still(net):
+        for weight in weights:
+            weight.requires_grad_(True)
+        for x in batches:
+            gradients = torch.autograd.grad(spread(net.logits(x), generator), weights)
+            for curvature, gradient in zip(found.values(), gradients, strict=True):
+                curvature += gradient.square().mean((2, 3), keepdim=True)
+    return found
+
+
+def set_zeros(net: nn.Module, importance: Mapping[str, Tensor]) -> None:
+    """Of each four weights, those two become zeros that matter less; `importance` is by layer, like its weight."""
     with torch.no_grad():
-        for conv in layers(net).values():
-            fours = in_fours(conv.weight.abs())
+        for name, conv in layers(net).items():
+            fours = in_fours(importance[name])
             least = fours.topk(OF - MOST, dim=2, largest=False).indices
             zeros = torch.zeros_like(fours, dtype=torch.bool).scatter(2, least, True).flatten(1, 2)
             conv.weight.masked_fill_(zeros, 0)
+
+
+def estimate_norms(net: RoadNet, batches: Iterable[Tensor]) -> None:
+    """Replace the norms' statistics by the means of those of the batches."""
+    training = net.training
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch's word for the mean of all
+    net.train()
+    with torch.no_grad():
+        for x in batches:
+            net.logits(x)
+    net.train(training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def sparse_layers(net: nn.Module) -> dict[str, nn.Conv2d]:

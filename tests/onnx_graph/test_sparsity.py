@@ -15,10 +15,9 @@ from dlink.onnx_graph.model import read_model
 from dlink.onnx_graph.sparsity import has_pattern, sparse_convolutions, sparse_share
 from dlink.runtime import Spec
 from dlink.training.quantised import FineTuneOptions, Quantised, learn
-from dlink.training.sparse import make_sparse
 from dlink.training.sparse import sparse_share as share_of_net
 from tests.export.test_export import SIDE, trained
-from tests.support.calibrated import QUIET, folder_of, quantise, ranges_of, scenes, small
+from tests.support.calibrated import QUIET, folder_of, make_sparse, quantise, ranges_of, scenes, small
 from tests.support.command import call
 from tests.support.models import save, write_model
 

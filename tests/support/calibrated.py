@@ -14,7 +14,7 @@ from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.imagery.images import write_image
 from dlink.nets.zoo import spec_of
 from dlink.scenes import with_roads
-from dlink.training.sparse import make_sparse
+from dlink.training.sparse import layers, set_zeros
 from tests.export.test_export import SIDE, trained
 
 QUIET = lambda done, total, words: None  # noqa: E731
@@ -27,6 +27,11 @@ def small(arch: str, path: Path, precision: str = "fp32", sparse: bool = False) 
         make_sparse(found.net)
     write_onnx(fold_norms(found.net), spec_of(arch, width=0.125, tile=SIDE, precision=precision), path)
     return path
+
+
+def make_sparse(net):
+    """Give a network 2:4 zeros, by magnitude."""
+    set_zeros(net, {name: conv.weight.detach().abs() for name, conv in layers(net).items()})
 
 
 def scenes(count: int, side: int = SIDE) -> Sample:

@@ -14,13 +14,15 @@ from dlink.imagery.images import find_tiles, read_image
 from dlink.nets.checkpoint import read_checkpoint, write_checkpoint
 from dlink.nets.embedded import EMBEDDED
 from dlink.nets.multiply_adds import multiply_adds
+from dlink.nets.network import RoadNet
 from dlink.nets.zoo import spec_of
 from dlink.runtime import BadInput
 from dlink.training.loop import train
 from dlink.training.recipe import Recipe, SlimOptions
 from dlink.training.slim import slim
-from dlink.training.sparse import layers, make_sparse, sparse_share, sparse_weights, zeros_held
+from dlink.training.sparse import curvatures, estimate_norms, layers, sparse_share, sparse_weights, zeros_held
 from dlink.training.validate import segmenter
+from tests.support.calibrated import make_sparse
 
 SPARSE = SlimOptions(sparse=True)
 ONE = Recipe(crop=128, batch=2, epochs=1)
@@ -56,7 +58,7 @@ def most_in_fours(weight):
     )
 
 
-def test_of_four_successive_input_channels_the_two_largest_weights_stay():
+def test_of_four_successive_input_channels_the_two_weights_that_matter_most_stay():
     conv = nn.Conv2d(8, 1, (1, 2), bias=False)
     values = torch.tensor([[1.0, -4, 2, 3, 5, 6, -7, 0], [9, 8, 7, 6, 1, 2, 4, 3]])  # at either position of the kernel
     wanted = torch.tensor([[0.0, -4, 0, 3, 0, 6, -7, 0], [9, 8, 0, 0, 0, 0, 4, 3]])
@@ -64,6 +66,43 @@ def test_of_four_successive_input_channels_the_two_largest_weights_stay():
         conv.weight.copy_(values.T.reshape(1, 8, 1, 2))
     make_sparse(nn.Sequential(conv))
     assert torch.equal(conv.weight.detach().reshape(8, 2).T, wanted)
+
+
+class Pixel(RoadNet):
+    """A convolution of 3 x 3, which sees only its centre in a picture of one pixel, and a norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 1, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(1)
+
+    def logits(self, x):
+        return self.norm(self.conv(x))
+
+
+def test_the_curvature_of_a_weight_is_that_of_the_loss():
+    """Held to p (1 - p) (d logit / d weight)^2, which for one pixel needs no mean over random signs."""
+    torch.manual_seed(0)
+    net = Pixel().eval()
+    crops = torch.randn(2, 1, 8, 1, 1)
+    p = [net(x).item() for x in crops]
+    wanted = sum(q * (1 - q) * x[0] ** 2 for q, x in zip(p, crops, strict=True)) / 9 / (1 + net.norm.eps)
+    found = curvatures(net, crops, 0)["conv"]
+    torch.testing.assert_close(found.flatten(), wanted.flatten())
+    assert all(q.requires_grad and q.grad is None for q in net.parameters())
+
+
+def test_norms_are_estimated_on_all_batches_alike_and_nothing_else_changes():
+    torch.manual_seed(0)
+    net = Pixel().eval()
+    others = {k: v.clone() for k, v in net.state_dict().items() if "running" not in k and "num" not in k}
+    batches = [torch.randn(2, 8, 4, 4), torch.randn(2, 8, 4, 4) + 1]
+    estimate_norms(net, batches)
+    made = [net.conv(x).detach() for x in batches]
+    assert net.norm.running_mean.item() == pytest.approx(np.mean([y.mean().item() for y in made]))
+    assert net.norm.running_var.item() == pytest.approx(np.mean([y.var().item() for y in made]))
+    assert (net.training, net.norm.training, net.norm.momentum) == (False, False, 0.1)
+    assert all(torch.equal(net.state_dict()[k], v) for k, v in others.items())
 
 
 def test_the_images_and_transposed_and_grouped_convolutions_stay_as_they_are():
@@ -127,6 +166,7 @@ def test_a_network_keeps_its_channels_and_its_trained_weights_have_the_pattern(o
     work = multiply_adds(original.net, 1024)
     assert done.sparse == pytest.approx(sum(work[name] for name in sparse) / sum(work.values()))
     assert sparse_share(original.net) == 0
+    assert not torch.equal(found.net.firstbn.running_mean, original.net.firstbn.running_mean)
     trained = [key for key, v in found.net.state_dict().items() if not torch.equal(v, original.net.state_dict()[key])]
     assert "finaldeconv1.weight" in trained
 
