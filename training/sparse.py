@@ -45,7 +45,7 @@ def make_sparse(net: RoadNet, sample: Callable[[], Iterable[Tensor]], seed: int)
 def curvatures(net: RoadNet, batches: Iterable[Tensor], seed: int) -> dict[str, Tensor]:
     """The curvature of the distillation loss by each layer's weights, the mean of a kernel's positions: (K, C, 1, 1).
 
-    It is estimated as in importance.py, by one backward pass a batch.
+    It is estimated as in importance.py, by one backward pass a crop.
     """
     convs = layers(net)
     found = {name: torch.zeros_like(conv.weight[..., :1, :1]) for name, conv in convs.items()}
@@ -54,7 +54,7 @@ def curvatures(net: RoadNet, batches: Iterable[Tensor], seed: int) -> dict[str, 
     with still(net):
         for weight in weights:
             weight.requires_grad_(True)
-        for x in batches:
+        for x in (crop for batch in batches for crop in batch.split(1)):
             gradients = torch.autograd.grad(spread(net.logits(x), generator), weights)
             for curvature, gradient in zip(found.values(), gradients, strict=True):
                 curvature += gradient.square().mean((2, 3), keepdim=True)
@@ -72,20 +72,27 @@ def set_zeros(net: nn.Module, importance: Mapping[str, Tensor]) -> None:
 
 
 def estimate_norms(net: RoadNet, batches: Iterable[Tensor]) -> None:
-    """Replace the norms' statistics by the means of those of the batches."""
+    """Replace the norms' statistics by the means of those of the batches.
+
+    Norms with an infinite variance stay as they are: behind them is a part of the network that does nothing.
+    """
     training = net.training
-    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and estimable(m)]
     momenta = [norm.momentum for norm in norms]
+    net.eval()
     for norm in norms:
-        norm.reset_running_stats()
+        norm.train().reset_running_stats()
         norm.momentum = None  # PyTorch's word for the mean of all
-    net.train()
     with torch.no_grad():
         for x in batches:
             net.logits(x)
     net.train(training)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def estimable(norm: nn.BatchNorm2d) -> bool:
+    return norm.running_var is not None and bool(norm.running_var.isfinite().all())
 
 
 def sparse_layers(net: nn.Module) -> dict[str, nn.Conv2d]:

@@ -87,7 +87,7 @@ def test_the_curvature_of_a_weight_is_that_of_the_loss():
     crops = torch.randn(2, 1, 8, 1, 1)
     p = [net(x).item() for x in crops]
     wanted = sum(q * (1 - q) * x[0] ** 2 for q, x in zip(p, crops, strict=True)) / 9 / (1 + net.norm.eps)
-    found = curvatures(net, crops, 0)["conv"]
+    found = curvatures(net, [crops.flatten(0, 1)], 0)["conv"]
     torch.testing.assert_close(found.flatten(), wanted.flatten())
     assert all(q.requires_grad and q.grad is None for q in net.parameters())
 
@@ -103,6 +103,10 @@ def test_norms_are_estimated_on_all_batches_alike_and_nothing_else_changes():
     assert net.norm.running_var.item() == pytest.approx(np.mean([y.var().item() for y in made]))
     assert (net.training, net.norm.training, net.norm.momentum) == (False, False, 0.1)
     assert all(torch.equal(net.state_dict()[k], v) for k, v in others.items())
+    net.norm.running_var.fill_(float("inf"))  # as in a network whose centre does nothing: it is not brought to life
+    before = copy.deepcopy(net.state_dict())
+    estimate_norms(net, batches)
+    assert all(torch.equal(net.state_dict()[k], v) for k, v in before.items())
 
 
 def test_the_images_and_transposed_and_grouped_convolutions_stay_as_they_are():
