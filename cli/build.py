@@ -74,6 +74,7 @@ def default_target() -> str:
     click.option("--hardware-compatible", is_flag=True, help="Also build for other GPUs, Ampere and newer (tensorrt)."),
     click.option("--strip-weights", is_flag=True, help="Leave the weights in the ONNX file; keep it beside the plan."),
     click.option("--refit", is_flag=True, help="Allow new weights later."),
+    click.option("--sparse", is_flag=True, help="Allow kernels for 2:4 sparse weights; Ampere and newer (tensorrt)."),
 )
 @click.option("--timing-cache", type=OUT_PATH, help="Reuse TensorRT's measurements in this file, and add new ones.")
 @click.option("--rebuild", is_flag=True, help="Build the plan SOURCE again here, as its manifest says.")
@@ -131,6 +132,21 @@ def check_capabilities(names: Sequence[str]) -> None:
         raise BadInput(f"--compute-capability {','.join(names)}: {e}") from e
 
 
+def notes(result: "BuildResult") -> list[str]:
+    """What a user should know of a plan besides its description."""
+    from dlink.engine.sparse import unused
+
+    manifest, found = result.manifest, []
+    if result.layers is None:
+        found += ["no GPU here runs this plan, so the engine's report could not be read"]
+    if manifest.options.sparse:
+        said = result.sparsity or ["nothing; --explain shows the engine's layers"]
+        found += [f"of sparse kernels {manifest.title} says: {line}" for line in said]
+    elif words := unused(result.graph, manifest.options, manifest.built.capability):
+        found += [words]
+    return found
+
+
 def show_result(result: "BuildResult", plan: Path, show: Looks) -> None:
     """Print what was built, and write a Triton repository if it is asked for."""
     manifest = result.manifest
@@ -138,8 +154,8 @@ def show_result(result: "BuildResult", plan: Path, show: Looks) -> None:
         click.echo(manifest.to_bytes().decode(), nl=False)
     else:
         click.echo(plan_in_words(plan, manifest))
-        if result.layers is None:
-            click.echo("note: no GPU here runs this plan, so the engine's report could not be read", err=True)
+        for words in notes(result):
+            click.echo(f"note: {words}", err=True)
         if show.explain and result.layers is None:
             click.echo("\n".join(asked_table(result.graph)))
         elif show.explain:

@@ -124,6 +124,8 @@ def calibrate(
     from dlink.calib.calibrate import calibrate as write_int8
     from dlink.calib.network import read_network
     from dlink.calib.sample import sample
+    from dlink.onnx_graph.model import read_model
+    from dlink.onnx_graph.sparsity import in_words, sparse_share
 
     how = replace(how, keep=tuple(map(layer_of, how.keep)))
     spec = read_network(onnx).spec
@@ -145,6 +147,8 @@ def calibrate(
         click.echo(json.dumps(result.to_json(), indent=1))
         return
     click.echo(f"{out}: {result.share:.1%} of the multiply-adds in int8, {size_in_words(out, onnx)}")
+    if share := sparse_share(read_model(out)):
+        click.echo(in_words(share))
     click.echo(f"ranges by {result.method} from {counted(result.ranges.tiles, 'tile')}; {result.verdict}")
     if show.layers:
         click.echo("\n".join(layer_table(result.units)))

@@ -126,6 +126,7 @@ def export(
     if tiles is None and (others := made_up(spec)):
         click.echo(f"note: proven on generated scenes, where {others} copied from green: --tiles prove more", err=True)
     report(proof, "PyTorch's", how.target)
+    say_sparse(onnx)
 
 
 def adopt_one(
@@ -152,6 +153,7 @@ def adopt_one(
     click.echo(f"output {made.output}")
     click.echo(f"prepared as {preparation(spec)}, {spec.gsd_m:g} m a pixel; --channels and --gsd say otherwise")
     report(made.proof, f"those of {path.name}", spec.target)
+    say_sparse(onnx)
 
 
 def is_foreign(path: Path) -> bool:
@@ -182,6 +184,15 @@ def report(proof: "Proof", whose: str, target: str) -> None:
             f"was it trained with another preparation (--channels, --mean, --std)?",
             err=True,
         )
+
+
+def say_sparse(onnx: Path) -> None:
+    """Print how much of a file has 2:4 sparse weights, if any of it has."""
+    from dlink.onnx_graph.model import read_model
+    from dlink.onnx_graph.sparsity import in_words, sparse_share
+
+    if share := sparse_share(read_model(onnx)):
+        click.echo(in_words(share))
 
 
 def sorted_out(files: tuple[Path, ...], out: Path | None) -> tuple[list[Path], Path]:

@@ -175,12 +175,13 @@ def plan_in_words(plan: Path, manifest: "Manifest") -> str:
     where = manifest.runs_on.words()
     how = "as its layers report" if manifest.precision.proven_by == "inspector" else "as its graph is typed"
     most = counted(manifest.options.batch, "view")
+    sparse = "; may have kernels for 2:4 sparse weights" if manifest.options.sparse else ""
     draws = "" if manifest.spec.target == "road" else f"; draws {manifest.spec.target}s"
     return (
         f"{plan}: {manifest.title}, up to {most} of {manifest.spec.tile} px at once, {input_of(manifest.spec)}, "
         f"{manifest.plan.bytes / 1e6:.1f} MB, built in {manifest.built.seconds:.0f} s\n"
         f"computes in {shares_in_words(dict(manifest.precision.shares))}, {how}; runs on compute capability {where}; "
-        f"reads {manifest.ends.reads} and gives {manifest.ends.gives}{draws}"
+        f"reads {manifest.ends.reads} and gives {manifest.ends.gives}{sparse}{draws}"
     )
 
 
@@ -205,10 +206,14 @@ def layer_table(layers: "Sequence[Layer]", times: Mapping[str, float]) -> list[s
 
 
 def asked_table(graph: "OnnxModel") -> list[str]:
-    """A line for each convolution of the file and the precision that it asks for."""
-    rows = [("node", "type", "share", "asked for")]
-    rows += [(a.node, a.op, f"{a.share:.2%}", a.precision) for a in graph.asked]
-    return columns(rows)
+    """A line for each convolution of the file: the precision that it asks for, and whether its weights are sparse."""
+    from dlink.onnx_graph.sparsity import in_words, sparse_convolutions
+
+    found = sparse_convolutions(graph)
+    sparse = {a.node for a in found}
+    rows = [("node", "type", "share", "asked for", "weights" if found else "")]
+    rows += [(a.node, a.op, f"{a.share:.2%}", a.precision, "2:4" if a.node in sparse else "") for a in graph.asked]
+    return columns(rows) + ([in_words(sum(a.share for a in found))] if found else [])
 
 
 def columns(rows: "Sequence[tuple[str, ...]]") -> list[str]:

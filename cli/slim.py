@@ -1,4 +1,4 @@
-"""`dlink-slim`: checkpoint -> a checkpoint of fewer channels, which draws the same roads for less work."""
+"""`dlink-slim`: checkpoint -> one of fewer channels or of sparse weights, which draws the same roads for less work."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from dlink.training.slim import Slimmed
 
 
-@click.command(cls=Step, short_help="Take away channels: fewer multiply-adds for the same roads.")
+@click.command(cls=Step, short_help="Take away channels or weights: less work for the same roads.")
 @click.argument("checkpoint", type=IN_FILE)
 @options.tiles
 @courses.output
 @together(
     "how",
     "training.recipe:SlimOptions",
-    click.option("--flops", default=0.4, show_default=True, help="Share of the multiply-adds that is left."),
+    click.option("--flops", type=float, help="Share of the multiply-adds that is left.  [default: 0.4]"),
+    click.option("--sparse", is_flag=True, help="Keep all channels, with zeros in two of four weights (2:4)."),
     click.option("--prunings", default=8, show_default=True, help="Prunings, in the first half of the epochs."),
     click.option(
         "--labels", default=0.5, show_default=True, help="Share of the labels, where there are, in the targets."
@@ -55,6 +56,9 @@ def slim(
     Channels that matter least for the multiply-adds that they cost are taken away, in several prunings with training
     between them. TILES are like those that the network will see; labels are used where there are any. What comes out
     is a checkpoint like any other.
+
+    With --sparse all channels stay, and two of each four successive weights become zeros, which TensorRT can use on
+    Ampere and newer: dlink-build --sparse.
     """
     courses.check_name(out)
     from dlink.imagery.images import find_tiles
@@ -72,6 +76,8 @@ def slim(
         workers=loading.workers, report=shown.step, drawing=shown.drawing, say=shown.note,
     )  # fmt: skip
     click.echo(f"{out}: {original.arch} of width {original.width:g} with {slimmed.share:.1%} of its multiply-adds")
+    if how.sparse:
+        click.echo(f"2:4 sparse weights in {slimmed.sparse:.1%} of them")
     click.echo("\n".join(table(slimmed, loading.valid)))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from dlink.engine.ends import ends_of, with_half_input
 from dlink.engine.layers import Layer, inspect, prove
+from dlink.engine.sparse import heard, refuse_dense
 from dlink.engine.versions import (
     Compiler,
     config_for,
@@ -42,6 +43,7 @@ class BuildResult:
     manifest: Manifest
     layers: list[Layer] | None  # the engine's report; None if no GPU could load the plan
     graph: OnnxModel
+    sparsity: list[str]  # what TensorRT's log says of sparse kernels; nothing without --sparse
 
 
 def build(graph: OnnxModel, out: Path, options: Options, timing_cache: Path | None, tick: Tick) -> BuildResult:
@@ -51,6 +53,7 @@ def build(graph: OnnxModel, out: Path, options: Options, timing_cache: Path | No
     """
     refuse_batch(graph, options)
     refuse_target(options)
+    refuse_dense(graph, options)
     compiler = find_compiler(options.target)
     refuse_options(compiler, options)
     refuse_graph(compiler, graph)
@@ -58,7 +61,8 @@ def build(graph: OnnxModel, out: Path, options: Options, timing_cache: Path | No
     graph = with_half_input(graph)
     before = seconds_before(out)
     begun = time.monotonic()
-    data = compile(compiler, graph, options, timing_cache, tick, before)
+    with heard(options) as sparsity:
+        data = compile(compiler, graph, options, timing_cache, tick, before)
     seconds = time.monotonic() - begun
     gpus = look_for_gpus()
     gpu = gpus.found[0] if gpus.found else None
@@ -85,7 +89,7 @@ def build(graph: OnnxModel, out: Path, options: Options, timing_cache: Path | No
         part.write_bytes(data)
         beside.write_bytes(manifest.to_bytes())
     signature_of(out).unlink(missing_ok=True)
-    return BuildResult(manifest, layers, graph)
+    return BuildResult(manifest, layers, graph, sparsity)
 
 
 def rebuild(plan: Path, tick: Tick) -> BuildResult:

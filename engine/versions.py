@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from dlink.engine.sparse import refuse_old_gpu
 from dlink.onnx_graph.model import OnnxModel
 from dlink.runtime.errors import BadInput, NoEngine
 from dlink.runtime.versions import version_numbers
@@ -111,6 +112,9 @@ def refuse_target(options: Options) -> None:
         if options.target == "tensorrt" and getattr(options, name):
             flag = name.replace("_", "-")
             raise BadInput(f"--{flag}: is for --target tensorrt-rtx; TensorRT builds for the GPU at hand")
+    if options.target == "tensorrt-rtx" and options.sparse:
+        # 1.7.1 takes the flag, but a sparse convolution's plan is the same with it (tests/engine/test_compilers.py).
+        raise BadInput("--sparse: is for --target tensorrt; TensorRT-RTX 1.7 makes nothing of it")
 
 
 def refuse_options(compiler: Compiler, options: Options) -> None:
@@ -120,6 +124,8 @@ def refuse_options(compiler: Compiler, options: Options) -> None:
             if getattr(options, name) not in (None, False) and compiler.number < since:
                 flag = name.replace("_", "-")
                 raise BadInput(f"--{flag}: needs TensorRT {since[0]}.{since[1]}, here is {compiler.version}")
+        if options.sparse:
+            refuse_old_gpu(look_for_gpus().found[0], options)
     elif options.refit or options.strip_weights:
         # TensorRT-RTX 1.7's compiler then asks for CUDA, and for a single capability.
         if not look_for_gpus().found or len(options.compute_capability) != 1:
@@ -217,6 +223,7 @@ def config_for(compiler: Compiler, options: Options, graph: OnnxModel, monitor: 
         "profiles": [Profile().add(graph.input, min=least, opt=most, max=most)],
         "profiling_verbosity": trt.ProfilingVerbosity.DETAILED,  # for the engine's report of its precisions
         "refittable": options.refit or options.strip_weights,
+        "sparse_weights": options.sparse,
         **precision_flags(compiler, graph),
     }
     if options.strip_weights:

@@ -75,11 +75,15 @@ def importances(
     with still(net), factored(net, along, size) as factors:
         for x in batches:
             factors.renew(len(x), x.device)
-            logits = net.logits(x)
-            p = torch.sigmoid(logits.detach())
-            sign = torch.randint(0, 2, p.shape, generator=generator).to(p.device) * 2 - 1
-            (logits * (p * (1 - p)).sqrt() * sign).sum().backward()  # type: ignore[no-untyped-call]
+            spread(net.logits(x), generator).backward()  # type: ignore[no-untyped-call]
             for group, factor in factors.of.items():
                 assert factor.grad is not None
                 total[group] += factor.grad.square().sum(0).flatten().cpu()
     return total
+
+
+def spread(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """The sum whose squared gradients estimate the curvature: of the logits, with a random sign for each pixel."""
+    p = torch.sigmoid(logits.detach())
+    sign = torch.randint(0, 2, p.shape, generator=generator).to(p.device) * 2 - 1
+    return (logits * (p * (1 - p)).sqrt() * sign).sum()

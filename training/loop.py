@@ -44,6 +44,7 @@ from dlink.training.encoder import Filled, fill_encoder
 from dlink.training.history import write_history
 from dlink.training.losses import LOSSES
 from dlink.training.recipe import Course, Recipe, TrainingStep
+from dlink.training.sparse import sparse_weights, zeros_held
 from dlink.training.validate import validate
 from dlink.training.world import World, joined
 
@@ -223,15 +224,16 @@ def run_epoch(run: TrainingRun) -> float:
     if run.crops.levels:
         hold_norms(run.net)
     total = 0.0
-    for i, (x, target, which) in enumerate(batches(loader)):
-        rate = course.rate
-        if recipe.schedule == "poly":
-            rate *= poly((course.done + i / len(loader)) / recipe.epochs)
-        set_rate(run.optimiser, rate)
-        loss = step(run, x.to(world.device, memory_format=torch.channels_last), target.to(world.device), which)
-        total += loss
-        seconds = time.monotonic() - run.start
-        run.report(TrainingStep(course.done + 1, recipe.epochs, i + 1, len(loader), total / (i + 1), rate, seconds))
+    with zeros_held(sparse_weights(run.net), run.optimiser):
+        for i, (x, target, which) in enumerate(batches(loader)):
+            rate = course.rate
+            if recipe.schedule == "poly":
+                rate *= poly((course.done + i / len(loader)) / recipe.epochs)
+            set_rate(run.optimiser, rate)
+            loss = step(run, x.to(world.device, memory_format=torch.channels_last), target.to(world.device), which)
+            total += loss
+            seconds = time.monotonic() - run.start
+            run.report(TrainingStep(course.done + 1, recipe.epochs, i + 1, len(loader), total / (i + 1), rate, seconds))
     return total / len(loader)
 
 

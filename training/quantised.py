@@ -27,12 +27,14 @@ from dlink.calib.qdq import weight_scales, write_qdq
 from dlink.calib.ranges import Ranges
 from dlink.calib.sample import Sample
 from dlink.onnx_graph.model import CONVOLUTIONS
+from dlink.onnx_graph.sparsity import ENOUGH, sparse_convolutions
 from dlink.runtime.errors import BadInput, CheckFailed
 from dlink.runtime.files import replacing
 from dlink.runtime.onnx_bytes import write_sealed
 from dlink.runtime.progress import Tick
 from dlink.runtime.views import ALL, apply_view
 from dlink.training.loop import poly, set_rate
+from dlink.training.sparse import zeros_held
 
 GRADIENT = 1.0  # the largest norm of a step's gradient
 
@@ -99,6 +101,14 @@ class Quantised(nn.Module):
 
     def as_int8(self, name: str, x: Tensor) -> Tensor:
         return torch.fake_quantize_per_tensor_affine(x, self.limits[name] / STEPS, 0, -STEPS - 1, STEPS)
+
+    def sparse_weights(self) -> list[Tensor]:
+        """The weights with 2:4 zeros, if the network is sparse (training/sparse.py)."""
+        found = sparse_convolutions(self.graph)
+        if sum(asked.share for asked in found) < ENOUGH:
+            return []
+        names = {node.name: node.input[1] for node in self.graph.convolutions}
+        return [self.weight(names[asked.node]) for asked in found]
 
     def network(self) -> Network:
         """The graph with the trained weights."""
@@ -232,22 +242,23 @@ def learn(net: Quantised, teacher: Quantised, sample: Sample, how: FineTuneOptio
     batch = min(how.batch, len(images))
     steps = how.epochs * (len(images) // batch)
     order = [i for _ in range(how.epochs) for i in rng.permutation(len(images))[: len(images) // batch * batch]]
-    for done in range(steps):
-        set_rate(optimiser, how.rate * poly(done / steps))
-        chosen = order[done * batch : (done + 1) * batch]
-        views = [apply_view(spec.prepare(images[i][None])[0], int(rng.choice(ALL))) for i in chosen]
-        x = torch.from_numpy(np.stack(views))
-        with torch.no_grad():
-            target = teacher(x)
-        loss = functional.binary_cross_entropy(net(x), target) - entropy(target)
-        if not torch.isfinite(loss):
-            raise CheckFailed(f"the loss is {loss.item()} at step {done + 1}: lower --rate")
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(net.parameters(), GRADIENT)
-        optimiser.step()
-        tick(done + 1, steps, f"loss {loss.item():.5f}")
-        yield loss.item()
+    with zeros_held(net.sparse_weights(), optimiser):
+        for done in range(steps):
+            set_rate(optimiser, how.rate * poly(done / steps))
+            chosen = order[done * batch : (done + 1) * batch]
+            views = [apply_view(spec.prepare(images[i][None])[0], int(rng.choice(ALL))) for i in chosen]
+            x = torch.from_numpy(np.stack(views))
+            with torch.no_grad():
+                target = teacher(x)
+            loss = functional.binary_cross_entropy(net(x), target) - entropy(target)
+            if not torch.isfinite(loss):
+                raise CheckFailed(f"the loss is {loss.item()} at step {done + 1}: lower --rate")
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(net.parameters(), GRADIENT)
+            optimiser.step()
+            tick(done + 1, steps, f"loss {loss.item():.5f}")
+            yield loss.item()
 
 
 def entropy(p: Tensor) -> Tensor:

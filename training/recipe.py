@@ -9,6 +9,7 @@ from dlink.training.augment import COLOURS
 from dlink.training.losses import LOSSES
 
 SCHEDULES = ("plateau", "poly")
+FLOPS = 0.4  # the share of the multiply-adds that a slimming leaves by default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +49,28 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class SlimOptions:
-    """How much of a network is left, and how it is made slim."""
+    """How much of a network is left, and how it is made slim; or that all of it is left, with sparse weights."""
 
-    flops: float = 0.4  # share of the whole network's multiply-adds
+    flops: float | None = None  # share of the whole network's multiply-adds; None: FLOPS, or all if `sparse`
+    sparse: bool = False  # zeros in two of four weights, in place of prunings
     prunings: int = 8  # one after another, with epochs between them
     labels: float = 0.5  # share of the labels in the targets, where there are labels
     variants: int = 0  # of each tile, in other colours, sizes and places
     views: Path | None = None  # folder that keeps the original's eight views for further runs
     half: bool = False  # store the convolutions' weights in float16
 
+    @property
+    def share(self) -> float:
+        """The share of the whole network's multiply-adds that is left, if nothing was taken away before."""
+        return self.flops if self.flops is not None else 1.0 if self.sparse else FLOPS
+
     def __post_init__(self) -> None:
-        if not 0 < self.flops < 1:
+        if self.flops is not None and not 0 < self.flops < 1:
             raise BadInput(
                 f"--flops {self.flops:g}: must be between 0 and 1, such as 0.4 for 40 % of the multiply-adds"
             )
+        if self.sparse and self.flops is not None:
+            raise BadInput("--sparse and --flops: give one of them; to have both, make what --flops wrote sparse")
         if self.prunings < 1 or not 0 <= self.labels <= 1 or self.variants < 0:
             raise BadInput(
                 f"--prunings must be at least 1, --labels from 0 to 1 and --variants at least 0, got {self.prunings}, "

@@ -6,12 +6,15 @@ that are left. The rate falls over all epochs (poly). Norms keep their statistic
 
 Beside the checkpoint lie the history, `<name>.csv` and `<name>.png`, and `<name>.state`, from which `resume` goes on as
 if nothing had happened.
+
+Or all channels stay, and the weights become 2:4 sparse before the first epoch (sparse.py), which estimates norms again.
 """
 
 import copy
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ from dlink.training.importance import importances
 from dlink.training.loop import Logits, TrainingRun, new_run, run_epoch
 from dlink.training.pruning import Pruning, least_important, most_important
 from dlink.training.recipe import Course, Recipe, SlimOptions, TrainingStep
+from dlink.training.sparse import make_sparse, sparse_share
 from dlink.training.validate import validate
 from dlink.training.variants import varied
 from dlink.training.world import joined
@@ -72,6 +76,7 @@ class Slimmed:
     before: Measured
     after: Measured
     share: float  # of the multiply-adds of the whole network, whose width the original has
+    sparse: float  # share of the multiply-adds that are left, in convolutions of 2:4 sparse weights
     course: Course
 
 
@@ -90,10 +95,12 @@ class SlimRun:
 
     def targets(self) -> list[float]:
         """The shares of the whole network's multiply-adds after each pruning that stands before the next epoch."""
+        if self.how.sparse:
+            return []
         epochs, count = self.run.recipe.epochs, self.how.prunings
         first = self.original.slim
         return [
-            first * (self.how.flops / first) ** ((i + 1) / count)
+            first * (self.how.share / first) ** ((i + 1) / count)
             for i in range(count)
             if i * epochs // (2 * count) == self.run.course.done
         ]
@@ -113,7 +120,7 @@ def slim(
     drawing: Count = lambda done, total: None,
     say: Callable[[str], None] = lambda words: None,
 ) -> Slimmed:
-    """Write a slim copy of a checkpoint's network to `out`, and measure both.
+    """Write a slim or sparse copy of a checkpoint's network to `out`, and measure both.
 
     tiles: pictures of the kind that the network will see, best with labels. valid: labelled tiles for the IoU.
     drawing: called with (tiles whose eight views are drawn, all).
@@ -140,12 +147,15 @@ def slim(
         half_views = run.half if recipe.amp else None
         with taught(run.crops, teacher, views, world, half_views, drawing, keep=how.views is not None):
             while run.course.done < recipe.epochs:
+                if how.sparse and not run.course.done:
+                    make_sparse(run.net, partial(sample, run), recipe.seed)
+                    say(f"2:4 sparse weights in {sparse_share(run.net):.1%} of the multiply-adds")
                 for target in slimming.targets():
                     prune(slimming, target)
                     say(f"pruned to {slimming.pruning.share:.1%} of the multiply-adds")
                 epoch(slimming, out, state_path)
         before, after = (measured(net, checked, run.crops.spec) for net in (teacher, run.net))
-        return Slimmed(before, after, slimming.pruning.share, run.course)
+        return Slimmed(before, after, slimming.pruning.share, sparse_share(run.net), run.course)
 
 
 def measured(net: RoadNet, valid: list[TileFile], spec: Spec) -> Measured:
@@ -154,11 +164,11 @@ def measured(net: RoadNet, valid: list[TileFile], spec: Spec) -> Measured:
 
 def check(original: Checkpoint, tiles: list[TileFile], recipe: Recipe, how: SlimOptions) -> None:
     """Raise BadInput for what can't be made slim, before anything is drawn."""
-    net, flops = original.net, f"--flops {how.flops:g}"
-    if how.flops >= original.slim:
+    net, flops = original.net, f"--flops {how.share:g}"
+    if not how.sparse and how.share >= original.slim:
         raise BadInput(f"{flops}: the network has {original.slim:.1%} of its multiply-adds already; ask for less")
     least = pruning_of(original, net).least
-    if how.flops < least:
+    if how.share < least:
         raise BadInput(f"{flops}: with 8 channels in every layer {least:.1%} are left; ask for more")
     if net.channels != RED_GREEN_BLUE:
         raise BadInput(
@@ -223,7 +233,7 @@ def epoch(slimming: SlimRun, out: Path, state_path: Path) -> None:
     course.losses.append(run_epoch(run))
     course.done += 1
     course.best = min(course.losses[-1], course.best)
-    if slimming.pruning.share <= slimming.how.flops:
+    if slimming.pruning.share <= slimming.how.share:
         with replacing(out) as part:
             write_checkpoint(run.net, part, half=slimming.how.half)
     write_history(course, out)
@@ -232,10 +242,10 @@ def epoch(slimming: SlimRun, out: Path, state_path: Path) -> None:
 
 
 def state_of(slimming: SlimRun) -> dict[str, Any]:
-    run = slimming.run
+    run, how = slimming.run, slimming.how
     return {
         "recipe": asdict(run.recipe),
-        "how": {k: v for k, v in asdict(slimming.how).items() if k != "views"},
+        "how": {k: v for k, v in asdict(how).items() if k != "views"} | {"flops": how.share},
         "original": {"sha256": slimming.original.sha256},
         "course": asdict(run.course),
         "net": run.net.state_dict(),

@@ -64,6 +64,7 @@ class Options:
     hardware_compatible: bool = False
     refit: bool = False
     strip_weights: bool = False
+    sparse: bool = False  # kernels for 2:4 sparse weights are allowed
 
     @property
     def batch(self) -> int:

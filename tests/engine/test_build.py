@@ -7,8 +7,10 @@ from functools import partial
 import pytest
 
 from dlink.cli import plans
+from dlink.cli.build import notes
+from dlink.cli.inspect import plan_in_words
 from dlink.cli.plans import OpenOptions
-from dlink.engine.build import BuildProgress, compile
+from dlink.engine.build import BuildProgress, BuildResult, compile
 from dlink.engine.versions import Compiler
 from dlink.runtime import BadPlan, Mismatch, NoEngine, Spec
 from dlink.trt_runtime.manifest import manifest_of, parse, read_bytes
@@ -17,7 +19,7 @@ from tests.export.test_export import SIDE
 from tests.support.calibrated import folder_of, small
 from tests.support.command import call
 from tests.support.models import write_pointwise
-from tests.support.plans import checked, write
+from tests.support.plans import MANIFEST, checked, write
 
 pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx: pip install 'dlink[test]' on Linux x86-64")
 
@@ -180,6 +182,14 @@ def test_progress_counts_phases_within_phases():
     progress.start("odd", None, 0)
     progress.step("odd", 7)
     assert progress.share == 1
+
+
+def test_a_log_that_says_nothing_of_sparse_kernels_is_told(tmp_path):
+    manifest = replace(MANIFEST, options=replace(MANIFEST.options, sparse=True))
+    (note,) = notes(BuildResult(manifest, [], None, []))
+    assert note == "of sparse kernels TensorRT 10.3.0 says: nothing; --explain shows the engine's layers"
+    assert "and gives float32; may have kernels for 2:4 sparse weights" in plan_in_words(tmp_path, manifest)
+    assert "sparse" not in plan_in_words(tmp_path, MANIFEST)
 
 
 def keep(ticks, *tick):

@@ -20,6 +20,7 @@ from dlink.engine.layers import inspect
 from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.nets.zoo import ARCHS
 from dlink.onnx_graph.model import read_model
+from dlink.onnx_graph.sparsity import sparse_convolutions
 from dlink.runtime import BadInput, BadPlan, NoEngine, Spec
 from dlink.trt_runtime.manifest import Options, RunsOn, manifest_of
 from dlink.trt_runtime.nvidia_driver import Gpu, Gpus
@@ -27,7 +28,7 @@ from dlink.trt_runtime.plan import look_here, made_by, read_plan
 from dlink.trt_runtime.tensorrt_engine import validity
 from tests.export.test_export import SIDE, trained
 from tests.support.calibrated import QUIET, quantise, scenes, small
-from tests.support.models import save, shared, write_pointwise
+from tests.support.models import save, shared, write_model, write_pointwise
 
 pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx: pip install 'dlink[test]' on Linux x86-64")
 pytest.importorskip("polygraphy", reason="needs polygraphy: pip install 'dlink[test]'")
@@ -132,6 +133,47 @@ def test_without_a_gpu_the_library_itself_says_that_no_plan_runs_here(tmp_path):
     assert validity(trt, runtime, b"no plan" * 100) == ("INVALID", "MALFORMED_ENGINE")
     with pytest.raises(NoEngine, match=r"that it has just built does not run on NVIDIA H200, .*: it gives no reason"):
         inspect(versions.find_compiler("tensorrt-rtx"), (tmp_path / "net.plan").read_bytes(), H200.found[0])
+
+
+def test_tensorrt_rtx_makes_nothing_of_sparse_weights(tmp_path):
+    """Why --sparse is refused for it: it takes the flag, and the plan of one wide convolution is the same.
+
+    Plans of whole networks differ from build to build, so their bytes tell nothing.
+    """
+    weight = np.random.default_rng(0).normal(size=(256, 256, 3, 3)).astype(np.float16)
+    weight[:, 2::4] = weight[:, 3::4] = 0
+    path = write_wide(tmp_path / "net.onnx", weight)
+    graph = read_model(path)
+    assert [a.node for a in sparse_convolutions(graph)] == ["wide"]
+    compiler = versions.find_compiler("tensorrt-rtx")
+    from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxBytes, PostprocessConfig
+
+    def plan(sparse):
+        def check(builder, network, config):
+            assert config.get_flag(compiler.trt.BuilderFlag.SPARSE_WEIGHTS) == sparse
+
+        with polygraphy_errors():
+            source = NetworkFromOnnxBytes(versions.graph_for(compiler, graph), strongly_typed=True)()
+            how = versions.config_for(compiler, replace(RTX, sparse=sparse), graph, None, None)
+            return bytes(EngineBytesFromNetwork(source, PostprocessConfig(how, check))())
+
+    assert plan(True) == plan(False)
+    with pytest.raises(BadInput, match="^--sparse: is for --target tensorrt; TensorRT-RTX 1.7 makes nothing of it"):
+        compile(path, sparse=True)
+
+
+def write_wide(path, weight):
+    """The image, a convolution to 256 channels, one among 256 channels with this weight, one to the roads; in FP16."""
+    nodes = [
+        onnx.helper.make_node("Cast", ["image"], ["x"], to=onnx.TensorProto.FLOAT16),
+        onnx.helper.make_node("Conv", ["x", "w1"], ["a"], "first"),
+        onnx.helper.make_node("Conv", ["a", "w2"], ["b"], "wide", pads=[1] * 4),
+        onnx.helper.make_node("Conv", ["b", "w3"], ["c"], "last"),
+        onnx.helper.make_node("Cast", ["c"], ["logit"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Sigmoid", ["logit"], ["road"], "sigmoid"),
+    ]
+    ends = {"w1": np.ones((256, 3, 1, 1), np.float16), "w3": np.ones((1, 256, 1, 1), np.float16)}
+    return write_model(path, Spec(tile=SIDE, precision="fp16"), nodes, {**ends, "w2": weight})
 
 
 def test_rewritten_transposed_convolutions_are_built(tmp_path):
@@ -254,6 +296,7 @@ import os, signal, sys
 from pathlib import Path
 from dlink.engine.build import build
 from dlink.onnx_graph.model import read_model
+from dlink.onnx_graph.sparsity import sparse_convolutions
 from dlink.trt_runtime.manifest import Options
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins deaf to it

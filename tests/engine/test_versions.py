@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -158,3 +159,65 @@ def test_a_plan_runs_on_the_gpu_it_was_built_on(files, tmp_path):
     assert manifest["runs_on"]["capabilities"] == ["8.7"]
     built = {key: manifest["built"][key] for key in ("target", "version", "cuda", "gpu", "capability")}
     assert built == {"target": "tensorrt", "version": "10.3.0", "cuda": "12.6", "gpu": "Orin", "capability": "8.7"}
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory):
+    """The network with 2:4 sparse weights."""
+    home = tmp_path_factory.mktemp("sparse")
+    found = {p: small("dlinknet34", home / f"{p}.onnx", p, sparse=True) for p in ("fp32", "fp16")}
+    found["int8c"] = home / "int8c.onnx"
+    save(quantise(found["fp32"], "conv"), found["int8c"])
+    return found
+
+
+@pytest.mark.parametrize(("version", "precision"), [(OLDEST, "fp16"), (OLD, "int8c"), *((v, "fp16") for v in NEW)])
+def test_sparse_weights_are_a_flag_a_part_of_the_manifest_and_what_the_log_says(version, precision, sparse, tmp_path):
+    said = told(version, sparse[precision], tmp_path, sparse=True)
+    assert "SPARSE_WEIGHTS" in said["flags"]
+    assert said["manifest"]["options"]["sparse"]
+    title = f"TensorRT {version}"
+    assert [note.split(": ")[0] for note in said["notes"]] == [f"of sparse kernels {title} says"] * 2
+    assert said["notes"][1].endswith(
+        "says: TRT inference plan picked sparse implementation for layers: /finalconv3/Conv"
+    )
+
+
+def test_a_rebuild_keeps_the_flag(sparse, tmp_path):
+    (tmp_path / "fp16.onnx").write_bytes(sparse["fp16"].read_bytes())
+    said = told("10.3.0", tmp_path / "fp16.onnx", tmp_path, sparse=True, rebuild=True)
+    assert "SPARSE_WEIGHTS" in said["flags"]
+    assert said["manifest"]["options"]["sparse"]
+
+
+def test_without_the_option_no_flag_is_set_and_a_note_names_it(sparse, files, tmp_path):
+    said = told("10.3.0", sparse["fp16"], tmp_path)
+    assert "SPARSE_WEIGHTS" not in said["flags"]
+    assert not said["manifest"]["options"]["sparse"]
+    (note,) = said["notes"]
+    assert re.fullmatch(
+        r"2:4 sparse: \d\d\.\d% of the multiply-adds; --sparse lets TensorRT take sparse kernels .*", note
+    )
+    assert told("10.3.0", files["fp16"], tmp_path)["notes"] == []
+    assert told("8.5.2.2", sparse["fp16"], tmp_path, gpu=["Xavier", "7.2"])["notes"] == []
+
+
+def test_weights_that_are_not_sparse_and_gpus_that_gain_nothing_are_refused(sparse, files, tmp_path):
+    def words(source, **given):
+        said = told("10.3.0", source, tmp_path, sparse=True, **given)
+        assert (said["error"], list(tmp_path.iterdir())) == ("BadInput", [])
+        return said["words"]
+
+    assert words(files["fp16"]) == (
+        "fp16.onnx: --sparse: only 0.0% of the multiply-adds have 2:4 sparse weights; make them, and export again: "
+        "dlink-slim CHECKPOINT TILES -o sparse.th --sparse"
+    )
+    assert words(sparse["fp32"]).startswith(
+        "fp32.onnx: --sparse: TensorRT has sparse kernels for FP16 and INT8; export"
+    )
+    assert words(sparse["fp16"], gpu=["Xavier", "7.2"]).startswith(
+        "--sparse: needs compute capability 8.0 or newer, here"
+    )
+    assert words(sparse["fp16"], target="tensorrt-rtx").startswith(
+        "--sparse: is for --target tensorrt; TensorRT-RTX 1.7"
+    )

@@ -14,16 +14,24 @@ from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.imagery.images import write_image
 from dlink.nets.zoo import spec_of
 from dlink.scenes import with_roads
+from dlink.training.sparse import layers, set_zeros
 from tests.export.test_export import SIDE, trained
 
 QUIET = lambda done, total, words: None  # noqa: E731
 
 
-def small(arch: str, path: Path, precision: str = "fp32") -> Path:
-    """An eighth-width network with made-up weights, as an ONNX file."""
+def small(arch: str, path: Path, precision: str = "fp32", sparse: bool = False) -> Path:
+    """An eighth-width network with made-up weights, 2:4 sparse or not, as an ONNX file."""
     found = trained(arch)
+    if sparse:
+        make_sparse(found.net)
     write_onnx(fold_norms(found.net), spec_of(arch, width=0.125, tile=SIDE, precision=precision), path)
     return path
+
+
+def make_sparse(net):
+    """Give a network 2:4 zeros, by magnitude."""
+    set_zeros(net, {name: conv.weight.detach().abs() for name, conv in layers(net).items()})
 
 
 def scenes(count: int, side: int = SIDE) -> Sample:

@@ -40,6 +40,15 @@ def test_the_command_builds_the_same_again(tmp_path):
     assert options.words() == said
 
 
+def test_a_manifest_from_before_an_option_was_there_has_its_default(tmp_path):
+    path = write(tmp_path)
+    values = json.loads(manifest_of(path).read_text())
+    del values["options"]["sparse"]
+    manifest_of(path).write_text(json.dumps(values))
+    assert parse(read_bytes(path), path).options == MANIFEST.options
+    assert Options(sparse=True).words() == ["--sparse"]
+
+
 def test_rewriting_a_manifest_drops_its_signature(tmp_path):
     path = write(tmp_path)
     signature = tmp_path / "roads.plan.json.sig"
