@@ -150,6 +150,7 @@ class Work:
         if how.fold:
             self.graph = with_folded_end(self.graph)
         self.units = place(self.graph, how.deconv, how.keep, how.prefer)
+        self.roads = place(self.graph, how.deconv, how.keep, ROADS)
 
     def write_float(self) -> Path:
         """Write the unchanged network in float32."""
@@ -196,7 +197,8 @@ class Work:
     def fastest(self, evaluator: Evaluator, method: str, tick: Tick) -> tuple[list[Unit], list[Score]] | None:
         """The placement with the fewest reverted layers that agrees well enough, and its scores. None: there is none.
 
-        Layers are reverted by their part of the error for each millisecond that int8 saves.
+        Layers are reverted by their part of the error for each millisecond that int8 saves: of those that are float
+        where roads come first, if these are enough, and else of all.
         """
 
         def good(scores: Sequence[Score]) -> bool:
@@ -212,7 +214,10 @@ class Work:
         best = tried(0)
         if good(best[1]):
             return best
-        order = cheapest_first(self.costs(evaluator, method, self.units, tick))
+        ranked = [at for at in int8(self.units) if self.roads[at].precision != INT8]
+        if not good(evaluator.score(self.write(method, self.roads))):
+            ranked = int8(self.units)
+        order = cheapest_first(self.costs(evaluator, method, self.units, ranked, tick))
         most = useful(self.units, order)
         found, least = None, 0
         while least < most:  # the fewest that are good enough, by halving
@@ -227,11 +232,11 @@ class Work:
 
     def nearest(self, evaluator: Evaluator, method: str, tick: Tick) -> tuple[list[Unit], list[Score]]:
         """The placement in which all that costs roads is float, with the fewest others that the limits need."""
-        units = place(self.graph, self.how.deconv, self.how.keep, ROADS)
+        units = list(self.roads)
         scores = evaluator.score(self.write(method, units))
         if self.how.limits.held(scores):
             return units, scores
-        order = worst_first(self.costs(evaluator, method, units, tick))
+        order = worst_first(self.costs(evaluator, method, units, int8(units), tick))
         step, done, least = 1, 0, USEFUL * share_of(units)
         while done < len(order) and share_of(units) >= least:
             for cost in order[done : done + step]:
@@ -250,21 +255,22 @@ class Work:
             scores,
         )
 
-    def costs(self, evaluator: Evaluator, method: str, units: Sequence[Unit], tick: Tick) -> "list[Cost]":
-        """The cost of each int8 unit, and what it gains, in the network's order.
+    def costs(
+        self, evaluator: Evaluator, method: str, units: Sequence[Unit], ranked: Sequence[int], tick: Tick
+    ) -> "list[Cost]":
+        """What some of the units cost in int8, and what they gain, in the order of `ranked`.
 
         Measured on RANKED_ON tiles with one view, in which errors show more.
         """
         evaluator = evaluator.some(RANKED_ON)
         whole, seconds = evaluator.timed(self.write(method, units))
-        int8 = [i for i, unit in enumerate(units) if unit.precision == INT8]
         found = []
-        for done, at in enumerate(int8, 1):
+        for done, at in enumerate(ranked, 1):
             without = [u.reverted("") if i == at else u for i, u in enumerate(units)]
             error, now = evaluator.timed(self.write(method, without))
             part = 1 - error**2 / whole**2 if whole else 0.0
             found.append(Cost(at, part, slower(seconds, now)))
-            tick(done, len(int8), f"ranked; {units[at].name}, {found[-1].words}")
+            tick(done, len(ranked), f"ranked; {units[at].name}, {found[-1].words}")
         return found
 
 
@@ -279,6 +285,11 @@ class Cost:
     @property
     def words(self) -> str:
         return f"reverted: {self.error:.1%} of the error for {1000 * self.seconds:.2f} ms"
+
+
+def int8(units: Sequence[Unit]) -> list[int]:
+    """The places of the units that are int8."""
+    return [at for at, unit in enumerate(units) if unit.precision == INT8]
 
 
 def first_of_the_best(found: Mapping[str, float]) -> str:

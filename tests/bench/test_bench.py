@@ -86,7 +86,7 @@ def test_the_command_runs_the_embedded_network(tmp_path, monkeypatch):
     assert len(lines) == 2
     assert json.loads(result.stdout) == lines[1]
     assert [row["views"] for row in lines[0]["latency"]] == [1, 8]
-    assert lines[0]["network"] == {"arch": "dlinknet34", "width": 0.25, "tile": 128, "precision": "fp16"}
+    assert lines[0]["network"] == {"arch": "dlinknet34", "width": 0.25, "tile": 128, "precision": "fp16", "slim": 1.0}
     assert lines[0]["baseline"]["median"] > 0
 
 
@@ -114,22 +114,33 @@ def test_bad_options_are_one_line(tmp_path, monkeypatch, options, message):
     assert "Traceback" not in result.output
 
 
-def test_int8_is_made_once_from_the_embedded_network_and_kept(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLINK_CACHE", str(tmp_path))
-    options = ["--precision", "int8", "--tile", "128", "--views", "1", "--seconds", "0.1", "--json"]
-    first = CliRunner().invoke(bench, options)
-    assert first.exit_code == 0, first.output
-    made = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
-    assert sorted(p.name.split("-")[0] for p in made) == ["dlinknet34", "int8"]
-    second = CliRunner().invoke(bench, options)
-    assert {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == made
+INT8_128 = ["--precision", "int8", "--tile", "128", "--views", "1", "--seconds", "0.1", "--json"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache with the embedded network in int8, which takes a minute to make."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DLINK_CACHE", str(folder))
+        result = CliRunner().invoke(bench, INT8_128)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_int8_is_made_once_from_the_embedded_network_and_kept(cache, monkeypatch):
+    monkeypatch.setenv("DLINK_CACHE", str(cache))
+    made = {p: p.stat().st_mtime_ns for p in cache.iterdir()}
+    assert {p.name.split("-")[0] for p in made} == {"dlinknet34", "int8"}
+    second = CliRunner().invoke(bench, INT8_128)
+    assert {p: p.stat().st_mtime_ns for p in made} == made
     found = json.loads(second.stdout)
     assert found["network"]["precision"] == "int8"
     assert saturates() or found["executed"]["int8"] > 0.95
 
 
-def test_three_precisions_side_by_side(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLINK_CACHE", str(tmp_path / "cache"))
+def test_three_precisions_side_by_side(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("DLINK_CACHE", str(cache))
     options = ["--compare", "--tile", "128", "--rounds", "1", "--append", str(tmp_path / "r.jsonl")]
     result = CliRunner().invoke(bench, options)
     assert result.exit_code == 0, result.output

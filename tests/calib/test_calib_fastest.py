@@ -43,18 +43,21 @@ def test_so_many_layers_may_be_reverted_that_half_of_the_operations_stay():
     assert useful(units, order[:1]) == 1 and useful(units, []) == 0
 
 
-def work_with(units, costs, enough):
-    """A Work whose masks agree well once the layers `enough` are all float."""
+def work_with(units, costs, enough, roads=()):
+    """A Work whose masks agree well once the layers `enough` are all float; `roads` are where roads come first."""
 
     class Made(Work):
         def __init__(self):
             self.units, self.how, self.tried = units, CalibrationOptions(limits=HoldoutLimits()), []
+            self.roads = [u.reverted("roads") if at in roads else u for at, u in enumerate(units)]
+            self.ranked = []
 
         def write(self, method, units):
             return units
 
-        def costs(self, *_):
-            return costs
+        def costs(self, evaluator, method, units, ranked, tick):
+            self.ranked += ranked
+            return [cost for cost in costs if cost.at in ranked]
 
     made = Made()
 
@@ -73,8 +76,18 @@ def test_no_more_layers_are_reverted_than_the_masks_need(enough):
     work, evaluator = work_with(units, costs, enough)
     found, scores = work.fastest(evaluator, "max", lambda *_: None)
     assert {at for at, u in enumerate(found) if u.precision == FP16} == enough
-    assert scores[0].agreement == 0.999 and len(work.tried) <= 4
+    assert scores[0].agreement == 0.999 and len(work.tried) <= 5
     assert all("of the error for 1.00 ms" in found[at].why for at in enough)
+
+
+@pytest.mark.parametrize(("roads", "ranked"), [({0, 1, 3}, [0, 1, 3]), ({0, 1}, [0, 1, 2, 3, 4])])
+def test_only_layers_that_often_cost_roads_are_ranked_where_these_are_enough(roads, ranked):
+    units = [unit(i, 0.05) for i in range(4)] + [unit(9, 0.8)]
+    costs = [Cost(at, error, 1e-3) for at, error in ((0, 0.2), (1, 0.3), (2, 0.1), (3, 0.4), (4, 0.0))]
+    work, evaluator = work_with(units, costs, {3}, roads)
+    found, _ = work.fastest(evaluator, "max", lambda *_: None)
+    assert work.ranked == ranked
+    assert [at for at, u in enumerate(found) if u.precision == FP16] == [3]
 
 
 def test_where_no_fast_placement_agrees_there_is_none():

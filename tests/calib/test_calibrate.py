@@ -20,6 +20,7 @@ from tests.support.models import save
 
 SIDE = 256
 MOST_KEPT = ("--keep", "fp16:encoder[234]*", "--keep", "fp16:d*")  # so that few layers are to be ranked
+AT_ONCE = ("--prefer", "roads")  # where what is tested is not which layers are int8
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,9 @@ def home(tmp_path_factory):
         made = exported(None, SIDE, "fp16")
     made.rename(home / "fp16.onnx")
     folder_of(home / "tiles", 16, SIDE)
-    said = call(home / "fp16.onnx", home / "tiles", home / "int8.onnx", "--ranges", str(home / "r.json"), "--layers")
+    said = call(
+        home / "fp16.onnx", home / "tiles", home / "int8.onnx", "--ranges", str(home / "r.json"), "--layers", *AT_ONCE
+    )
     (home / "said").write_text(said.stdout)
     return home
 
@@ -89,13 +92,13 @@ def test_the_table_names_every_layer_and_why_it_is_not_int8(home):
 
 def test_ranges_are_reused_and_give_the_same_file(home, tmp_path):
     before = (home / "r.json").read_bytes()
-    call(home / "fp16.onnx", home / "tiles", tmp_path / "again.onnx", "--ranges", str(home / "r.json"))
+    call(home / "fp16.onnx", home / "tiles", tmp_path / "again.onnx", "--ranges", str(home / "r.json"), *AT_ONCE)
     assert (home / "r.json").read_bytes() == before
     assert (tmp_path / "again.onnx").read_bytes() == (home / "int8.onnx").read_bytes()
 
 
 def test_ranges_of_other_tiles_are_used_with_a_note(home, tmp_path):
-    options = ("--ranges", str(home / "r.json"), "--samples", "6", "--method", "max")
+    options = ("--ranges", str(home / "r.json"), "--samples", "6", "--method", "max", *AT_ONCE)
     done = call(home / "fp16.onnx", home / "tiles", tmp_path / "out.onnx", *options)
     assert "r.json was gathered on other tiles, which may include those kept back now" in done.stderr
 
@@ -140,7 +143,7 @@ def test_tiles_without_labels_are_judged_by_agreement_alone(home, tmp_path):
     folder.mkdir()
     for i, made in enumerate(with_roads(8, SIDE, 6_000_000)):
         write_image(folder / f"{i}.png", made.image)
-    done = call(home / "fp16.onnx", folder, tmp_path / "out.onnx", "--method", "mse")
+    done = call(home / "fp16.onnx", folder, tmp_path / "out.onnx", "--method", "mse", *AT_ONCE)
     assert "IoU drop" not in done.stdout
     assert "2 tiles, 0 with labels" in done.stdout
 
@@ -188,7 +191,7 @@ def test_an_interrupted_calibration_leaves_nothing(home, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "stamp", stop)
-    options = ("--ranges", str(tmp_path / "r.json"), "--method", "max")
+    options = ("--ranges", str(tmp_path / "r.json"), "--method", "max", *AT_ONCE)
     done = CliRunner().invoke(
         calibrate, [str(home / "fp16.onnx"), str(home / "tiles"), "-o", str(tmp_path / "out.onnx"), *options]
     )

@@ -10,6 +10,7 @@ from dlink.nets.embedded import EMBEDDED
 from dlink.scenes.scene import scene
 from tests.support.command import call
 from tests.support.environments import ROOT
+from tests.support.models import write_scout
 from tests.support.pages import PAGES, blocks_of, name_of
 
 pytestmark = pytest.mark.slow
@@ -26,6 +27,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     call("export", EMBEDDED, folder / "roads.onnx", "--tile", TILE)
     shutil.copy(EMBEDDED, folder / "roads.th")
+    write_scout(folder / "scouted.onnx", folder / "roads.onnx")
     call("scenes", folder / "tiles", "--count", 2, "--size", TILE, "--workers", 1)
     cv2.imwrite(str(folder / "picture.jpg"), scene(7, 256).image[..., ::-1])
     return folder

@@ -78,7 +78,9 @@ def test_the_masks_of_four_bands_are_pytorchs_and_calibrated_nearly_so(checkpoin
     named = tuple(Tile(str(i), tile, None) for i, tile in enumerate(tiles))
     limits = HoldoutLimits(max_iou_drop=1.0, min_agreement=0.0)
     sample = Sample(named[:6], named[6:], (), digest(named[:6]))
-    calibrate(path, int8, sample, CalibrationOptions(limits=limits), None, lambda what: lambda *done: None)
+    calibrate(
+        path, int8, sample, CalibrationOptions(prefer="roads", limits=limits), None, lambda what: lambda *done: None
+    )
     with open_model(path, threads=1) as model, open_reference(checkpoint, model.spec) as reference:
         masks = [reference.mask(tile) for tile in tiles]
         for tile, mask in zip(tiles, masks, strict=True):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from dlink.accuracy.agreement import compare
 from dlink.accuracy.report.evidence import Evidence
-from dlink.calib.calibrate import AS_GOOD, first_of_the_best, worst_first
+from dlink.calib.calibrate import AS_GOOD, Cost, first_of_the_best, worst_first
 from dlink.calib.evaluator import Evaluator, scores_in_words
 from dlink.calib.sample import Tile
 from dlink.cli.check import check
@@ -185,9 +185,5 @@ def test_of_methods_that_agree_as_well_the_first_is_taken():
 
 
 def test_of_layers_that_cost_as_much_the_first_is_reverted():
-    assert worst_first([(0, 0.1), (1, 0.3), (2, 0.1 + AS_GOOD / 9), (3, 0.2)]) == [
-        (1, 0.3),
-        (3, 0.2),
-        (0, 0.1),
-        (2, 0.1 + AS_GOOD / 9),
-    ]
+    costs = [Cost(at, error, 1e-3) for at, error in enumerate((0.1, 0.3, 0.1 + AS_GOOD / 9, 0.2))]
+    assert [cost.at for cost in worst_first(costs)] == [1, 3, 0, 2]

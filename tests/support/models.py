@@ -1,5 +1,6 @@
 """Small ONNX networks whose roads are known without running them, and where the shared data is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from dlink.runtime.onnx_bytes import write_sealed
+from dlink.runtime.files import file_sha256
+from dlink.runtime.onnx_bytes import read_onnx, write_sealed
+from dlink.runtime.scout_limit import ScoutLimit
 from dlink.runtime.spec import ONNX_KEY, Spec
 
 SHARED = Path(__file__).parents[3] / "shared"  # real tiles and a trained checkpoint, where they have been put
@@ -70,3 +73,17 @@ def write_model(path: Path, spec: Spec, nodes: list[onnx.NodeProto], weights: di
 def save(model: onnx.ModelProto, path: Path) -> None:
     """Write a model that a test has changed, with the digest of a file of ours."""
     write_sealed(model.SerializeToString(), path)
+
+
+def write_scout(path, model, level=100, sha256=None):
+    """A scout for an ONNX file: a blur of the first channel, which is no network that was calibrated."""
+    spec = read_onnx(model).spec
+    limit = ScoutLimit(
+        level=level,
+        missed=0.01,
+        confidence=0.95,
+        tiles=300,
+        threshold=spec.threshold,
+        large_sha256=sha256 or file_sha256(model),
+    )
+    return write_conv(path, replace(spec, scout=limit, width=0.5), np.full((15, 15), 2.0 / 15**2))

@@ -12,11 +12,10 @@ from dlink.cli.segment import segment
 from dlink.maps.job.plan import MapOptions, Plan
 from dlink.runtime import BadInput, CheckFailed, open_model
 from dlink.runtime.files import file_sha256
-from dlink.runtime.onnx_bytes import read_onnx
-from dlink.runtime.scout_limit import ScoutLimit, least_limit
+from dlink.runtime.scout_limit import least_limit
 from dlink.runtime.windows import cover, square
 from tests.maps.job.scenes import blocks_of, made, options, read, roads, scene, write
-from tests.support.models import write_conv
+from tests.support.models import write_scout
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +35,6 @@ def level_of(scout):
         windows = cover(*image.shape[:2], model.spec.tile, model.halo)
         tiles = [square(image[w.outer], model.spec.tile)[None] for w in windows]
         return int(np.quantile([least_limit(model.backend.start(tile, (0,), "level")()[0]) for tile in tiles], 0.7))
-
-
-def write_scout(path, model, level=100, sha256=None):
-    spec = read_onnx(model).spec
-    limit = ScoutLimit(
-        level=level,
-        missed=0.01,
-        confidence=0.95,
-        tiles=300,
-        threshold=spec.threshold,
-        large_sha256=sha256 or file_sha256(model),
-    )
-    return write_conv(path, replace(spec, scout=limit, width=0.5), np.full((15, 15), 2.0 / 15**2))
 
 
 def call(*args):
@@ -92,7 +78,7 @@ def test_a_scout_that_was_replaced_meanwhile_is_not_taken(files, tmp_path):
     next((tmp_path / "map" / "blocks").glob("*.tif")).unlink()
     write_scout(scout, model, level=10)
     with pytest.raises(CheckFailed, match=r"scout\.onnx: is another scout than the map was planned with"):
-        made(tmp_path / "map", None, [])
+        made(tmp_path / "map", None, [], how=None)
 
 
 def test_a_scout_of_another_model_is_refused_before_anything_is_planned(files, tmp_path):
