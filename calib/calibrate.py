@@ -27,7 +27,6 @@ from dlink.runtime.spec import INT8_KEY, ONNX_KEY
 from dlink.runtime.words import counted
 
 AUTO = "auto"
-ENOUGH = {1: 0.985, 8: 0.992}  # agreement by views at which speed comes first: about what other tools' INT8 has
 USEFUL = 0.5  # share of what could run in int8; with less the FP16 file is about as fast, and simpler
 AS_GOOD = 1e-4  # of IoU or of an error's share; a smaller difference is a tie, because rounding may decide it
 LEAST_GAIN = 1e-3  # of all units' gains: a smaller one is noise
@@ -200,9 +199,7 @@ class Work:
         Layers are reverted by their part of the error for each millisecond that int8 saves: of those that are float
         where roads come first, if these are enough, and else of all.
         """
-
-        def good(scores: Sequence[Score]) -> bool:
-            return self.how.limits.held(scores) and all(s.agreement >= ENOUGH[s.views] for s in scores)
+        good = self.how.limits.good
 
         def tried(count: int) -> tuple[list[Unit], list[Score]]:
             units = list(self.units)
@@ -250,7 +247,7 @@ class Work:
         raise NotHeld(
             f"INT8 does not draw the same roads with any useful placement: {scores_in_words(scores)}, with "
             f"{share_of(units):.0%} of the operations left in int8; the limits are a drop of {limits.max_iou_drop:g} "
-            f"and an agreement of {limits.min_agreement:g}; give more tiles like those in use, or stay with FP16",
+            f"and an agreement of {limits.least:g}; give more tiles like those in use, or stay with FP16",
             units,
             scores,
         )

@@ -28,6 +28,8 @@ from dlink.runtime.views import BY_COUNT
 from dlink.runtime.words import counted
 
 VIEWS = (1, 8)
+LEAST = 0.97  # agreement of masks that may be called the same roads
+ENOUGH = {1: 0.985, 8: 0.992}  # agreement by views at which speed comes first: about what other tools' INT8 has
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,19 @@ class HoldoutLimits:
     """The largest differences that still count as the same roads."""
 
     max_iou_drop: float = 0.005
-    min_agreement: float = 0.97
+    min_agreement: float | None = None  # None: LEAST, and ENOUGH for what is fast
+
+    @property
+    def least(self) -> float:
+        return LEAST if self.min_agreement is None else self.min_agreement
 
     def held(self, scores: Sequence[Score]) -> bool:
-        return all((s.drop or 0.0) <= self.max_iou_drop and s.agreement >= self.min_agreement for s in scores)
+        return all((s.drop or 0.0) <= self.max_iou_drop and s.agreement >= self.least for s in scores)
+
+    def good(self, scores: Sequence[Score]) -> bool:
+        """Whether they are good enough that speed may come first."""
+        enough = self.min_agreement is not None or all(s.agreement >= ENOUGH[s.views] for s in scores)
+        return enough and self.held(scores)
 
 
 class Evaluator:

@@ -54,7 +54,7 @@ def curvatures(net: RoadNet, batches: Iterable[Tensor], seed: int) -> dict[str, 
     with still(net):
         for weight in weights:
             weight.requires_grad_(True)
-        for x in (crop for batch in batches for crop in batch.split(1)):
+        for x in (batch[i : i + 1] for batch in batches for i in range(len(batch))):
             gradients = torch.autograd.grad(spread(net.logits(x), generator), weights)
             for curvature, gradient in zip(found.values(), gradients, strict=True):
                 curvature += gradient.square().mean((2, 3), keepdim=True)

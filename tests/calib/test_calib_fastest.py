@@ -1,5 +1,6 @@
 """Which layers are reverted where speed comes first: most error for each millisecond, and no more than needed."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -115,3 +116,11 @@ def test_layers_are_timed_and_the_same_file_is_as_fast_as_itself(fp32):
     assert slower(first.seconds, second.seconds) == 0.0
     name = next(iter(first.seconds))
     assert slower(first.seconds, {**first.seconds, ("new", *name[1:]): 2.0}) == 2.0
+
+
+def test_whoever_gives_a_limit_gets_the_fastest_file_that_holds_it():
+    scores = [Score(v, None, None, None, None, None, 0.98, 0.01) for v in (1, 8)]
+    assert HoldoutLimits().held(scores) and not HoldoutLimits().good(scores)
+    assert HoldoutLimits(min_agreement=0.98).good(scores)
+    assert not HoldoutLimits(min_agreement=0.981).good(scores)
+    assert not HoldoutLimits(min_agreement=0.0).good([replace(scores[0], drop=0.006)])
