@@ -101,6 +101,7 @@ class FoundLimit:
     confidence: float
     threshold: float  # of the large network
     views: int  # of the large network
+    halo: int  # px
     labelled: int  # tiles whose label confirmed the road
     chosen: Row
     held: Row
@@ -143,6 +144,7 @@ def find_limit(
         confidence=how.confidence,
         threshold=large.threshold,
         views=len(large.spec.views) if how.views is None else how.views,
+        halo=large.halo,
         labelled=sum(tile.label is not None for tile in tiles),
         chosen=chosen,
         held=held,
@@ -179,7 +181,7 @@ def enough(road: int, tiles: int, how: ScoutOptions) -> None:
     found = f"{road} of {counted(tiles, 'tile')}"
     share = f" ({need * tiles / road:.0f} like these)" if 0 < road < tiles else ""
     raise BadInput(
-        f"--missed {how.missed:g} with {how.confidence:.0%} confidence takes {counted(need, 'tile')} with road to "
+        f"--missed {how.missed:g} with confidence {how.confidence:g} takes {counted(need, 'tile')} with road to "
         f"calibrate on, even if none is missed; without the quarter that is kept back there are {found}: "
         f"give {instead}more tiles{share}"
     )

@@ -204,7 +204,7 @@ class Work:
         def tried(count: int) -> tuple[list[Unit], list[Score]]:
             units = list(self.units)
             for cost in order[:count]:
-                units[cost.at] = units[cost.at].reverted(cost.words)
+                units[cost.at] = units[cost.at].reverted(f"reverted: {cost.words}")
             return units, evaluator.score(self.write(method, units))
 
         order: list[Cost] = []
@@ -237,7 +237,7 @@ class Work:
         step, done, least = 1, 0, USEFUL * share_of(units)
         while done < len(order) and share_of(units) >= least:
             for cost in order[done : done + step]:
-                units[cost.at] = units[cost.at].reverted(cost.words)
+                units[cost.at] = units[cost.at].reverted(f"reverted: {cost.words}")
             done, step = done + step, step * 2
             scores = evaluator.score(self.write(method, units))
             tick(min(done, len(order)), len(order), f"reverted; {scores_in_words(scores)}")
@@ -267,7 +267,7 @@ class Work:
             error, now = evaluator.timed(self.write(method, without))
             part = 1 - error**2 / whole**2 if whole else 0.0
             found.append(Cost(at, part, slower(seconds, now)))
-            tick(done, len(ranked), f"ranked; {units[at].name}, {found[-1].words}")
+            tick(done, len(ranked), f"ranks {units[at].name} ({found[-1].words})")
         return found
 
 
@@ -281,7 +281,7 @@ class Cost:
 
     @property
     def words(self) -> str:
-        return f"reverted: {self.error:.1%} of the error for {1000 * self.seconds:.2f} ms"
+        return f"{self.error:.1%} of the error for {1000 * self.seconds:.2f} ms"
 
 
 def int8(units: Sequence[Unit]) -> list[int]:

@@ -122,10 +122,11 @@ def calibrate(
         raise BadInput(f"{ranges}: there is no folder {ranges.parent}; make it first")
     from dlink.calib.calibrate import NotHeld
     from dlink.calib.calibrate import calibrate as write_int8
+    from dlink.calib.evaluator import ENOUGH
     from dlink.calib.network import read_network
     from dlink.calib.sample import sample
     from dlink.onnx_graph.model import read_model
-    from dlink.onnx_graph.sparsity import in_words, sparse_share
+    from dlink.onnx_graph.sparsity import NOTABLE, in_words, sparse_share
 
     how = replace(how, keep=tuple(map(layer_of, how.keep)))
     spec = read_network(onnx).spec
@@ -147,8 +148,11 @@ def calibrate(
         click.echo(json.dumps(result.to_json(), indent=1))
         return
     click.echo(f"{out}: {result.share:.1%} of the multiply-adds in int8, {size_in_words(out, onnx)}")
-    if share := sparse_share(read_model(out)):
+    if (share := sparse_share(read_model(out))) >= NOTABLE:
         click.echo(in_words(share))
+    if how.prefer == "speed" and not how.limits.good(result.scores):
+        fast = ", ".join(f"{least:g} with {counted(views, 'view')}" for views, least in ENOUGH.items())
+        click.echo(f"note: no fast file agrees to {fast}, so roads came first (--prefer roads)", err=True)
     click.echo(f"ranges by {result.method} from {counted(result.ranges.tiles, 'tile')}; {result.verdict}")
     if show.layers:
         click.echo("\n".join(layer_table(result.units)))

@@ -76,6 +76,7 @@ def recipe(crop: str, *more: Option) -> Together:
         click.option(
             "--patience", default=0, help="Stop after this many epochs without a better IoU.  [default: never]"
         ),
+        *options.preparation,
         seed,
         amp,
     )

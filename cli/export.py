@@ -9,7 +9,7 @@ from zipfile import ZipFile, is_zipfile
 import click
 
 from dlink.cli import options
-from dlink.cli.options import OUT_PATH, Names, Numbers, together
+from dlink.cli.options import OUT_PATH, Names, together
 from dlink.cli.step import Step
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import CHECKPOINTS
@@ -53,28 +53,11 @@ PROGRAM = "models/model.json"  # of an archive of torch.export
         "channels needs it.  [default: red,green,blue]",
     ),
     options.stretch_of("How training made 8 bits of other samples; kept in the file, for every reader."),
-    click.option(
-        "--channels",
-        type=click.Choice(["BGR", "RGB"]),
-        help="Channel order in training.  [default: BGR; RGB from elsewhere]",
-    ),
     options.gsd("Metres a pixel of the training tiles.", 0.5),
     click.option(
         "--target", metavar="WORD", default="road", show_default=True, help="What the masks show, such as building."
     ),
-    click.option(
-        "--mean",
-        type=Numbers(),
-        metavar="R,G,B",
-        help="Mean that training subtracted, of pixels in 0..1, for each band, whatever --channels is.  "
-        "[default: the network's own preparation]",
-    ),
-    click.option(
-        "--std",
-        type=Numbers(),
-        metavar="R,G,B",
-        help="Deviation that training divided by, of pixels in 0..1, for each band, whatever --channels is.",
-    ),
+    *options.preparation,
 )
 @options.pictures("Pictures to prove the file on.  [default: generated scenes]")
 def export(
@@ -101,9 +84,9 @@ def export(
         raise BadInput("--arch: is for one checkpoint; the keys of each checkpoint of an ensemble name its network")
     parts = weights_of(weights) if weights else [1 / len(checkpoints)] * len(checkpoints)
     from dlink.export.export import check_bands, export
-    from dlink.export.options import preparation
     from dlink.nets.checkpoint import read_checkpoint
     from dlink.nets.ensemble import ensemble
+    from dlink.nets.preparation import in_words as preparation_in_words
     from dlink.nets.zoo import spec_of
     from dlink.runtime.spec import COLOURS
 
@@ -120,8 +103,8 @@ def export(
     proof = export(read, onnx, spec, pictures(tiles, spec))
     click.echo(f"{onnx}: {spec.network_in_words}, {how.precision}, tile {how.tile}, {size_of(onnx)}")
     click.echo(
-        f"prepared as {preparation(spec)}, {spec.gsd_m:g} m a pixel; --channels, --mean, --std and --gsd give another "
-        "preparation"
+        f"prepared as {preparation_in_words(spec)}, {spec.gsd_m:g} m a pixel; --channels, --mean, --std and --gsd give "
+        "another preparation"
     )
     if tiles is None and (others := made_up(spec)):
         click.echo(f"note: proven on generated scenes, where {others} copied from green: --tiles prove more", err=True)
@@ -143,7 +126,7 @@ def adopt_one(
         raise BadInput(f"{onnx}: is the network itself, and would be replaced; choose another output")
     from dlink.cli.models import pictures
     from dlink.export.adopt import adopt
-    from dlink.export.options import preparation
+    from dlink.nets.preparation import in_words as preparation_in_words
 
     made = adopt(path, onnx, how, foreign, road, pictures(tiles, how.on(how.first)))
     for note in made.notes:
@@ -151,7 +134,9 @@ def adopt_one(
     spec = made.spec
     click.echo(f"{onnx}: {spec.arch}, {how.precision}, tile {how.tile}, {size_of(onnx)}")
     click.echo(f"output {made.output}")
-    click.echo(f"prepared as {preparation(spec)}, {spec.gsd_m:g} m a pixel; --channels and --gsd say otherwise")
+    click.echo(
+        f"prepared as {preparation_in_words(spec)}, {spec.gsd_m:g} m a pixel; --channels and --gsd say otherwise"
+    )
     report(made.proof, f"those of {path.name}", spec.target)
     say_sparse(onnx)
 
@@ -189,9 +174,9 @@ def report(proof: "Proof", whose: str, target: str) -> None:
 def say_sparse(onnx: Path) -> None:
     """Print how much of a file has 2:4 sparse weights, if any of it has."""
     from dlink.onnx_graph.model import read_model
-    from dlink.onnx_graph.sparsity import in_words, sparse_share
+    from dlink.onnx_graph.sparsity import NOTABLE, in_words, sparse_share
 
-    if share := sparse_share(read_model(onnx)):
+    if (share := sparse_share(read_model(onnx))) >= NOTABLE:
         click.echo(in_words(share))
 
 

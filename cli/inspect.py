@@ -120,6 +120,8 @@ def onnx_in_words(path: Path, spec: "Spec", facts: Mapping[str, Any]) -> str:
     if facts["int8"]:
         share = facts["int8"]["int8_share"]
         lines.append(f"{share:.1%} of the multiply-adds in int8, ranges by {spec.int8_method}; {spec.int8_verdict}")
+    if spec.scout:
+        lines.append(f"a scout: {spec.scout.words}")
     return "\n".join(lines)
 
 

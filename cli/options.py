@@ -216,6 +216,26 @@ def min_agreement(words: str, default: float | None = None) -> Option:
     return click.option("--min-agreement", type=FRACTION, default=default, show_default=bool(default), help=words)
 
 
+preparation = (
+    click.option(
+        "--channels",
+        type=click.Choice(["BGR", "RGB"]),
+        help="Channel order in training.  [default: BGR; RGB from elsewhere]",
+    ),
+    click.option(
+        "--mean",
+        type=Numbers(),
+        metavar="R,G,B",
+        help="Mean that training subtracted, of pixels in 0..1, for each band, whatever --channels is.  "
+        "[default: the network's own preparation]",
+    ),
+    click.option(
+        "--std",
+        type=Numbers(),
+        metavar="R,G,B",
+        help="Deviation that training divided by, of pixels in 0..1, for each band, whatever --channels is.",
+    ),
+)
 bands = click.option(
     "--bands", metavar="N,N,N", help="A raster's bands in the network's order, mostly red, green, blue; such as 5,3,2."
 )

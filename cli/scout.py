@@ -82,6 +82,8 @@ def write(out: Path, model: Path, scout: Path, found: "FoundLimit") -> None:
         tiles=found.chosen.tiles,
         threshold=found.threshold,
         large_sha256=file_sha256(model),
+        views=found.views,
+        halo=found.halo,
     )
     write_with_spec(scout, out, replace(read_onnx(scout).spec, scout=limit))
 
@@ -89,13 +91,13 @@ def write(out: Path, model: Path, scout: Path, found: "FoundLimit") -> None:
 def in_words(model: Path, scout: Path, out: Path | None, found: "FoundLimit") -> str:
     chosen, held = found.chosen, found.held
     lines = [
-        f"{scout.name} before {model.name} with {counted(found.views, 'view')}, whose road is above "
-        f"{found.threshold:g}; {counted(found.labelled, 'tile')} with a label that confirms it",
+        f"{scout.name} before {model.name} with {counted(found.views, 'view')} and a halo of {found.halo} px, whose "
+        f"road is above {found.threshold:g}; {counted(found.labelled, 'tile')} with a label that confirms it",
         HEAD,
         *[line_of(row) + (" <" if row.level == chosen.level else "") for row in found.rows],
         f"level {chosen.level}: {chosen.skipped:.1%} of {counted(chosen.windows, 'window')} are skipped; of the road "
         f"of {counted(chosen.tiles, 'tile')} {chosen.missed:.3%} is missed, at most {found.asked:.3%} with "
-        f"{found.confidence:.0%} confidence",
+        f"confidence {found.confidence:g}",
         f"kept back: {held.skipped:.1%} of {counted(held.windows, 'window')} are skipped; of the road of "
         f"{counted(held.tiles, 'tile')} {held.missed:.3%} is missed",
     ]

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     "recipe",
     "training.recipe:Recipe",
     *courses.steps("Side of the crops, px; best is the tile of the export.", 30, "Passes over the tiles."),
+    *options.preparation,
     courses.seed,
     courses.amp,
 )

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dlink.onnx_graph.model import OnnxModel
-from dlink.onnx_graph.sparsity import ENOUGH, in_words, sparse_convolutions
+from dlink.onnx_graph.sparsity import in_words, sparse_convolutions
 from dlink.runtime.errors import BadInput
+from dlink.runtime.two_of_four import ENOUGH
 from dlink.runtime.versions import version_numbers
 from dlink.trt_runtime.manifest import Options
 from dlink.trt_runtime.nvidia_driver import Gpu

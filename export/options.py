@@ -3,11 +3,8 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from dlink.runtime.errors import BadInput
-from dlink.runtime.spec import COLOURS, Numbers, Spec, order_of
-from dlink.runtime.words import counted
-
-LARGEST_PIXEL = 255
+from dlink.nets.preparation import Preparation
+from dlink.runtime.spec import COLOURS, Spec, order_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +16,7 @@ class AdoptOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions:
+class ExportOptions(Preparation):
     """The user's values for the file's Spec; None keeps the network's own."""
 
     tile: int = 1024
@@ -27,14 +24,11 @@ class ExportOptions:
     threshold: float | None = None
     bands: tuple[str, ...] | None = None  # what an image's planes are
     stretch: str | None = None  # of samples that are not 8 bits (runtime/stretch.py)
-    channels: str | None = None
     gsd_m: float = 0.5
     target: str = "road"
-    mean: Numbers | None = None  # of pixels in 0..1, in the order of the bands whatever the channels are
-    std: Numbers | None = None
 
     def __post_init__(self) -> None:
-        self.check_preparation()
+        super().__post_init__()
         self.on(self.first)  # raises BadInput for a bad value
 
     @property
@@ -47,44 +41,4 @@ class ExportOptions:
     def on(self, spec: Spec) -> Spec:
         """A Spec with these values; `spec` has these bands."""
         values: dict[str, Any] = {name: value for name, value in asdict(self).items() if value is not None}
-        mean, std = values.pop("mean", None), values.pop("std", None)
-        spec = replace(spec, **values)
-        if mean is None or std is None:
-            return spec
-        for option, numbers in (("--mean", mean), ("--std", std)):
-            if len(numbers) != len(spec.bands):
-                raise BadInput(
-                    f"{option}: {counted(len(numbers), 'number')} for {spec.bands_in_words}; give one for each"
-                )
-        pairs = in_order(list(zip(mean, std, strict=True)), spec)
-        scale: Any = tuple(1 / (LARGEST_PIXEL * s) for _, s in pairs)
-        shift: Any = tuple(-m / s for m, s in pairs)
-        return replace(spec, scale=scale, shift=shift)
-
-    def check_preparation(self) -> None:
-        if (self.mean is None) != (self.std is None):
-            given, missing = ("--mean", "--std") if self.std is None else ("--std", "--mean")
-            raise BadInput(f"{given}: {missing} is missing; give both, or neither for the network's own preparation")
-        for option, numbers in (("--mean", self.mean), ("--std", self.std)):
-            if numbers and not all(0 <= n <= 1 for n in numbers):
-                text = ",".join(f"{n:g}" for n in numbers)
-                raise BadInput(f"{option} {text}: must be in 0..1; divide numbers for pixels of 0..255 by 255")
-        if self.std and not all(self.std):
-            raise BadInput("--std: must be greater than 0; give 1,1,1 for pixels that are only divided by 255")
-
-
-def in_order(values: list[Any], spec: Spec) -> list[Any]:
-    """Values in the order of the bands in the order of the network's channels, and the other way round."""
-    order = range(len(values))[spec.order] if isinstance(spec.order, slice) else spec.order
-    return [values[i] for i in order]
-
-
-def preparation(spec: Spec) -> str:
-    """What a network's input is made of, in words. Mean and deviation are in the order of the bands."""
-    order = ", ".join(in_order(list(spec.bands), spec)) if spec.bands != COLOURS else spec.channels
-    if set(spec.scale) | set(spec.shift) == {Spec.scale[0], Spec.shift[0]}:
-        return f"{order}, pixel / 255 * 3.2 - 1.6 (the D-LinkNet authors')"
-    pairs = in_order(list(zip(spec.scale, spec.shift, strict=True)), spec)
-    mean = ",".join(f"{-shift / (LARGEST_PIXEL * scale):.4g}" for scale, shift in pairs)
-    std = ",".join(f"{1 / (LARGEST_PIXEL * scale):.4g}" for scale, _ in pairs)
-    return f"{order}, mean {mean} and std {std} of {', '.join(spec.bands)} in 0..1"
+        return self.prepared(replace(spec, **{k: v for k, v in values.items() if k not in ("mean", "std")}))

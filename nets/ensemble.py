@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from dlink.nets.checkpoint import Checkpoint
+from dlink.nets.multiply_adds import total
 from dlink.nets.network import RoadNet
 from dlink.nets.zoo import spec_of
 from dlink.runtime.errors import BadInput
-from dlink.runtime.spec import COLOURS
+from dlink.runtime.spec import COLOURS, Spec
 
 JOIN = "+"  # between the members' names in the spec
 
@@ -67,7 +68,15 @@ def ensemble(found: Sequence[Checkpoint], weights: Sequence[float]) -> Checkpoin
         )
     net = Ensemble([member(c, found[0]) for c in found], [w / sum(weights) for w in weights])
     digest = hashlib.sha256(" ".join([*(c.sha256 for c in found), *map(repr, weights)]).encode()).hexdigest()
-    return Checkpoint(net.eval(), JOIN.join(c.arch for c in found), found[0].width, digest, slim=found[0].slim)
+    return Checkpoint(net.eval(), JOIN.join(c.arch for c in found), found[0].width, digest, slim=share_of(found))
+
+
+def share_of(found: Sequence[Checkpoint]) -> float:
+    """The share of the members' multiply-adds that is left of what their widths have."""
+    if all(c.slim == 1 for c in found):
+        return 1.0
+    left = [total(c.net, Spec.tile) for c in found]
+    return sum(left) / sum(work / c.slim for work, c in zip(left, found, strict=True))
 
 
 def member(checkpoint: Checkpoint, first: Checkpoint) -> Member:

@@ -15,9 +15,9 @@ from onnx import numpy_helper
 
 from dlink.onnx_graph.model import Asked, OnnxModel
 from dlink.onnx_graph.scales import groups_of
+from dlink.runtime.two_of_four import MOST, OF
 
-OF, MOST = 4, 2  # of so many successive input channels, so many weights may be other than zero
-ENOUGH = 0.5  # of a network: one with less in the pattern was not made sparse, or lost its zeros
+NOTABLE = 0.01  # of the multiply-adds; single layers have the pattern by chance, because they are idle
 
 
 def sparse_convolutions(graph: OnnxModel) -> list[Asked]:

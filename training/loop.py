@@ -31,6 +31,7 @@ from dlink.nets.content import first_line, load
 from dlink.nets.keys import keys_of
 from dlink.nets.network import RoadNet
 from dlink.nets.options import NetworkOptions
+from dlink.nets.preparation import in_words
 from dlink.nets.slim import slim_of
 from dlink.nets.zoo import build, spec_of
 from dlink.runtime.errors import BadInput, BadModel, CheckFailed
@@ -139,6 +140,7 @@ def train(
         net.to(world.device)
         teacher = copy.deepcopy(net) if distil else None
         run = new_run(net, recipe, chosen, world, workers, report)
+        say_preparation(run, say)
         best = restore(saved, state_path, run) if saved else copied(net)
         views, half_views = out.with_suffix(".views"), run.half if recipe.amp else None
         with taught(run.crops, teacher, views, world, half_views, drawing) if teacher else nullcontext():
@@ -160,7 +162,9 @@ def new_run(
         optimiser=torch.optim.Adam(net.parameters(), recipe.rate),
         scaler=torch.amp.GradScaler(world.device.type, enabled=recipe.amp and half == torch.float16),
         half=half,
-        crops=Crops(tiles, spec_of(recipe.arch, tile=recipe.crop), recipe.seed, colours=recipe.colours),
+        crops=Crops(
+            tiles, recipe.prepared(spec_of(recipe.arch, tile=recipe.crop)), recipe.seed, colours=recipe.colours
+        ),
         recipe=recipe,
         course=Course(recipe.rate),
         world=world,
@@ -168,6 +172,12 @@ def new_run(
         start=time.monotonic(),
         report=report if world.first else lambda step: None,
     )
+
+
+def say_preparation(run: TrainingRun, say: Callable[[str], None]) -> None:
+    """Say what cannot be read from a checkpoint: how its pixels are prepared."""
+    if run.world.first:
+        say(f"pixels prepared as {in_words(run.crops.spec)}; --channels, --mean and --std give another preparation")
 
 
 def half_of(device: torch.device) -> torch.dtype:

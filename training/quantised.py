@@ -22,16 +22,17 @@ from dlink.calib.evaluator import Evaluator, Score
 from dlink.calib.folded import with_folded_end
 from dlink.calib.limits import STEPS
 from dlink.calib.network import Network, read_network
-from dlink.calib.placement import INT8, Unit, skip_of
+from dlink.calib.placement import INT8, ROADS, Unit, skip_of
 from dlink.calib.qdq import weight_scales, write_qdq
 from dlink.calib.ranges import Ranges
 from dlink.calib.sample import Sample
 from dlink.onnx_graph.model import CONVOLUTIONS
-from dlink.onnx_graph.sparsity import ENOUGH, sparse_convolutions
+from dlink.onnx_graph.sparsity import sparse_convolutions
 from dlink.runtime.errors import BadInput, CheckFailed
 from dlink.runtime.files import replacing
 from dlink.runtime.onnx_bytes import write_sealed
 from dlink.runtime.progress import Tick
+from dlink.runtime.two_of_four import ENOUGH
 from dlink.runtime.views import ALL, apply_view
 from dlink.training.loop import poly, set_rate
 from dlink.training.sparse import zeros_held
@@ -211,7 +212,7 @@ def finetune(
     found = Ranges.read(ranges, graph)
     limits = {name: limit * how.stretch for name, limit in found.limits(how.method).items()}
     with TemporaryDirectory() as folder:
-        work = Work(graph, found, CalibrationOptions(method=how.method, fold=False), Path(folder))
+        work = Work(graph, found, CalibrationOptions(method=how.method, prefer=ROADS, fold=False), Path(folder))
         units = [replace(u, precision=INT8, why="") if how.everything else u for u in work.units]
         evaluator = Evaluator(work.write_float(), sample.holdout, progress("judge"))
         before = evaluator.score(work.save(write_qdq(work.graph, units, limits, work.means, work.how.base)))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dlink.nets.options import NetworkOptions
+from dlink.nets.preparation import Preparation
 from dlink.runtime.errors import BadInput
 from dlink.training.augment import COLOURS
 from dlink.training.losses import LOSSES
@@ -13,8 +14,8 @@ FLOPS = 0.4  # the share of the multiply-adds that a slimming leaves by default
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """The settings of a training. The defaults are the D-LinkNet authors'."""
+class Recipe(Preparation):
+    """The settings of a training, and how its pixels are prepared. The defaults are the D-LinkNet authors'."""
 
     arch: str = "dlinknet34"
     width: float = 1.0
@@ -30,6 +31,7 @@ class Recipe:
     amp: bool = False  # mixed precision
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, known in (("schedule", SCHEDULES), ("loss", tuple(LOSSES)), ("colours", tuple(COLOURS))):
             if getattr(self, name) not in known:
                 raise BadInput(f"--{name} {getattr(self, name)}: must be one of {', '.join(known)}")

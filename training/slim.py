@@ -37,7 +37,7 @@ from dlink.training.crops import labelled
 from dlink.training.distil import taught
 from dlink.training.history import write_history
 from dlink.training.importance import importances
-from dlink.training.loop import Logits, TrainingRun, new_run, run_epoch
+from dlink.training.loop import Logits, TrainingRun, new_run, run_epoch, say_preparation
 from dlink.training.pruning import Pruning, least_important, most_important
 from dlink.training.recipe import Course, Recipe, SlimOptions, TrainingStep
 from dlink.training.sparse import make_sparse, sparse_share
@@ -141,6 +141,7 @@ def slim(
         teacher = original.net.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         run = new_run(copy.deepcopy(teacher), recipe, all_tiles, world, workers, report)
         run.crops.share = how.labels
+        say_preparation(run, say)
         slimming = SlimRun(run, original, how)
         if resume:
             restore(state_path, slimming)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from dlink.nets.channels import CONVOLUTIONS
 from dlink.nets.multiply_adds import multiply_adds
 from dlink.nets.network import RoadNet
-from dlink.onnx_graph.sparsity import ENOUGH, MOST, OF
 from dlink.runtime.spec import Spec
+from dlink.runtime.two_of_four import ENOUGH, MOST, OF
 from dlink.training.importance import spread, still
 
 

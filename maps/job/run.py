@@ -154,6 +154,8 @@ def plan_of(model: Path | None, names: Sequence[str], where: Where, how: MapOpti
             plan.write(folder)
     if how is not None and (options := how.differing(plan.asked)):
         raise BadInput(f"{other}, with another {', '.join(options)}; choose another folder")
+    if how is not None and how.scout and plan.scout and file_mark(Path(how.scout)).sha256 != plan.scout.sha256:
+        raise BadInput(f"{other}, with another scout than {how.scout} is now; choose another folder")
     check_area(plan, how, other)
     if names:
         check_names(found_sources(names, folder, plan.asked.asset), plan, other)

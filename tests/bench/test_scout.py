@@ -48,7 +48,9 @@ def test_the_tiles_are_mixed_to_the_share_that_was_asked_for(tmp_path):
 
 def test_the_bench_prints_and_appends_its_rows(tmp_path):
     large = write_pointwise(tmp_path / "roads.onnx", Spec(tile=SIDE))
-    limit = ScoutLimit(level=100, missed=0.1, confidence=0.9, tiles=30, threshold=0.5, large_sha256=file_sha256(large))
+    limit = ScoutLimit(
+        level=100, missed=0.1, confidence=0.9, tiles=30, threshold=0.5, large_sha256=file_sha256(large), views=8, halo=0
+    )
     scout = write_pointwise(tmp_path / "scout.onnx", Spec(tile=SIDE, scout=limit))
     (tmp_path / "tiles").mkdir()
     for i in range(10):

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from dlink.cli.bench import bench
 from dlink.cli.check import check
+from dlink.cli.inspect import inspect
 from dlink.cli.scout import scout as command
 from dlink.imagery.images import write_image
 from dlink.runtime import Spec, open_model
@@ -47,6 +48,10 @@ def test_the_copy_carries_the_limit_and_opens_with_the_model_that_it_is_for(fold
     assert (limit.missed, limit.confidence, limit.threshold) == (0.12, 0.95, 0.5)
     assert limit.large_sha256 == file_sha256(folder / "roads.onnx")
     assert 20 < limit.tiles < 40
+    assert (limit.views, limit.halo) == (1, 0)
+    said = CliRunner().invoke(inspect, [str(out)]).stdout.splitlines()[-1]
+    assert said.startswith("a scout: skips a tile where at most 0.1% of it exceeds level ")
+    assert f"at most 0.12 is missed with confidence 0.95, from {limit.tiles} tiles with road" in said
     with open_model(folder / "roads.onnx", scout=out) as model:
         model.mask(np.zeros((SIDE, SIDE, 3), np.uint8))
         assert model.backend.skipped == 1
@@ -61,12 +66,12 @@ def test_the_table_shows_the_limit_and_the_tiles_kept_back(folder):
     result = run(folder, "--missed", "0.12")
     lines = result.stdout.splitlines()
     assert lines[0].startswith(
-        "scout.onnx before roads.onnx with 1 view, whose road is above 0.5; 0 tiles with a label"
+        "scout.onnx before roads.onnx with 1 view and a halo of 0 px, whose road is above 0.5; 0 tiles with a label"
     )
     assert lines[1].split() == ["level", "skipped", "missed", "at", "most", "of", "pixels"]
     chosen = next(line for line in lines if line.endswith("<"))
     assert chosen.split()[2:5:2] == ["0.000%", "0.000%"]
-    assert "is missed, at most 12.000% with 95% confidence" in result.stdout
+    assert "is missed, at most 12.000% with confidence 0.95" in result.stdout
     assert "kept back: " in result.stdout
     assert lines[-1] == "nothing is written without --output SCOUT.onnx"
     assert not (folder / "scouted.onnx").exists()

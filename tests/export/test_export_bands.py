@@ -14,10 +14,11 @@ from dlink.calib.sample import Sample, Tile, digest
 from dlink.cli.main import dlink
 from dlink.cli.models import made_up, with_bands
 from dlink.export.export import export
-from dlink.export.options import ExportOptions, preparation
+from dlink.export.options import ExportOptions
 from dlink.imagery.images import write_image
 from dlink.nets.checkpoint import read_checkpoint, write_checkpoint
 from dlink.nets.embedded import EMBEDDED
+from dlink.nets.preparation import in_words
 from dlink.nets.torch_backend import network, open_reference
 from dlink.nets.zoo import build, spec_of
 from dlink.onnx_graph.session import session
@@ -158,7 +159,7 @@ def test_mean_and_deviation_are_in_the_order_of_the_bands(bands, channels):
     wanted = (pixel / 255 - MEAN) / STD
     np.testing.assert_allclose(x, wanted[[2, 1, 0, 3]] if spec.channels == "BGR" else wanted, atol=1e-5)
     assert spec.channels == ("BGR" if bands == FOUR and channels is None else "RGB")
-    assert f"mean 0.1,0.2,0.3,0.4 and std 0.5,0.6,0.7,0.8 of {', '.join(bands)} in 0..1" in preparation(spec)
+    assert f"mean 0.1,0.2,0.3,0.4 and std 0.5,0.6,0.7,0.8 of {', '.join(bands)} in 0..1" in in_words(spec)
 
 
 def test_a_scene_has_the_colours_that_are_named_and_green_for_the_rest():

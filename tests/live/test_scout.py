@@ -25,7 +25,14 @@ SPEC = Spec(tile=SIDE)
 def files(tmp_path):
     large = write_pointwise(tmp_path / "roads.onnx", SPEC)
     limit = ScoutLimit(
-        level=100, missed=0.01, confidence=0.95, tiles=300, threshold=0.5, large_sha256=file_sha256(large)
+        level=100,
+        missed=0.01,
+        confidence=0.95,
+        tiles=300,
+        threshold=0.5,
+        large_sha256=file_sha256(large),
+        views=8,
+        halo=0,
     )
     return large, write_pointwise(tmp_path / "scout.onnx", replace(SPEC, scout=limit))
 

@@ -1,5 +1,7 @@
 """Ensembles: several checkpoints, one file, one input, the weighted mean of their probabilities."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -11,6 +13,7 @@ from dlink.export.export import export
 from dlink.export.onnx_file import fold_norms, write_onnx
 from dlink.nets.checkpoint import write_checkpoint
 from dlink.nets.ensemble import ensemble
+from dlink.nets.multiply_adds import total
 from dlink.nets.zoo import spec_of
 from dlink.onnx_graph.model import read_model
 from dlink.runtime import BadInput, Spec, open_model
@@ -121,3 +124,12 @@ def test_of_networks_with_the_same_keys_one_is_taken_and_said(files, tmp_path):
     assert "note: taken" not in call(*args, "--arch", "pplinknet34-psp").stderr
     with pytest.raises(BadInput):
         ensemble([trained("unet")], (0.5, 0.5))
+
+
+def test_the_share_of_slim_members_is_that_of_all_multiply_adds(tmp_path):
+    whole, part = trained("linknet34"), replace(trained("dlinknet34"), slim=0.5)
+    work = [total(member.net, Spec.tile) for member in (whole, part)]
+    expected = sum(work) / (work[0] + 2 * work[1])
+    for members in ([whole, part], [part, whole]):
+        assert ensemble(members, (0.5, 0.5)).slim == pytest.approx(expected)
+    assert ensemble([whole, whole], (0.5, 0.5)).slim == 1

@@ -29,7 +29,9 @@ from dlink.runtime.slotted import Slotted
 from tests.support.models import write_pointwise
 
 SIDE = 64
-LIMIT = ScoutLimit(level=100, missed=0.01, confidence=0.95, tiles=300, threshold=0.5, large_sha256="a" * 64)
+LIMIT = ScoutLimit(
+    level=100, missed=0.01, confidence=0.95, tiles=300, threshold=0.5, large_sha256="a" * 64, views=8, halo=0
+)
 SPEC = Spec(tile=SIDE)
 
 
@@ -345,6 +347,8 @@ def test_the_limit_is_in_the_files_spec_and_old_files_have_none():
         "tiles": 300,
         "threshold": 0.5,
         "large_sha256": "a" * 64,
+        "views": 8,
+        "halo": 0,
     }
     for change in ({"level": 255}, {"missed": 0.0}, {"tiles": 0}, {"large_sha256": "a"}, {"level": "1"}, {"more": 1}):
         values["scout"] = {**vars(LIMIT), **change}

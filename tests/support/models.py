@@ -85,5 +85,7 @@ def write_scout(path, model, level=100, sha256=None):
         tiles=300,
         threshold=spec.threshold,
         large_sha256=sha256 or file_sha256(model),
+        views=8,
+        halo=0,
     )
     return write_conv(path, replace(spec, scout=limit, width=0.5), np.full((15, 15), 2.0 / 15**2))

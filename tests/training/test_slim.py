@@ -25,7 +25,7 @@ from dlink.training.loop import train
 from dlink.training.pruning import Pruning, least_important, most_important
 from dlink.training.recipe import Recipe, SlimOptions
 from dlink.training.slim import slim
-from dlink.training.validate import segmenter
+from dlink.training.validate import segmenter, validate
 from dlink.training.variants import varied
 
 SMALL = Recipe(crop=128, batch=2, epochs=3, rate=1e-4)
@@ -395,3 +395,26 @@ def test_a_slim_network_is_exported_and_says_so(original, tiles, tmp_path):
     assert json.loads(said.stdout)["spec"]["slim"] == share
     bench = CliRunner().invoke(dlink, ["bench", str(tmp_path / "slim.onnx"), "--baseline", "torch", "--seconds", "0.1"])
     assert (bench.exit_code, "slim.onnx is slim; give the checkpoint that it was" in bench.stderr) == (1, True)
+
+
+def test_pixels_are_prepared_as_the_user_says(original, tiles, tmp_path):
+    recipe = Recipe(crop=128, batch=2, epochs=1, channels="RGB", mean=(0.4, 0.5, 0.6), std=(0.3, 0.3, 0.2))
+    said = []
+    how = SlimOptions(flops=0.5, prunings=1)
+    made = slim(original, tiles, tmp_path / "slim.th", recipe, how, valid=tiles, say=said.append)
+    own = {"channels": "RGB", "scale": [1 / (255 * s) for s in recipe.std], "shift": (-4 / 3, -5 / 3, -3)}
+    spec = spec_of("dlinknet34", tile=128, **{k: tuple(v) if k != "channels" else v for k, v in own.items()})
+    assert made.before.ious == validate(original.net, tiles, spec)
+    assert made.before.ious != validate(original.net, tiles, spec_of("dlinknet34", tile=128))
+    assert said[0].startswith("pixels prepared as RGB, mean 0.4,0.5,0.6 and std 0.3,0.3,0.2")
+    with pytest.raises(BadInput, match="was begun with"):
+        slim(original, tiles, tmp_path / "slim.th", replace(recipe, channels="BGR"), how, resume=True)
+
+
+@pytest.mark.parametrize("command", ["train", "distil"])
+def test_a_training_says_how_pixels_are_prepared_and_takes_another_way(command, folder, tmp_path):
+    words = [command, folder, "-o", tmp_path / "x.th", "--epochs", "1", "--crop", "64", "--width", "0.25"]
+    more = ["--init", EMBEDDED, "--mean", "0.4,0.5,0.6", "--std", "0.3,0.3,0.2", "--batch", "2"]
+    done = CliRunner().invoke(dlink, [str(w) for w in (*words, *more)])
+    assert done.exit_code == 0, done.output
+    assert "pixels prepared as BGR, mean 0.4,0.5,0.6 and std 0.3,0.3,0.2" in done.stderr

@@ -81,6 +81,16 @@ def test_a_scout_that_was_replaced_meanwhile_is_not_taken(files, tmp_path):
         made(tmp_path / "map", None, [], how=None)
 
 
+def test_a_finished_map_is_not_one_with_a_scout_that_was_replaced(files, tmp_path):
+    model, picture = files / "roads.onnx", files / "scene.tif"
+    scout = write_scout(tmp_path / "scout.onnx", model)
+    made(tmp_path / "map", model, [picture], options(scout=scout))
+    made(tmp_path / "map", model, [picture], options(scout=scout))
+    write_scout(scout, model, level=10)
+    with pytest.raises(BadInput, match=r"is another map, with another scout than .*scout\.onnx is now"):
+        made(tmp_path / "map", model, [picture], options(scout=scout))
+
+
 def test_a_scout_of_another_model_is_refused_before_anything_is_planned(files, tmp_path):
     model, picture = files / "roads.onnx", files / "scene.tif"
     scout = write_scout(tmp_path / "scout.onnx", model, sha256="d" * 64)
