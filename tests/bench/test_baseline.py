@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from dlink.bench.baseline import METRICS, UNLIKE, Condition, hold, read_baseline, unlike
+from dlink.bench.baseline import UNLIKE, read_baseline, unlike
+from dlink.bench.conditions import Condition, hold
+from dlink.bench.metrics import METRICS
 from dlink.runtime import BadInput
 
 
