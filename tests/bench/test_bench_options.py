@@ -8,7 +8,7 @@ from dlink.bench import run
 from dlink.bench.watch.watch import Conditions
 from dlink.runtime import Spec
 from tests.support.command import call
-from tests.support.models import write_pointwise
+from tests.support.models import write_pointwise, write_scout
 
 FAST = ("--views", "1", "--seconds", "0.05")
 QUIET = {
@@ -143,6 +143,21 @@ def quiet_watch(init):
         init(self, energy, sources, None)
 
     return made
+
+
+def test_the_gpu_is_watched_for_a_plan_and_for_one_behind_a_scout(model, tmp_path, monkeypatch):
+    from dlink.runtime import open_model
+
+    gpu = object()
+    monkeypatch.setattr(run, "open_nvml", lambda: gpu)
+    with open_model(model) as alone:
+        assert run.gpu_of(alone, []) is None
+        vars(alone.backend)["manifest"] = object()
+        assert run.gpu_of(alone, []) is gpu
+    with open_model(model, scout=write_scout(tmp_path / "scout.onnx", model)) as both:
+        assert run.gpu_of(both, []) is None
+        vars(both.backend.large)["manifest"] = object()
+        assert run.gpu_of(both, []) is gpu
 
 
 def test_energy_that_nothing_counts_is_absent_with_the_reasons(model, monkeypatch):

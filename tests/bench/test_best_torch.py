@@ -11,7 +11,8 @@ from dlink.bench.beside_torch import beside_best, network_of
 from dlink.bench.best_torch import Way, best_torch, call_of
 from dlink.bench.turns import in_turn
 from dlink.nets.zoo import spec_of
-from dlink.runtime import BadInput, HostBackend, Segmenter, Spec
+from dlink.runtime import BadInput, HostBackend, Segmenter, Spec, open_model
+from tests.support.models import write_pointwise, write_scout
 
 SPEC = Spec(tile=32)
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
@@ -192,6 +193,14 @@ def test_a_plan_has_its_own_comparison():
     vars(model.backend)["manifest"] = object()
     with pytest.raises(BadInput, match="best-torch: is for models on a processor; python -m dlink.bench.runtime"):
         beside_best(model, Known(), IMAGE, [1], 1, lambda words: None)
+
+
+def test_a_plan_behind_a_scout_is_a_plan(tmp_path):
+    path = write_pointwise(tmp_path / "roads.onnx", SPEC)
+    with open_model(path, scout=write_scout(tmp_path / "scout.onnx", path)) as model:
+        vars(model.backend.large)["manifest"] = object()
+        with pytest.raises(BadInput, match="best-torch: is for models on a processor"):
+            beside_best(model, Known(), IMAGE, [1], 1, lambda words: None)
 
 
 def test_a_network_that_is_not_dlinks_has_none_beside_it(tmp_path):
