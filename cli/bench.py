@@ -39,6 +39,11 @@ class Against:
     allow: tuple[str, ...] = ()  # what may differ from an earlier result
 
     @property
+    def ways(self) -> list[str]:
+        """Of PyTorch."""
+        return [each for each in self.baseline if isinstance(each, str)]
+
+    @property
     def file(self) -> Path | None:
         files = [each for each in self.baseline if isinstance(each, Path)]
         if len(files) > 1:
@@ -120,22 +125,30 @@ def bench(
         side_by_side(model, wanted, how.rounds, opening.threads, results)
         return
     from dlink.bench.machine import peak_bytes
+    from dlink.bench.opened import check_processor
     from dlink.bench.run import measure
     from dlink.cli.models import model_file, pictures
 
+    if opening.scout and against.ways:
+        raise BadInput(
+            f"--baseline {against.ways[0]}: times one tile, and with --scout that tile would decide; "
+            "python -m dlink.bench.together times both on all of your tiles"
+        )
     conditions, earlier = conditions_of(against)
     path = model_file(model, wanted)
     show = progress("bench")
     with open_here(path, opening) as segmenter:
         about = about_of(segmenter, path, wanted)
         notes = unlike(about, earlier, against.file, against.allow) if earlier and against.file else []
+        if "best-torch" in against.ways:
+            check_processor(segmenter)
         images = pictures(wanted.tiles, segmenter.spec, wanted.reading)
         gsd_m = wanted.reading.of_network(segmenter.spec).metres
         measured = measure(segmenter, images, how, gsd_m, show)
         peak = peak_bytes()  # before PyTorch is loaded
         skipped = getattr(segmenter.backend, "skipped", None)
         share = skipped / segmenter.backend.tiles if skipped is not None else None  # type: ignore[attr-defined]
-        beside = beside_torch(segmenter, model, images, how, against.baseline)
+        beside = beside_torch(segmenter, model, images, how, against.ways)
     result = {**about, **measured.to_json(), "skipped": share, "peak_bytes": peak, **beside}
     result["no_headline"] += [why for found in beside["best_torch"] for why in found["no_headline"]]
     result["headline"] = not result["no_headline"]
@@ -182,11 +195,11 @@ def conditions_of(against: Against) -> tuple[list[Condition], Mapping[str, Any] 
 
 def beside_torch(
     segmenter: "Segmenter", model: Path | None, images: "list[NDArray[np.uint8]]", how: "BenchOptions",
-    asked: Sequence[str | Path],
+    asked: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
     """Time the model beside PyTorch in the ways that are asked for."""
     found: dict[str, Any] = {"baseline": None, "best_torch": []}
-    if not any(each in TORCH for each in asked):
+    if not asked:
         return found
     import torch
 

@@ -6,7 +6,7 @@ import pytest
 
 from dlink.bench import run
 from dlink.bench.watch.watch import Conditions
-from dlink.runtime import Spec
+from dlink.runtime import HostBackend, Spec
 from tests.support.command import call
 from tests.support.models import write_pointwise, write_scout
 
@@ -158,6 +158,13 @@ def test_the_gpu_is_watched_for_a_plan_and_for_one_behind_a_scout(model, tmp_pat
         assert run.gpu_of(both, []) is None
         vars(both.backend.large)["manifest"] = object()
         assert run.gpu_of(both, []) is gpu
+
+
+def test_a_plan_beside_the_best_of_pytorch_is_refused_before_anything_is_measured(model, monkeypatch):
+    monkeypatch.setattr(HostBackend, "manifest", object(), raising=False)
+    monkeypatch.setattr(run, "measure", None)
+    said = call("bench", model, *FAST, "--baseline", "best-torch", code=1).stderr
+    assert "--baseline best-torch: is for models on a processor" in said
 
 
 def test_energy_that_nothing_counts_is_absent_with_the_reasons(model, monkeypatch):
