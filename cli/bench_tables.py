@@ -8,6 +8,7 @@ from dlink.runtime.words import counted
 
 Row = Mapping[str, Any]
 MEGA = 1e6
+MINUTE = 60.0  # seconds
 
 
 def or_dash(value: float | None, form: str) -> str:
@@ -37,11 +38,12 @@ def rate_table(rows: Sequence[Row]) -> list[str]:
 def soak_lines(soak: Row | None) -> list[str]:
     if not soak:
         return []
-    first, last = soak["first"], soak["last"]
+    first, last, part = soak["first"], soak["last"], part_name(soak["part_s"])
+    took = f"{soak['seconds'] / MINUTE:.1f} minutes" if soak["seconds"] >= MINUTE else f"{soak['seconds']:.1f} s"
     lines = [
-        f"{row_name(soak)}, {soak['seconds'] / 60:.1f} minutes, {counted(soak['calls'], 'tile')}",
-        f"first minute: p50 {first['p50_ms']:.1f} ms, p99 {first['p99_ms']:.1f} ms ({counted(first['calls'], 'tile')})",
-        f"last minute:  p50 {last['p50_ms']:.1f} ms, p99 {last['p99_ms']:.1f} ms ({counted(last['calls'], 'tile')}), "
+        f"{row_name(soak)}, {took}, {counted(soak['calls'], 'tile')}",
+        f"first {part}: p50 {first['p50_ms']:.1f} ms, p99 {first['p99_ms']:.1f} ms ({counted(first['calls'], 'tile')})",
+        f"last {part}:  p50 {last['p50_ms']:.1f} ms, p99 {last['p99_ms']:.1f} ms ({counted(last['calls'], 'tile')}), "
         f"{soak['p50_change']:.2f} and {soak['p99_change']:.2f} times the first",
     ]
     for name, where in (("memory", "of the process"), ("gpu_memory", "on the GPU")):
@@ -49,11 +51,16 @@ def soak_lines(soak: Row | None) -> list[str]:
             lines.append(
                 f"memory {where}: {grown['start_bytes'] / MEGA:.0f} MB at the start, "
                 f"{grown['end_bytes'] / MEGA:.0f} MB at the end, "
-                f"{grown['bytes_per_h'] / MEGA:+.1f} MB an hour after the first minute"
+                f"{grown['bytes_per_h'] / MEGA:+.1f} MB an hour after the first {part}"
             )
     if soak["joules_per_tile"] is not None:
         lines.append(f"{soak['joules_per_tile']:.2f} J a tile")
     return lines
+
+
+def part_name(seconds: float) -> str:
+    """What a soak compares: its first and last minute, or the halves of a run that is too short for these."""
+    return "minute" if seconds >= MINUTE else f"half ({seconds:g} s)"
 
 
 def machine_lines(result: Row) -> list[str]:

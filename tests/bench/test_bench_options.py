@@ -66,10 +66,13 @@ def test_a_soak_compares_its_beginning_with_its_end(model, options):
     assert (found["latency"], found["rate"]) == ([], [])
 
 
-def test_a_soak_is_said_in_lines(model):
+def test_a_soak_is_said_in_lines_and_a_short_one_by_its_halves(model):
     said = call("bench", model, "--soak", "0.1s").stdout
-    assert "first minute: p50" in said
-    assert "MB an hour after the first minute" in said
+    assert "1 view, 0.1 s, " in said
+    assert "first half (0.05 s): p50" in said
+    assert "last half (0.05 s):  p50" in said
+    assert "MB an hour after the first half (0.05 s)" in said
+    assert "minute" not in said
 
 
 def test_the_ground_is_the_models_or_the_users(model):
