@@ -5,6 +5,7 @@ counts. Only like is compared with like. What must be the same unless the user a
 the same network, another version of an engine or of dlink are what one compares, so they are said and not refused.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dlink.bench.metrics import Row
 from dlink.runtime.errors import BadInput
 from dlink.runtime.values import load_json
 
+THREADS = re.compile(r", (\d+) threads\b")  # in an engine's words
 UNLIKE = ("engine", "precision", "tile", "network", "pictures", "machine")
 
 
@@ -38,6 +40,12 @@ def parsed(line: str) -> Any:
         return load_json(line)
     except ValueError:
         return None  # a line that was cut off; append_row goes on after it
+
+
+def threads_of(engine: str) -> int | None:
+    """The processor's threads that an engine says it has, a scout's left out; None if it says nothing of them."""
+    found = THREADS.search(engine.partition("; scout: ")[0])
+    return int(found[1]) if found else None
 
 
 def facts_of(result: Row) -> dict[str, object]:

@@ -1,5 +1,7 @@
 """What is known of an open model, on which its figures depend."""
 
+from dlink.bench.baseline import threads_of
+from dlink.bench.watch.processor import usable_cores
 from dlink.runtime.backend import Backend
 from dlink.runtime.errors import BadInput
 from dlink.runtime.scout import Scouted
@@ -23,3 +25,8 @@ def check_processor(model: Segmenter) -> None:
             "--baseline best-torch: is for models on a processor; python -m dlink.bench.runtime measures a plan beside "
             "PyTorch on the GPU"
         )
+
+
+def threads_beside(model: Segmenter, asked: int | None) -> int:
+    """The threads that PyTorch gets beside a model: as many as the model was given, or all usable cores."""
+    return (threads_of(model.backend.engine) if asked else None) or len(usable_cores())

@@ -148,7 +148,7 @@ def bench(
         peak = peak_bytes()  # before PyTorch is loaded
         skipped = getattr(segmenter.backend, "skipped", None)
         share = skipped / segmenter.backend.tiles if skipped is not None else None  # type: ignore[attr-defined]
-        beside = beside_torch(segmenter, model, images, how, against.ways)
+        beside = beside_torch(segmenter, model, images, how, against.ways, opening.threads)
     result = {**about, **measured.to_json(), "skipped": share, "peak_bytes": peak, **beside}
     result["no_headline"] += [why for found in beside["best_torch"] for why in found["no_headline"]]
     result["headline"] = not result["no_headline"]
@@ -195,7 +195,7 @@ def conditions_of(against: Against) -> tuple[list[Condition], Mapping[str, Any] 
 
 def beside_torch(
     segmenter: "Segmenter", model: Path | None, images: "list[NDArray[np.uint8]]", how: "BenchOptions",
-    asked: Sequence[str],
+    asked: Sequence[str], threads: int | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Time the model beside PyTorch in the ways that are asked for."""
     found: dict[str, Any] = {"baseline": None, "best_torch": []}
@@ -205,16 +205,19 @@ def beside_torch(
 
     from dlink.bench.authors import eight_view_sum
     from dlink.bench.beside_torch import beside_best, network_of
+    from dlink.bench.best_torch import torch_threads
     from dlink.bench.latency import ratio
+    from dlink.bench.opened import threads_beside
 
     image = images[0]
-    if "torch" in asked:
-        net = network_of(model, segmenter.spec, "torch")
-        other = f"the authors' eight views in PyTorch {torch.__version__}, eager, {torch.get_num_threads()} threads"
-        turns = ratio(lambda: segmenter.mask(image, 8), lambda: eight_view_sum(net, image), other, how.rounds)
-        found["baseline"] = turns.to_json()
-    if "best-torch" in asked:
-        net = network_of(model, segmenter.spec, "best-torch")
-        say = partial(click.echo, err=True)
-        found["best_torch"] = beside_best(segmenter, net, image, how.counts, how.rounds, say)
+    with torch_threads(threads_beside(segmenter, threads)):
+        if "torch" in asked:
+            net = network_of(model, segmenter.spec, "torch")
+            other = f"the authors' eight views in PyTorch {torch.__version__}, eager, {torch.get_num_threads()} threads"
+            turns = ratio(lambda: segmenter.mask(image, 8), lambda: eight_view_sum(net, image), other, how.rounds)
+            found["baseline"] = turns.to_json()
+        if "best-torch" in asked:
+            net = network_of(model, segmenter.spec, "best-torch")
+            say = partial(click.echo, err=True)
+            found["best_torch"] = beside_best(segmenter, net, image, how.counts, how.rounds, say)
     return found

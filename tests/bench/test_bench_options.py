@@ -1,6 +1,7 @@
 """dlink-bench's options of a rate, a soak, an earlier result and a strict machine, on a network of one convolution."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 
@@ -251,6 +252,25 @@ def test_the_best_of_pytorch_is_beside_ours(tmp_path, monkeypatch):
     assert "times as fast as the authors' procedure by PyTorch" in found.stdout
     assert "did not run: float32, torch.compile with freezing, one view at a time: No compiler" in found.stdout
     assert "times as fast as the authors' eight views in PyTorch" in found.stdout
+
+
+@pytest.mark.parametrize(("options", "threads"), [((), 5), (("--threads", "1"), 1)])
+def test_pytorch_has_the_models_threads_whatever_it_had(tmp_path, monkeypatch, options, threads):
+    import torch
+
+    path = write_pointwise(tmp_path / "red.onnx", Spec(tile=64, width=0.25))
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    monkeypatch.setattr("dlink.bench.best_torch.freezing", nullcontext)
+    monkeypatch.setattr("dlink.bench.opened.usable_cores", lambda: frozenset(range(5)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)  # such as by OMP_NUM_THREADS
+    try:
+        found = as_json(path, *FAST, *options, "--baseline", "best-torch", "--baseline", "torch", "--rounds", "1")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    others = [found["baseline"]["other"], *(b["other"] for b in found["best_torch"][0]["beside"])]
+    assert [f"{threads} threads" in other for other in others] == [True] * 3
 
 
 def no_compiler(net, **options):
