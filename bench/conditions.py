@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlink.bench.headline import row_name
-from dlink.bench.metrics import METRICS, Row, key_of, rows_of, shown
+from dlink.bench.metrics import GROWTHS, METRICS, Row, key_of, rows_of, shown
 from dlink.runtime.errors import BadInput
 
 CONDITION = re.compile(r"\s*(\w+)\s*([<>])\s*(\d+(?:\.\d+)?)\s*([A-Za-z%0-9/]*)\s*")
@@ -41,11 +41,16 @@ class Condition:
         metric, sign, number, unit = found.groups()
         if metric not in METRICS:
             raise BadInput(f"--fail-if {text}: no figure {metric}; there are {', '.join(METRICS)}")
+        if unit == FACTOR and metric in GROWTHS:
+            raise BadInput(
+                f"--fail-if {text}: growth may be 0 or negative, so a multiple of the baseline's says nothing; give a "
+                f"limit an hour, such as {metric}>2MB"
+            )
         if unit == FACTOR:
             return cls(text, metric, sign, float(number), factor=True)
         units = METRICS[metric][1]
         if unit not in units:
-            known = [name or "no unit" for name in (*units, FACTOR)]
+            known = [name or "no unit" for name in (*units, *([] if metric in GROWTHS else [FACTOR]))]
             raise BadInput(f"--fail-if {text}: the unit of {metric} is {' or '.join(known)}, got {unit or 'none'}")
         return cls(text, metric, sign, float(number) * units[unit], factor=False)
 
@@ -67,7 +72,7 @@ class Held:
     def __str__(self) -> str:
         unit = METRICS[self.condition.metric][1]
         words = f"{self.condition.text}: {self.condition.metric} with {self.row} is {shown(self.value, unit)}"
-        if self.before:
+        if self.before and self.condition.metric not in GROWTHS:
             words += f", {self.value / self.before:.3g} times the baseline's {shown(self.before, unit)}"
         return words
 

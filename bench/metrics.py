@@ -29,6 +29,7 @@ METRICS: Mapping[str, tuple[str, Mapping[str, float]]] = {  # the name: where it
     "gpu_memory_growth": ("gpu_memory_bytes_per_h", BYTES),
     "peak": ("peak_bytes", BYTES),
 }
+GROWTHS = ("memory_growth", "gpu_memory_growth")  # may be 0 or negative
 
 
 def shown(value: float, units: Mapping[str, float]) -> str:

@@ -73,6 +73,8 @@ def test_rates_and_soaks_are_held_to_their_own_rows():
     assert [each.failed for each in held("dropped>20%", new)] == [True]
     assert [each.failed for each in held("p99_change>1.05", new)] == [True]
     assert [each.failed for each in held("memory_growth>2MB", new)] == [True]
+    [growth] = held("memory_growth>2MB", new, result(soak={**soak, "memory": {"bytes_per_h": -1e3}}))
+    assert str(growth) == "memory_growth>2MB: memory_growth with 1 view is 3 MB"
     before = result(rate=[{**rate, "p99_ms": 40}], soak=soak)
     assert [(e.row, e.failed) for e in held("p99>1.5x", new, before)] == [
         ("1 view, 10 frames a second", True),
@@ -88,6 +90,9 @@ def test_rates_and_soaks_are_held_to_their_own_rows():
         ("p95>1x", "no figure p95; there are p50, p90, p99"),
         ("p99>1.1", "the unit of p99 is ms or s or x, got none"),
         ("p99>1GB", "the unit of p99 is ms or s or x, got GB"),
+        ("memory_growth>1.1x", "growth may be 0 or negative, so a multiple .*; give a limit an hour, such as"),
+        ("gpu_memory_growth<2x", "growth may be 0 or negative, .* such as gpu_memory_growth>2MB"),
+        ("memory_growth>1ms", "the unit of memory_growth is B or kB or MB or GB, got ms"),
     ],
 )
 def test_what_is_no_condition_is_one_line(condition, words):
