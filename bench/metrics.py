@@ -1,6 +1,7 @@
 """The figures of a result by the names that a condition has for them, and a result's rows."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -9,25 +10,38 @@ TIMES = {"ms": 1.0, "s": 1e3}  # of a row's milliseconds
 BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 PLAIN = {"": 1.0}
 SHARES = {"": 1.0, "%": 0.01}
-METRICS: Mapping[str, tuple[str, Mapping[str, float]]] = {  # the name: where it stands in a row, and its units
-    "p50": ("p50_ms", TIMES),
-    "p90": ("p90_ms", TIMES),
-    "p99": ("p99_ms", TIMES),
-    "max": ("max_ms", TIMES),
-    "tiles_per_s": ("tiles_per_s", PLAIN),
-    "mpx_per_s": ("mpx_per_s", PLAIN),
-    "km2_per_h": ("km2_per_h", PLAIN),
-    "joules": ("joules_per_tile", {"J": 1.0, "mJ": 1e-3}),
-    "age_p50": ("age_p50_ms", TIMES),
-    "age_p99": ("age_p99_ms", TIMES),
-    "age_max": ("age_max_ms", TIMES),
-    "dropped": ("dropped_share", SHARES),
-    "achieved": ("achieved_per_s", PLAIN),
-    "p50_change": ("p50_change", PLAIN),
-    "p99_change": ("p99_change", PLAIN),
-    "memory_growth": ("memory_bytes_per_h", BYTES),
-    "gpu_memory_growth": ("gpu_memory_bytes_per_h", BYTES),
-    "peak": ("peak_bytes", BYTES),
+LATENCY, RATE, SOAK = "a run of one tile after the other", "a run with --rate", "a run with --soak"
+ALL = (LATENCY, RATE, SOAK)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure: where it stands in a row, its units, and the runs that have it."""
+
+    key: str
+    units: Mapping[str, float]
+    runs: tuple[str, ...] = ALL
+
+
+METRICS: Mapping[str, Metric] = {
+    "p50": Metric("p50_ms", TIMES),
+    "p90": Metric("p90_ms", TIMES, (LATENCY, RATE)),
+    "p99": Metric("p99_ms", TIMES),
+    "max": Metric("max_ms", TIMES, (LATENCY, RATE)),
+    "tiles_per_s": Metric("tiles_per_s", PLAIN, (LATENCY,)),
+    "mpx_per_s": Metric("mpx_per_s", PLAIN, (LATENCY,)),
+    "km2_per_h": Metric("km2_per_h", PLAIN, (LATENCY, RATE)),
+    "joules": Metric("joules_per_tile", {"J": 1.0, "mJ": 1e-3}),
+    "age_p50": Metric("age_p50_ms", TIMES, (RATE,)),
+    "age_p99": Metric("age_p99_ms", TIMES, (RATE,)),
+    "age_max": Metric("age_max_ms", TIMES, (RATE,)),
+    "dropped": Metric("dropped_share", SHARES, (RATE,)),
+    "achieved": Metric("achieved_per_s", PLAIN, (RATE,)),
+    "p50_change": Metric("p50_change", PLAIN, (SOAK,)),
+    "p99_change": Metric("p99_change", PLAIN, (SOAK,)),
+    "memory_growth": Metric("memory_bytes_per_h", BYTES, (SOAK,)),
+    "gpu_memory_growth": Metric("gpu_memory_bytes_per_h", BYTES, (SOAK,)),
+    "peak": Metric("peak_bytes", BYTES),
 }
 GROWTHS = ("memory_growth", "gpu_memory_growth")  # may be 0 or negative
 
@@ -54,3 +68,8 @@ def flat(soak: Row) -> Row:
 
 def key_of(row: Row) -> tuple[object, ...]:
     return row["views"], row.get("rate"), bool(row.get("soak"))
+
+
+def run_of(row: Row) -> str:
+    """Which kind of run a row is of: LATENCY, RATE or SOAK."""
+    return SOAK if row.get("soak") else RATE if row.get("rate") else LATENCY

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dlink.bench.baseline import UNLIKE, read_baseline, unlike
-from dlink.bench.conditions import Condition, hold
+from dlink.bench.conditions import Condition, Planned, check_possible, hold
 from dlink.cli import options
 from dlink.cli.bench_results import Results, end, write_result
 from dlink.cli.bench_tables import latency_table
@@ -18,7 +18,7 @@ from dlink.cli.models import Wanted
 from dlink.cli.options import IN_FILE, together
 from dlink.cli.plans import OpenOptions, open_here
 from dlink.cli.step import Step, progress
-from dlink.runtime.errors import BadInput
+from dlink.runtime.errors import BadInput, DlinkError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,20 +142,31 @@ def bench(
         notes = unlike(about, earlier, against.file, against.allow) if earlier and against.file else []
         if "best-torch" in against.ways:
             check_processor(segmenter)
-        images = pictures(wanted.tiles, segmenter.spec, wanted.reading)
         gsd_m = wanted.reading.of_network(segmenter.spec).metres
+        check_possible(conditions, planned(segmenter, how, gsd_m), earlier)
+        images = pictures(wanted.tiles, segmenter.spec, wanted.reading)
         measured = measure(segmenter, images, how, gsd_m, show)
         peak = peak_bytes()  # before PyTorch is loaded
         skipped = getattr(segmenter.backend, "skipped", None)
         share = skipped / segmenter.backend.tiles if skipped is not None else None  # type: ignore[attr-defined]
-        beside = beside_torch(segmenter, model, images, how, against.ways, opening.threads)
+        beside, fault = beside_torch(segmenter, model, images, how, against.ways, opening.threads)
     result = {**about, **measured.to_json(), "skipped": share, "peak_bytes": peak, **beside}
     result["no_headline"] += [why for found in beside["best_torch"] for why in found["no_headline"]]
     result["headline"] = not result["no_headline"]
-    held = hold(conditions, result, earlier)
-    result |= {"fail_if": [each.to_json() for each in held], "notes": notes}
+    held, missing = hold(conditions, result, earlier)
+    result |= {"fail_if": [each.to_json() for each in held], "missing": missing, "notes": notes}
     write_result(result, "\n".join([latency_table(result), *map(str, held), *(f"note: {n}" for n in notes)]), results)
-    end(held, result["no_headline"] if results.strict else [])
+    if fault:
+        raise fault
+    end(held, missing, result["no_headline"] if results.strict else [])
+
+
+def planned(segmenter: "Segmenter", how: "BenchOptions", gsd_m: float | None) -> Planned:
+    """The rows that the run will have."""
+    from dlink.bench.opened import is_plan
+
+    rows = tuple({"views": views, "rate": how.rate, "soak": bool(how.soak)} for views in how.counts)
+    return Planned(rows, ground=gsd_m is not None, gpu=is_plan(segmenter))
 
 
 def about_of(segmenter: "Segmenter", path: Path, wanted: Wanted) -> dict[str, Any]:
@@ -196,11 +207,23 @@ def conditions_of(against: Against) -> tuple[list[Condition], Mapping[str, Any] 
 def beside_torch(
     segmenter: "Segmenter", model: Path | None, images: "list[NDArray[np.uint8]]", how: "BenchOptions",
     asked: Sequence[str], threads: int | None,
-) -> dict[str, Any]:  # fmt: skip
-    """Time the model beside PyTorch in the ways that are asked for."""
+) -> tuple[dict[str, Any], Exception | None]:  # fmt: skip
+    """Time the model beside PyTorch in the ways that are asked for.
+
+    An error of PyTorch is returned and not raised, because the model has been measured by then.
+    """
     found: dict[str, Any] = {"baseline": None, "best_torch": []}
-    if not asked:
-        return found
+    try:
+        found |= timed_beside(segmenter, model, images[0], how, asked, threads) if asked else {}
+    except (DlinkError, ImportError, RuntimeError) as e:
+        return found, e
+    return found, None
+
+
+def timed_beside(
+    segmenter: "Segmenter", model: Path | None, image: "NDArray[np.uint8]", how: "BenchOptions",
+    asked: Sequence[str], threads: int | None,
+) -> dict[str, Any]:  # fmt: skip
     import torch
 
     from dlink.bench.authors import eight_view_sum
@@ -209,7 +232,7 @@ def beside_torch(
     from dlink.bench.latency import ratio
     from dlink.bench.opened import threads_beside
 
-    image = images[0]
+    found: dict[str, Any] = {}
     with torch_threads(threads_beside(segmenter, threads)):
         if "torch" in asked:
             net = network_of(model, segmenter.spec, "torch")

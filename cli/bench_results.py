@@ -22,13 +22,14 @@ class Results:
     strict: bool = False  # a result that is no headline is an error
 
 
-def end(held: Sequence[Held], no_headline: Sequence[str]) -> None:
-    """Exit with 1, a line for each condition that failed, or with the reasons against a headline."""
+def end(held: Sequence[Held], missing: Sequence[str], no_headline: Sequence[str]) -> None:
+    """Exit with 1: a line for each condition that failed, and what could not be held or is against a headline."""
     failed = [each for each in held if each.failed]
     for each in failed:
         click.echo(f"failed: {each}", err=True)
-    if no_headline:
-        raise CheckFailed(f"--strict: no headline: {'; '.join(no_headline)}")
+    strict = [f"--strict: no headline: {'; '.join(no_headline)}"] if no_headline else []
+    if why := [*missing, *strict]:
+        raise CheckFailed("; ".join(why))
     if failed:
         raise SystemExit(1)
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from dlink.bench.baseline import UNLIKE, read_baseline, unlike
-from dlink.bench.conditions import Condition, hold
-from dlink.bench.metrics import METRICS
+from dlink.bench.conditions import Condition, Planned, check_possible, hold
+from dlink.bench.metrics import LATENCY, METRICS, RATE, SOAK
 from dlink.runtime import BadInput
 
 
@@ -29,7 +29,9 @@ def result(*rows, **values):
 
 
 def held(condition, new, old=None):
-    return hold([Condition.of(condition)], new, old)
+    found, missing = hold([Condition.of(condition)], new, old)
+    assert missing == []
+    return found
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_what_is_no_condition_is_one_line(condition, words):
     ("condition", "new", "old", "words"),
     [
         ("p99>1.1x", result(row(1, 10)), None, "needs --baseline FILE"),
-        ("joules>1J", result(row(1, 10)), None, "this run has no joules"),
+        ("joules>1J", result(row(1, 10)), None, "this run has no joules of 1 view"),
         ("p99>1.1x", result(row(8, 10)), result(row(1, 10)), "the baseline has no p99 of 8 views"),
         (
             "joules>2x",
@@ -120,9 +122,57 @@ def test_what_is_no_condition_is_one_line(condition, words):
         ),
     ],
 )
-def test_a_figure_that_is_not_there_is_no_pass(condition, new, old, words):
-    with pytest.raises(BadInput, match=words):
-        held(condition, new, old)
+def test_a_figure_that_is_not_there_is_no_pass_and_is_said(condition, new, old, words):
+    found, [missing] = hold([Condition.of(condition)], new, old)
+    assert found == []
+    assert missing.startswith(f"--fail-if {condition}: {words}")
+
+
+def test_a_figure_that_one_row_lacks_is_said_beside_the_others():
+    new = result(row(1, 10, joules_per_tile=3), row(8, 90))
+    found, missing = hold([Condition.of("joules>1J")], new, None)
+    assert [each.row for each in found] == ["1 view"]
+    assert missing == ["--fail-if joules>1J: this run has no joules of 8 views"]
+
+
+ONE = {"views": 1, "rate": None, "soak": False}
+
+
+@pytest.mark.parametrize(
+    ("condition", "planned", "words"),
+    [
+        (
+            "max>1s",
+            {**ONE, "soak": True},
+            "a run with --soak has no max; a run of one tile .* and a run with --rate has",
+        ),
+        ("p90>1s", {**ONE, "soak": True, "rate": 5.0}, "a run with --soak has no p90"),
+        ("dropped>1%", ONE, "a run of one tile after the other has no dropped; a run with --rate has it"),
+        ("tiles_per_s<1", {**ONE, "rate": 5.0}, "a run with --rate has no tiles_per_s"),
+        ("memory_growth>1MB", ONE, "a run of one tile after the other has no memory_growth"),
+        ("p99>1.1x", {**ONE, "views": 8}, "the baseline has no p99 of 8 views; measure it again"),
+        ("p99>1.1x", {**ONE, "rate": 5.0}, "the baseline has no p99 of 1 view, 5 frames a second"),
+        ("joules>1.1x", ONE, "the baseline has no joules of 1 view"),
+        ("km2_per_h<1", ONE, "the ground is not known with --gsd native"),
+        ("gpu_memory_growth>1MB", {**ONE, "soak": True}, "is for plans, which a GPU runs"),
+    ],
+)
+def test_what_a_run_can_never_have_is_refused_before_it(condition, planned, words):
+    planned = Planned((planned,), ground=False)
+    with pytest.raises(BadInput, match=f"^--fail-if {condition}: {words}"):
+        check_possible([Condition.of(condition)], planned, result(row(1, 10)))
+
+
+def test_what_a_run_can_have_is_not_refused():
+    texts = ("p99>1.1x", "joules>1J", "km2_per_h<3", "peak>1GB")
+    check_possible([Condition.of(text) for text in texts], Planned((ONE,)), result(row(1, 10)))
+    check_possible([Condition.of("gpu_memory_growth>1MB")], Planned(({**ONE, "soak": True},), gpu=True), None)
+
+
+def test_a_multiple_of_nothing_is_refused():
+    old = result(rate=[row(1, 10, rate=5.0, dropped_share=0.0)])
+    with pytest.raises(BadInput, match="the baseline's dropped of 1 view, 5 frames a second is 0, and so is every"):
+        check_possible([Condition.of("dropped>1.1x")], Planned(({**ONE, "rate": 5.0},)), old)
 
 
 DIFFERENT = {
@@ -194,11 +244,19 @@ def test_results_of_earlier_versions_can_be_a_baseline():
     assert [each.before for each in held("p50>1x", {**old}, old)] == [r["p50_ms"] for r in old["latency"]]
 
 
-def test_every_figure_of_a_run_has_its_name():
+def test_every_figure_of_a_run_has_its_name_and_is_of_the_runs_that_have_it():
     from dataclasses import fields
 
     from dlink.bench.latency import Latency
     from dlink.bench.open_loop import RateFigures
+    from dlink.bench.soak import SoakFigures
 
-    keys = {f.name for f in (*fields(Latency), *fields(RateFigures))} | {"p50_change", "p99_change", "peak_bytes"}
-    assert {key for key, _ in METRICS.values()} <= keys | {"memory_bytes_per_h", "gpu_memory_bytes_per_h"}
+    growth = {"memory_bytes_per_h", "gpu_memory_bytes_per_h"}
+    for run, kind, more in (
+        (LATENCY, Latency, set()),
+        (RATE, RateFigures, set()),
+        (SOAK, SoakFigures, {"p50_ms", "p99_ms"} | growth),  # of its last minute
+    ):
+        keys = {f.name for f in fields(kind)} | more | {"peak_bytes"}
+        known = {metric.key for metric in METRICS.values()}
+        assert {metric.key for metric in METRICS.values() if run in metric.runs} == keys & known

@@ -197,6 +197,51 @@ def test_conditions_are_in_the_json(model):
     assert [(each["condition"], each["row"], each["failed"]) for each in printed] == [("p50<1000s", "1 view", True)]
 
 
+@pytest.mark.parametrize("printed", [True, False])
+def test_a_figure_that_is_missing_costs_no_measurement(model, tmp_path, monkeypatch, printed):
+    from dlink.bench.watch.energy import Energy
+
+    monkeypatch.setattr(run, "open_energy", lambda gpu: Energy([], ["no meter"]))
+    rows = tmp_path / "rows.jsonl"
+    how = ["--json"] if printed else ["--append", rows]
+    result = call("bench", model, *FAST, *how, "--fail-if", "joules>1J", "--fail-if", "p50>1000s", code=1)
+    why = "--fail-if joules>1J: this run has no joules of 1 view"
+    assert f"Error: {why}" in result.stderr
+    kept = json.loads(result.stdout if printed else rows.read_text())
+    assert kept["latency"][0]["p50_ms"] > 0
+    assert kept["missing"] == [why]
+    assert [each["failed"] for each in kept["fail_if"]] == [False]
+
+
+def test_pytorch_that_fails_costs_no_measurement(tmp_path, monkeypatch):
+    path = write_pointwise(tmp_path / "other.onnx", Spec(tile=64, arch="adopted net"))
+    rows = tmp_path / "rows.jsonl"
+    result = call("bench", path, *FAST, "--append", rows, "--baseline", "torch", code=1)
+    assert "--baseline torch: needs a network of dlink's list" in result.stderr
+    assert json.loads(rows.read_text())["latency"][0]["p50_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--soak", "1h", "--fail-if", "max>1s"), "--fail-if max>1s: a run with --soak has no max"),
+        (("--gsd", "native", "--fail-if", "km2_per_h<3"), "the ground is not known with --gsd native"),
+        (("--soak", "1h", "--fail-if", "gpu_memory_growth>1MB"), "is for plans"),
+    ],
+)
+def test_what_the_run_can_never_have_is_refused_before_anything_is_measured(model, monkeypatch, options, words):
+    monkeypatch.setattr(run, "measure", None)
+    assert words in call("bench", model, *options, code=1).stderr
+
+
+def test_a_row_that_the_baseline_lacks_is_refused_before_anything_is_measured(model, tmp_path, monkeypatch):
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(as_json(model, *FAST)))
+    monkeypatch.setattr(run, "measure", None)
+    said = call("bench", model, "--views", "1,8", "--baseline", old, "--fail-if", "p99>1.1x", code=1).stderr
+    assert "--fail-if p99>1.1x: the baseline has no p99 of 8 views; measure it again with the same options" in said
+
+
 def test_what_cannot_be_compared_is_refused_before_anything_is_measured(model, tmp_path, monkeypatch):
     old = tmp_path / "old.json"
     earlier = as_json(model, *FAST)
