@@ -6,15 +6,44 @@ the same network, another version of an engine or of dlink are what one compares
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlink.bench.metrics import Row
+from dlink.bench.metrics import METRICS, Row, rows_of
 from dlink.runtime.errors import BadInput
 from dlink.runtime.values import load_json
 
 THREADS = re.compile(r", (\d+) threads\b")  # in an engine's words
+LARGEST = 1e300
+NUMBER, NONE, TEXT = (int, float), (type(None),), (str,)
+PLACES: Mapping[str, tuple[type, ...]] = {  # what is read of a result
+    "file.sha256": TEXT,
+    "network.arch": TEXT,
+    "network.width": NUMBER,
+    "network.tile": (int,),
+    "network.precision": TEXT,
+    "engine": TEXT,
+    "tiles": TEXT + NONE,
+    "machine.cpu": TEXT,
+    "machine.cores": (int, *NONE),
+    "machine.versions": (dict,),
+    "latency": (list,),
+    "rate": (list, *NONE),
+    "soak": (dict, *NONE),
+    "no_headline": (list, *NONE),
+}
+SOAK_PLACES: Mapping[str, tuple[type, ...]] = {
+    "last.p50_ms": NUMBER,
+    "last.p99_ms": NUMBER,
+    "memory": (dict, *NONE),
+    "gpu_memory": (dict, *NONE),
+}
+ROW_PLACES: Mapping[str, tuple[type, ...]] = {
+    "views": (int, str),
+    "rate": NUMBER + NONE,
+    **{metric.key: NUMBER + NONE for metric in METRICS.values()},
+}
 UNLIKE = ("engine", "precision", "tile", "network", "pictures", "machine")
 
 
@@ -32,6 +61,8 @@ def read_baseline(path: Path) -> Row:
     if not found:
         raise BadInput(f"{path}: has no result of dlink-bench; dlink-bench MODEL --json > {path.name} writes one")
     last: Row = found[-1]
+    if fault := fault_of(last):
+        raise BadInput(f"{path}: is no whole result of dlink-bench: {fault}; measure it again with --json or --append")
     return last
 
 
@@ -40,6 +71,44 @@ def parsed(line: str) -> Any:
         return load_json(line)
     except ValueError:
         return None  # a line that was cut off; append_row goes on after it
+
+
+def fault_of(result: Row) -> str:
+    """What is missing in a result, or of another type than dlink-bench writes; empty if there is nothing."""
+    for place, kinds in PLACES.items():
+        if not fits(value := at(result, place), kinds):
+            return f"its {place} is {in_words(value)}"
+    rows = [*result["latency"], *(result.get("rate") or [])]
+    for row in rows:
+        if not isinstance(row, dict):
+            return f"it has a row {in_words(row)}"
+    if soak := result.get("soak"):
+        for place, kinds in SOAK_PLACES.items():
+            if not fits(value := at(soak, place), kinds):
+                return f"its soak.{place} is {in_words(value)}"
+    for row in rows_of(result):
+        for key, kinds in ROW_PLACES.items():
+            if not fits(value := row.get(key), kinds):
+                return f"the {key} of a row is {in_words(value)}"
+    return ""
+
+
+def at(values: Any, place: str) -> Any:
+    """The value at a place such as machine.cpu; None where there is none."""
+    for name in place.split("."):
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
+
+
+def fits(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether a JSON value is of one of these types. true is no number, and a number is no larger than a float."""
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        return False
+    return not isinstance(value, NUMBER) or abs(value) <= LARGEST
+
+
+def in_words(value: Any) -> str:
+    return "missing" if value is None else f"{value!r:.40}"
 
 
 def threads_of(engine: str) -> int | None:
@@ -78,7 +147,7 @@ def unlike(result: Row, baseline: Row, path: Path, allowed: Sequence[str]) -> li
         if found != before:
             said.append(f"another {name} than the baseline's {before[:40]}")
     if baseline.get("headline") is False:
-        said.append("the baseline is no headline: " + "; ".join(baseline.get("no_headline", [])))
+        said.append("the baseline is no headline: " + "; ".join(map(str, baseline.get("no_headline") or [])))
     return said
 
 

@@ -237,6 +237,48 @@ def test_a_file_without_a_result_is_named(tmp_path, content):
         read_baseline(path)
 
 
+def without(name, of=None):
+    """A result that lacks a part, of which `of` is the holder."""
+    whole = result(row(1, 3))
+    del (whole[of] if of else whole)[name]
+    return whole
+
+
+SOAK_RUN = {"views": 1, "last": {"p50_ms": 1, "p99_ms": 2}, "memory": None, "gpu_memory": None}
+
+
+@pytest.mark.parametrize(
+    ("damaged", "words"),
+    [
+        (result(latency=None), "its latency is missing"),
+        (result(latency={}), "its latency is {}"),
+        (result(3), "it has a row 3"),
+        (without("arch", "network"), "its network.arch is missing"),
+        (without("machine"), "its machine.cpu is missing"),
+        (result(machine="ours"), "its machine.cpu is missing"),
+        (result(network={"arch": "dlinknet34", "width": "1", "tile": 64, "precision": "fp16"}), "network.width is '1'"),
+        (without("sha256", "file"), "its file.sha256 is missing"),
+        (without("engine"), "its engine is missing"),
+        (result(row(1, 3, p99_ms="3 ms")), "the p99_ms of a row is '3 ms'"),
+        (result(row(1, 3, p99_ms=True)), "the p99_ms of a row is True"),
+        (result(row(1, 3, max_ms=10**400)), "the max_ms of a row is 1000"),
+        (result({"p99_ms": 3}), "the views of a row is missing"),
+        (result(row(1, 3), peak_bytes="much"), "the peak_bytes of a row is 'much'"),
+        (result(rate=7), "its rate is 7"),
+        (result(soak=[1]), r"its soak is \[1\]"),
+        (result(soak={**SOAK_RUN, "last": None}), "its soak.last.p50_ms is missing"),
+        (result(soak={**SOAK_RUN, "memory": "1 MB"}), "its soak.memory is '1 MB'"),
+        (result(soak={**SOAK_RUN, "memory": {"bytes_per_h": "1"}}), "the memory_bytes_per_h of a row is '1'"),
+        (result(row(1, 3), no_headline="busy"), "its no_headline is 'busy'"),
+    ],
+)
+def test_a_damaged_result_is_one_line_that_names_the_file(tmp_path, damaged, words):
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(damaged))
+    with pytest.raises(BadInput, match=f"old.json: is no whole result of dlink-bench: .*{words}.*; measure it again"):
+        read_baseline(path)
+
+
 def test_results_of_earlier_versions_can_be_a_baseline():
     from tests.support.environments import ROOT
 
