@@ -32,8 +32,17 @@ PLACES: Mapping[str, tuple[type, ...]] = {  # what is read of a result
     "rate": (list, *NONE),
     "soak": (dict, *NONE),
     "no_headline": (list, *NONE),
+    "how": (dict, *NONE),
+    "how.threads": (int, *NONE),
+    "how.slots": (int, *NONE),
+    "how.halo": (int, *NONE),
+    "how.gsd_m": NUMBER + NONE,
+    "how.soak_s": NUMBER + NONE,
+    "how.scout": (dict, *NONE),
 }
+SCOUT_PLACES: Mapping[str, tuple[type, ...]] = {"sha256": TEXT, "arch": TEXT, "width": NUMBER, "precision": TEXT}
 SOAK_PLACES: Mapping[str, tuple[type, ...]] = {
+    "seconds": NUMBER,
     "last.p50_ms": NUMBER,
     "last.p99_ms": NUMBER,
     "memory": (dict, *NONE),
@@ -44,7 +53,11 @@ ROW_PLACES: Mapping[str, tuple[type, ...]] = {
     "rate": NUMBER + NONE,
     **{metric.key: NUMBER + NONE for metric in METRICS.values()},
 }
-UNLIKE = ("engine", "precision", "tile", "network", "pictures", "machine")
+UNLIKE = (
+    "engine", "precision", "tile", "network", "pictures", "machine", "threads", "scout", "gsd", "slots", "halo", "soak",
+)  # fmt: skip
+ALIKE = 1.1  # lengths of a soak within a tenth are one
+UNNAMED = "a scout that the file does not describe"
 
 
 def read_baseline(path: Path) -> Row:
@@ -82,10 +95,10 @@ def fault_of(result: Row) -> str:
     for row in rows:
         if not isinstance(row, dict):
             return f"it has a row {in_words(row)}"
-    if soak := result.get("soak"):
-        for place, kinds in SOAK_PLACES.items():
-            if not fits(value := at(soak, place), kinds):
-                return f"its soak.{place} is {in_words(value)}"
+    for part, places in (("soak", SOAK_PLACES), ("how.scout", SCOUT_PLACES)):
+        for place, kinds in places.items() if at(result, part) else ():
+            if not fits(value := at(result, f"{part}.{place}"), kinds):
+                return f"its {part}.{place} is {in_words(value)}"
     for row in rows_of(result):
         for key, kinds in ROW_PLACES.items():
             if not fits(value := row.get(key), kinds):
@@ -118,7 +131,7 @@ def threads_of(engine: str) -> int | None:
 
 
 def facts_of(result: Row) -> dict[str, object]:
-    """What two results must have in common, by the names of UNLIKE."""
+    """What two results must have in common, by the names of UNLIKE. None: the file does not say it."""
     network, machine = result["network"], result["machine"]
     return {
         "engine": str(result["engine"]).partition(" ")[0],
@@ -127,24 +140,71 @@ def facts_of(result: Row) -> dict[str, object]:
         "network": f"{network['arch']} width {network['width']:g}",
         "pictures": result.get("tiles"),
         "machine": f"{machine['cpu']}, {machine['cores']} cores",
+        **how_facts(result),
     }
+
+
+def how_facts(result: Row) -> dict[str, object]:
+    """How the model was opened and run. Results of before have less of it."""
+    how, soak, engine = result.get("how") or {}, result.get("soak") or {}, str(result["engine"])
+    metres = how.get("gsd_m")
+    return {
+        "threads": how.get("threads") or threads_of(engine),
+        "scout": scout_fact(how, engine),
+        "gsd": (f"{metres:g} m" if metres else "native") if "gsd_m" in how else None,
+        "slots": how.get("slots"),
+        "halo": f"{how['halo']} px" if how.get("halo") is not None else None,
+        "soak": float(how.get("soak_s") or soak.get("seconds") or 0),
+    }
+
+
+def scout_fact(how: Row, engine: str) -> str | None:
+    """A scout's network. Its file is another one after each calibration, and that is only said."""
+    if scout := how.get("scout"):
+        return f"{scout['arch']} width {scout['width']:g}, {scout['precision']}"
+    return UNNAMED if "; scout: " in engine else "none"
+
+
+def alike(name: str, ours: Any, theirs: Any) -> bool | None:
+    """Whether a fact is the same in both; None where one of them does not say it."""
+    if ours == theirs:
+        return True
+    if ours is None or theirs is None or (UNNAMED in (ours, theirs) and "none" not in (ours, theirs)):
+        return None
+    if name == "soak" and ours and theirs:
+        return bool(max(ours, theirs) <= ALIKE * min(ours, theirs))
+    return False
+
+
+def fact_in_words(name: str, value: Any) -> str:
+    """A soak's length with its unit; other facts as they are."""
+    if name == "soak":
+        return f"{value:g} s" if value else "none"
+    return str(value)
 
 
 def unlike(result: Row, baseline: Row, path: Path, allowed: Sequence[str]) -> list[str]:
     """What differs and may: sentences. What differs and may not raises BadInput."""
     ours, theirs = facts_of(result), facts_of(baseline)
-    differ = [name for name in UNLIKE if ours[name] != theirs[name]]
+    same = {name: alike(name, ours[name], theirs[name]) for name in UNLIKE}
+    differ = [name for name in UNLIKE if same[name] is False]
     if refused := [name for name in differ if name not in allowed]:
-        words = "; ".join(f"its {name} is {theirs[name]}, this run's is {ours[name]}" for name in refused)
+        words = "; ".join(
+            f"its {name} is {fact_in_words(name, theirs[name])}, this run's is {fact_in_words(name, ours[name])}"
+            for name in refused
+        )
         options = " ".join(f"--allow {name}" for name in refused)
         raise BadInput(f"{path}: cannot be compared: {words}; {options} compares them all the same")
-    said = [f"another {name} than the baseline's {theirs[name]}" for name in differ]
+    said = [f"another {name} than the baseline's {fact_in_words(name, theirs[name])}" for name in differ]
+    if unsaid := [name for name in UNLIKE if same[name] is None]:
+        said.append(f"the baseline does not say its {', '.join(unsaid)}, and that may differ")
     for name, found, before in (
         ("file", result["file"]["sha256"], baseline["file"]["sha256"]),
+        ("scout's file", at(result, "how.scout.sha256"), at(baseline, "how.scout.sha256")),
         ("version of the engine", result["engine"], baseline["engine"]),
         ("version of dlink", version_of(result), version_of(baseline)),
     ):
-        if found != before:
+        if found != before and found and before:
             said.append(f"another {name} than the baseline's {before[:40]}")
     if baseline.get("headline") is False:
         said.append("the baseline is no headline: " + "; ".join(map(str, baseline.get("no_headline") or [])))

@@ -1,9 +1,15 @@
 """What is known of an open model, on which its figures depend."""
 
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
 from dlink.bench.baseline import threads_of
+from dlink.bench.soak import seconds_of
 from dlink.bench.watch.processor import usable_cores
 from dlink.runtime.backend import Backend
 from dlink.runtime.errors import BadInput
+from dlink.runtime.files import file_mark
 from dlink.runtime.scout import Scouted
 from dlink.runtime.segmenter import Segmenter
 
@@ -30,3 +36,28 @@ def check_processor(model: Segmenter) -> None:
 def threads_beside(model: Segmenter, asked: int | None) -> int:
     """The threads that PyTorch gets beside a model: as many as the model was given, or all usable cores."""
     return (threads_of(model.backend.engine) if asked else None) or len(usable_cores())
+
+
+def how_opened(model: Segmenter, gsd_m: float | None, soak: str | None, scout: Path | None) -> dict[str, Any]:
+    """How a model was opened and is run, for its result.
+
+    Args:
+        gsd_m: Metres a pixel; None: pictures as they are.
+        soak: The length of a long run, such as 10m.
+        scout: The file of the network that looks first.
+    """
+    return {
+        "threads": threads_of(model.backend.engine),
+        "slots": model.backend.slots,
+        "halo": model.halo,
+        "gsd_m": gsd_m,
+        "soak_s": seconds_of(soak) if soak else None,
+        "scout": scout_of(model, scout) if scout else None,
+    }
+
+
+def scout_of(model: Segmenter, path: Path) -> dict[str, Any]:
+    """A scout's file and network."""
+    assert isinstance(model.backend, Scouted)  # it was opened with a scout
+    spec = model.backend.scout.spec
+    return {**asdict(file_mark(path)), "arch": spec.arch, "width": spec.width, "precision": spec.precision}

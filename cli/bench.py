@@ -125,7 +125,7 @@ def bench(
         side_by_side(model, wanted, how.rounds, opening.threads, results)
         return
     from dlink.bench.machine import peak_bytes
-    from dlink.bench.opened import check_processor
+    from dlink.bench.opened import check_processor, how_opened
     from dlink.bench.run import measure
     from dlink.cli.models import model_file, pictures
 
@@ -138,11 +138,12 @@ def bench(
     path = model_file(model, wanted)
     show = progress("bench")
     with open_here(path, opening) as segmenter:
+        gsd_m = wanted.reading.of_network(segmenter.spec).metres
         about = about_of(segmenter, path, wanted)
+        about["how"] = how_opened(segmenter, gsd_m, how.soak, opening.scout)
         notes = unlike(about, earlier, against.file, against.allow) if earlier and against.file else []
         if "best-torch" in against.ways:
             check_processor(segmenter)
-        gsd_m = wanted.reading.of_network(segmenter.spec).metres
         check_possible(conditions, planned(segmenter, how, gsd_m), earlier)
         images = pictures(wanted.tiles, segmenter.spec, wanted.reading)
         measured = measure(segmenter, images, how, gsd_m, show)

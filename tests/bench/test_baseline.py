@@ -14,6 +14,14 @@ def row(views, p99, **values):
     return {"views": views, "p50_ms": p99 / 2, "p99_ms": p99, "joules_per_tile": None, **values}
 
 
+HOW = {"threads": 2, "slots": 1, "halo": 64, "gsd_m": 0.5, "soak_s": None, "scout": None}
+SCOUT = {"sha256": "cc", "arch": "dlinknet34", "width": 0.25, "precision": "int8"}
+
+
+def how(**values):
+    return {**HOW, **values}
+
+
 def result(*rows, **values):
     """A result of dlink-bench with these rows."""
     return {
@@ -24,6 +32,7 @@ def result(*rows, **values):
         "latency": list(rows),
         "peak_bytes": 500_000_000,
         "machine": {"cpu": "AMD EPYC", "cores": 2, "versions": {"dlink": "0.1.0"}},
+        "how": HOW,
         **values,
     }
 
@@ -182,6 +191,12 @@ DIFFERENT = {
     "network": result(network={"arch": "dlinknet34", "width": 0.25, "tile": 1024, "precision": "fp16"}),
     "pictures": result(tiles="valid"),
     "machine": result(machine={"cpu": "AMD EPYC", "cores": 4, "versions": {"dlink": "0.1.0"}}),
+    "threads": result(how=how(threads=1)),
+    "scout": result(how=how(scout=SCOUT)),
+    "gsd": result(how=how(gsd_m=None)),
+    "slots": result(how=how(slots=2)),
+    "halo": result(how=how(halo=0)),
+    "soak": result(how=how(soak_s=7200)),
 }
 
 
@@ -210,6 +225,47 @@ def test_what_one_compares_is_said_and_not_refused(tmp_path):
         "another version of dlink than the baseline's 0.0.9",
         "the baseline is no headline: other processes took 40%",
     ]
+
+
+def refused(new, old, tmp_path):
+    with pytest.raises(BadInput) as e:
+        unlike(new, old, tmp_path / "old.json", [])
+    return str(e.value)
+
+
+def test_soaks_of_about_the_same_length_are_alike(tmp_path):
+    short, long, about = (result(how=how(soak_s=seconds)) for seconds in (4, 7200, 4.3))
+    assert "its soak is 7200 s, this run's is 4 s; --allow soak" in refused(short, long, tmp_path)
+    assert "its soak is none, this run's is 4 s; --allow soak" in refused(short, result(), tmp_path)
+    assert unlike(short, about, tmp_path, []) == []
+
+
+def test_a_scout_that_was_calibrated_again_is_said_and_another_network_refused(tmp_path):
+    new = result(how=how(scout=SCOUT))
+    assert unlike(new, result(how=how(scout={**SCOUT, "sha256": "dd"})), tmp_path, []) == [
+        "another scout's file than the baseline's dd"
+    ]
+    other = result(how=how(scout={**SCOUT, "width": 0.5}))
+    assert "its scout is dlinknet34 width 0.5, int8, this run's is dlinknet34 width 0.25, int8" in refused(
+        new, other, tmp_path
+    )
+
+
+def test_what_an_older_file_does_not_say_is_a_note_and_what_its_engine_says_counts(tmp_path):
+    note = "the baseline does not say its gsd, slots, halo, and that may differ"
+    assert unlike(result(), without("how"), tmp_path, []) == [note]
+    one = result(engine="OpenVINO 2026.4.1, bf16, 1 threads")
+    del one["how"]
+    assert "its threads is 1, this run's is 2" in refused(result(), one, tmp_path)
+    soaked = {**without("how"), "soak": {**SOAK_RUN, "seconds": 7201.5}}
+    assert "its soak is 7201.5 s, this run's is 4 s" in refused(result(how=how(soak_s=4)), soaked, tmp_path)
+    scouted = result(engine="OpenVINO 2026.4.1, bf16, 2 threads; scout: OpenVINO 2026.4.1, bf16, 2 threads")
+    del scouted["how"]
+    assert "its scout is a scout that the file does not describe, this run's is none" in refused(
+        result(), scouted, tmp_path
+    )
+    [first, *_] = unlike(result(how=how(scout=SCOUT)), scouted, tmp_path, [])
+    assert first == "the baseline does not say its scout, gsd, slots, halo, and that may differ"
 
 
 def test_like_results_need_no_word(tmp_path):
@@ -244,7 +300,7 @@ def without(name, of=None):
     return whole
 
 
-SOAK_RUN = {"views": 1, "last": {"p50_ms": 1, "p99_ms": 2}, "memory": None, "gpu_memory": None}
+SOAK_RUN = {"views": 1, "seconds": 4.0, "last": {"p50_ms": 1, "p99_ms": 2}, "memory": None, "gpu_memory": None}
 
 
 @pytest.mark.parametrize(
@@ -269,6 +325,10 @@ SOAK_RUN = {"views": 1, "last": {"p50_ms": 1, "p99_ms": 2}, "memory": None, "gpu
         (result(soak={**SOAK_RUN, "last": None}), "its soak.last.p50_ms is missing"),
         (result(soak={**SOAK_RUN, "memory": "1 MB"}), "its soak.memory is '1 MB'"),
         (result(soak={**SOAK_RUN, "memory": {"bytes_per_h": "1"}}), "the memory_bytes_per_h of a row is '1'"),
+        (result(how="fast"), "its how is 'fast'"),
+        (result(how=how(threads="two")), "its how.threads is 'two'"),
+        (result(how=how(scout={"arch": "dlinknet34"})), "its how.scout.sha256 is missing"),
+        (result(soak={**SOAK_RUN, "seconds": None}), "its soak.seconds is missing"),
         (result(row(1, 3), no_headline="busy"), "its no_headline is 'busy'"),
     ],
 )

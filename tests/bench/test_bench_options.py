@@ -8,6 +8,7 @@ import pytest
 from dlink.bench import run
 from dlink.bench.watch.watch import Conditions
 from dlink.runtime import HostBackend, Spec
+from dlink.runtime.files import file_sha256
 from tests.support.command import call
 from tests.support.models import write_pointwise, write_scout
 
@@ -195,6 +196,34 @@ def test_a_condition_beside_an_earlier_result(model, tmp_path):
 def test_conditions_are_in_the_json(model):
     printed = as_json(model, *FAST, "--fail-if", "p50<1000s", code=1)["fail_if"]
     assert [(each["condition"], each["row"], each["failed"]) for each in printed] == [("p50<1000s", "1 view", True)]
+
+
+def test_a_result_says_how_the_model_was_opened(model, tmp_path):
+    scout = write_scout(tmp_path / "scout.onnx", model)
+    how = as_json(model, "--soak", "0.1s", "--threads", "1", "--gsd", "0.25", "--scout", scout)["how"]
+    small = how.pop("scout")
+    assert how == {"threads": 1, "slots": 1, "halo": 16, "gsd_m": 0.25, "soak_s": 0.1}
+    assert (small["name"], small["sha256"], small["width"]) == ("scout.onnx", file_sha256(scout), 0.5)
+    how = as_json(model, *FAST, "--gsd", "native")["how"]
+    assert (how["gsd_m"], how["soak_s"], how["scout"]) == (None, None, None)
+
+
+@pytest.mark.parametrize("name", ["threads", "scout", "gsd", "soak"])
+def test_a_run_that_was_opened_otherwise_is_refused_before_anything_is_measured(model, tmp_path, monkeypatch, name):
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(as_json(model, "--soak", "0.1s", "--threads", "1")))
+    usual = {"soak": ["--soak", "0.1s"], "threads": ["--threads", "1"]}
+    other = {
+        "threads": ["--threads", "2"],
+        "scout": ["--scout", write_scout(tmp_path / "scout.onnx", model)],
+        "gsd": ["--gsd", "0.25"],
+        "soak": ["--soak", "1h"],
+    }
+    options = [word for words in {**usual, name: other[name]}.values() for word in words]
+    monkeypatch.setattr(run, "measure", None)
+    said = call("bench", model, *options, "--baseline", old, "--fail-if", "p50>1000s", code=1).stderr
+    assert f"cannot be compared: its {name} is " in said
+    assert f"; --allow {name} compares them all the same" in said
 
 
 @pytest.mark.parametrize("printed", [True, False])
