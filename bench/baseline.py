@@ -1,119 +1,63 @@
-"""An earlier result beside a new one, and the conditions that a user's CI holds it to.
+"""An earlier result beside a new one: which may be compared.
 
-A condition is a figure, > or <, and a limit: `p99>1.1x` fails where p99 is more than 1.1 times the baseline's,
-`p99>50ms` where it is more than 50 ms. It holds for each row of the run: each number of views, each rate. A baseline is
-what `dlink-bench --json` printed, or a file of rows that `--append` wrote, of which the last such row counts.
-
-Only like is compared with like. What must be the same unless the user allows it: see UNLIKE. Another file of the same
-network, another version of an engine or of dlink are what one compares, so they are said and not refused.
+A baseline is what `dlink-bench --json` printed, or a file of rows that `--append` wrote, of which the last such row
+counts. Only like is compared with like. What must be the same unless the user allows it: see UNLIKE. Another file of
+the same network, another version of an engine or of dlink are what one compares, so they are said and not refused.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlink.bench.headline import row_name
+from dlink.bench.metrics import METRICS, Row, rows_of
 from dlink.runtime.errors import BadInput
 from dlink.runtime.values import load_json
 
-Row = Mapping[str, Any]
-
-CONDITION = re.compile(r"\s*(\w+)\s*([<>])\s*(\d+(?:\.\d+)?)\s*([A-Za-z%0-9/]*)\s*")
-TIMES = {"ms": 1.0, "s": 1e3}  # of a row's milliseconds
-BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
-PLAIN = {"": 1.0}
-SHARES = {"": 1.0, "%": 0.01}
-METRICS: Mapping[str, tuple[str, Mapping[str, float]]] = {  # the name: where it stands in a row, and its units
-    "p50": ("p50_ms", TIMES),
-    "p90": ("p90_ms", TIMES),
-    "p99": ("p99_ms", TIMES),
-    "max": ("max_ms", TIMES),
-    "tiles_per_s": ("tiles_per_s", PLAIN),
-    "mpx_per_s": ("mpx_per_s", PLAIN),
-    "km2_per_h": ("km2_per_h", PLAIN),
-    "joules": ("joules_per_tile", {"J": 1.0, "mJ": 1e-3}),
-    "age_p50": ("age_p50_ms", TIMES),
-    "age_p99": ("age_p99_ms", TIMES),
-    "age_max": ("age_max_ms", TIMES),
-    "dropped": ("dropped_share", SHARES),
-    "achieved": ("achieved_per_s", PLAIN),
-    "p50_change": ("p50_change", PLAIN),
-    "p99_change": ("p99_change", PLAIN),
-    "memory_growth": ("memory_bytes_per_h", BYTES),
-    "gpu_memory_growth": ("gpu_memory_bytes_per_h", BYTES),
-    "peak": ("peak_bytes", BYTES),
+THREADS = re.compile(r", (\d+) threads\b")  # in an engine's words
+LARGEST = 1e300
+NUMBER, NONE, TEXT = (int, float), (type(None),), (str,)
+PLACES: Mapping[str, tuple[type, ...]] = {  # what is read of a result
+    "file.sha256": TEXT,
+    "network.arch": TEXT,
+    "network.width": NUMBER,
+    "network.tile": (int,),
+    "network.precision": TEXT,
+    "engine": TEXT,
+    "tiles": TEXT + NONE,
+    "machine.cpu": TEXT,
+    "machine.cores": (int, *NONE),
+    "machine.versions": (dict,),
+    "latency": (list,),
+    "rate": (list, *NONE),
+    "soak": (dict, *NONE),
+    "no_headline": (list, *NONE),
+    "how": (dict, *NONE),
+    "how.threads": (int, *NONE),
+    "how.slots": (int, *NONE),
+    "how.halo": (int, *NONE),
+    "how.gsd_m": NUMBER + NONE,
+    "how.soak_s": NUMBER + NONE,
+    "how.scout": (dict, *NONE),
 }
-FACTOR = "x"
-UNLIKE = ("engine", "precision", "tile", "network", "pictures", "machine")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A condition under which a run fails."""
-
-    text: str
-    metric: str
-    sign: str  # > or <
-    limit: float  # in the row's unit, or a multiple of the baseline's
-    factor: bool
-
-    def needs_no_baseline(self) -> None:
-        """Raise BadInput for a multiple of a baseline that nobody gave."""
-        if self.factor:
-            raise BadInput(f"--fail-if {self.text}: needs --baseline FILE, an earlier result")
-
-    @classmethod
-    def of(cls, text: str) -> "Condition":
-        """Read `p99>1.1x` or `p99>50ms`."""
-        found = CONDITION.fullmatch(text)
-        if not found:
-            raise BadInput(f"--fail-if {text}: must be a figure, > or <, and a limit, such as p99>1.1x or p99>50ms")
-        metric, sign, number, unit = found.groups()
-        if metric not in METRICS:
-            raise BadInput(f"--fail-if {text}: no figure {metric}; there are {', '.join(METRICS)}")
-        if unit == FACTOR:
-            return cls(text, metric, sign, float(number), factor=True)
-        units = METRICS[metric][1]
-        if unit not in units:
-            known = [name or "no unit" for name in (*units, FACTOR)]
-            raise BadInput(f"--fail-if {text}: the unit of {metric} is {' or '.join(known)}, got {unit or 'none'}")
-        return cls(text, metric, sign, float(number) * units[unit], factor=False)
-
-
-@dataclass(frozen=True)
-class Held:
-    """A condition held against one row."""
-
-    condition: Condition
-    row: str  # which row
-    value: float
-    before: float | None  # the baseline's
-
-    @property
-    def failed(self) -> bool:
-        limit = self.condition.limit * (self.before or 0.0) if self.condition.factor else self.condition.limit
-        return self.value > limit if self.condition.sign == ">" else self.value < limit
-
-    def __str__(self) -> str:
-        unit = METRICS[self.condition.metric][1]
-        words = f"{self.condition.text}: {self.condition.metric} with {self.row} is {shown(self.value, unit)}"
-        if self.before:
-            words += f", {self.value / self.before:.3g} times the baseline's {shown(self.before, unit)}"
-        return words
-
-    def to_json(self) -> dict[str, Any]:
-        c = self.condition
-        return {
-            "condition": c.text, "row": self.row, "value": self.value, "baseline": self.before, "failed": self.failed,
-        }  # fmt: skip
-
-
-def shown(value: float, units: Mapping[str, float]) -> str:
-    """A value in the first of its units, sizes in MB."""
-    unit = "MB" if units is BYTES else next(iter(units))
-    return f"{value / units[unit]:.4g}" + (f" {unit}" if unit else "")
+SCOUT_PLACES: Mapping[str, tuple[type, ...]] = {"sha256": TEXT, "arch": TEXT, "width": NUMBER, "precision": TEXT}
+SOAK_PLACES: Mapping[str, tuple[type, ...]] = {
+    "seconds": NUMBER,
+    "last.p50_ms": NUMBER,
+    "last.p99_ms": NUMBER,
+    "memory": (dict, *NONE),
+    "gpu_memory": (dict, *NONE),
+}
+ROW_PLACES: Mapping[str, tuple[type, ...]] = {
+    "views": (int, str),
+    "rate": NUMBER + NONE,
+    **{metric.key: NUMBER + NONE for metric in METRICS.values()},
+}
+UNLIKE = (
+    "engine", "precision", "tile", "network", "pictures", "machine", "threads", "scout", "gsd", "slots", "halo", "soak",
+)  # fmt: skip
+ALIKE = 1.1  # lengths of a soak within a tenth are one
+UNNAMED = "a scout that the file does not describe"
 
 
 def read_baseline(path: Path) -> Row:
@@ -130,6 +74,8 @@ def read_baseline(path: Path) -> Row:
     if not found:
         raise BadInput(f"{path}: has no result of dlink-bench; dlink-bench MODEL --json > {path.name} writes one")
     last: Row = found[-1]
+    if fault := fault_of(last):
+        raise BadInput(f"{path}: is no whole result of dlink-bench: {fault}; measure it again with --json or --append")
     return last
 
 
@@ -140,48 +86,52 @@ def parsed(line: str) -> Any:
         return None  # a line that was cut off; append_row goes on after it
 
 
-def rows_of(result: Row) -> list[Row]:
-    """All rows of a result, each with what is known of the whole run."""
-    soak = result.get("soak")
-    rows = [*result["latency"], *(result.get("rate") or []), *([flat(soak)] if soak else [])]
-    return [{**row, "peak_bytes": result.get("peak_bytes")} for row in rows]
+def fault_of(result: Row) -> str:
+    """What is missing in a result, or of another type than dlink-bench writes; empty if there is nothing."""
+    for place, kinds in PLACES.items():
+        if not fits(value := at(result, place), kinds):
+            return f"its {place} is {in_words(value)}"
+    rows = [*result["latency"], *(result.get("rate") or [])]
+    for row in rows:
+        if not isinstance(row, dict):
+            return f"it has a row {in_words(row)}"
+    for part, places in (("soak", SOAK_PLACES), ("how.scout", SCOUT_PLACES)):
+        for place, kinds in places.items() if at(result, part) else ():
+            if not fits(value := at(result, f"{part}.{place}"), kinds):
+                return f"its {part}.{place} is {in_words(value)}"
+    for row in rows_of(result):
+        for key, kinds in ROW_PLACES.items():
+            if not fits(value := row.get(key), kinds):
+                return f"the {key} of a row is {in_words(value)}"
+    return ""
 
 
-def flat(soak: Row) -> Row:
-    """A soak as a row: the figures of its last minute, and what has changed."""
-    growth = {f"{name}_bytes_per_h": (soak.get(name) or {}).get("bytes_per_h") for name in ("memory", "gpu_memory")}
-    last = soak["last"]
-    return {**soak, "p50_ms": last["p50_ms"], "p99_ms": last["p99_ms"], **growth, "soak": True}
+def at(values: Any, place: str) -> Any:
+    """The value at a place such as machine.cpu; None where there is none."""
+    for name in place.split("."):
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
 
 
-def key_of(row: Row) -> tuple[object, ...]:
-    return row["views"], row.get("rate"), bool(row.get("soak"))
+def fits(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether a JSON value is of one of these types. true is no number, and a number is no larger than a float."""
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        return False
+    return not isinstance(value, NUMBER) or abs(value) <= LARGEST
 
 
-def hold(conditions: Sequence[Condition], result: Row, baseline: Row | None) -> list[Held]:
-    """Each condition against each row that has its figure."""
-    before = {key_of(row): row for row in rows_of(baseline)} if baseline else {}
-    found = []
-    for condition in conditions:
-        if baseline is None:
-            condition.needs_no_baseline()
-        key = METRICS[condition.metric][0]
-        rows = [row for row in rows_of(result) if row.get(key) is not None]
-        if not rows:
-            raise BadInput(f"--fail-if {condition.text}: this run has no {condition.metric}")
-        for row in rows:
-            earlier = (before.get(key_of(row)) or {}).get(key)
-            if condition.factor and not earlier:
-                raise BadInput(
-                    f"--fail-if {condition.text}: the baseline has no {condition.metric} of {row_name(row)}; "
-                    f"measure it again with the same options"
-                )
-            found.append(Held(condition, row_name(row), row[key], earlier))
-    return found
+def in_words(value: Any) -> str:
+    return "missing" if value is None else f"{value!r:.40}"
+
+
+def threads_of(engine: str) -> int | None:
+    """The processor's threads that an engine says it has, a scout's left out; None if it says nothing of them."""
+    found = THREADS.search(engine.partition("; scout: ")[0])
+    return int(found[1]) if found else None
 
 
 def facts_of(result: Row) -> dict[str, object]:
-    """What two results must have in common, by the names of UNLIKE."""
+    """What two results must have in common, by the names of UNLIKE. None: the file does not say it."""
     network, machine = result["network"], result["machine"]
     return {
         "engine": str(result["engine"]).partition(" ")[0],
@@ -190,27 +140,74 @@ def facts_of(result: Row) -> dict[str, object]:
         "network": f"{network['arch']} width {network['width']:g}",
         "pictures": result.get("tiles"),
         "machine": f"{machine['cpu']}, {machine['cores']} cores",
+        **how_facts(result),
     }
+
+
+def how_facts(result: Row) -> dict[str, object]:
+    """How the model was opened and run. Results of before have less of it."""
+    how, soak, engine = result.get("how") or {}, result.get("soak") or {}, str(result["engine"])
+    metres = how.get("gsd_m")
+    return {
+        "threads": how.get("threads") or threads_of(engine),
+        "scout": scout_fact(how, engine),
+        "gsd": (f"{metres:g} m" if metres else "native") if "gsd_m" in how else None,
+        "slots": how.get("slots"),
+        "halo": f"{how['halo']} px" if how.get("halo") is not None else None,
+        "soak": float(how.get("soak_s") or soak.get("seconds") or 0),
+    }
+
+
+def scout_fact(how: Row, engine: str) -> str | None:
+    """A scout's network. Its file is another one after each calibration, and that is only said."""
+    if scout := how.get("scout"):
+        return f"{scout['arch']} width {scout['width']:g}, {scout['precision']}"
+    return UNNAMED if "; scout: " in engine else "none"
+
+
+def alike(name: str, ours: Any, theirs: Any) -> bool | None:
+    """Whether a fact is the same in both; None where one of them does not say it."""
+    if ours == theirs:
+        return True
+    if ours is None or theirs is None or (UNNAMED in (ours, theirs) and "none" not in (ours, theirs)):
+        return None
+    if name == "soak" and ours and theirs:
+        return bool(max(ours, theirs) <= ALIKE * min(ours, theirs))
+    return False
+
+
+def fact_in_words(name: str, value: Any) -> str:
+    """A soak's length with its unit; other facts as they are."""
+    if name == "soak":
+        return f"{value:g} s" if value else "none"
+    return str(value)
 
 
 def unlike(result: Row, baseline: Row, path: Path, allowed: Sequence[str]) -> list[str]:
     """What differs and may: sentences. What differs and may not raises BadInput."""
     ours, theirs = facts_of(result), facts_of(baseline)
-    differ = [name for name in UNLIKE if ours[name] != theirs[name]]
+    same = {name: alike(name, ours[name], theirs[name]) for name in UNLIKE}
+    differ = [name for name in UNLIKE if same[name] is False]
     if refused := [name for name in differ if name not in allowed]:
-        words = "; ".join(f"its {name} is {theirs[name]}, this run's is {ours[name]}" for name in refused)
+        words = "; ".join(
+            f"its {name} is {fact_in_words(name, theirs[name])}, this run's is {fact_in_words(name, ours[name])}"
+            for name in refused
+        )
         options = " ".join(f"--allow {name}" for name in refused)
         raise BadInput(f"{path}: cannot be compared: {words}; {options} compares them all the same")
-    said = [f"another {name} than the baseline's {theirs[name]}" for name in differ]
+    said = [f"another {name} than the baseline's {fact_in_words(name, theirs[name])}" for name in differ]
+    if unsaid := [name for name in UNLIKE if same[name] is None]:
+        said.append(f"the baseline does not say its {', '.join(unsaid)}, and that may differ")
     for name, found, before in (
         ("file", result["file"]["sha256"], baseline["file"]["sha256"]),
+        ("scout's file", at(result, "how.scout.sha256"), at(baseline, "how.scout.sha256")),
         ("version of the engine", result["engine"], baseline["engine"]),
         ("version of dlink", version_of(result), version_of(baseline)),
     ):
-        if found != before:
+        if found != before and found and before:
             said.append(f"another {name} than the baseline's {before[:40]}")
     if baseline.get("headline") is False:
-        said.append("the baseline is no headline: " + "; ".join(baseline.get("no_headline", [])))
+        said.append("the baseline is no headline: " + "; ".join(map(str, baseline.get("no_headline") or [])))
     return said
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from dlink.bench.authors import eight_view_sum, predict
 from dlink.bench.best_torch import best_torch
 from dlink.bench.headline import why_no_headline
+from dlink.bench.opened import check_processor
 from dlink.bench.turns import in_turn
 from dlink.bench.watch.watch import Sources, Watch
 from dlink.nets.checkpoint import read_checkpoint
@@ -46,11 +47,7 @@ def beside_best(
     say: Callable[[str], object],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """For each number of views: ours, PyTorch's best and, for one and eight views, the authors' procedure, in turn."""
-    if hasattr(model.backend, "manifest"):
-        raise BadInput(
-            "--baseline best-torch: is for models on a processor; python -m dlink.bench.runtime measures a plan beside "
-            "PyTorch on the GPU"
-        )
+    check_processor(model)
     return [one_count(model, net, image, views, rounds, say) for views in counts if isinstance(views, int)]
 
 

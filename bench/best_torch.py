@@ -1,10 +1,11 @@
 """The best that a user can make of PyTorch on a processor, for a comparison that is no straw man.
 
 One image becomes one mask, as in dlink: uint8 pixels, the Spec's preparation and views, their mean, the threshold. The
-network is in eval mode, channels last, under inference_mode, with all cores. Which of these is fastest depends on the
-processor and on PyTorch, so they are tried: float32 and bfloat16 (autocast), as it is (eager) and by torch.compile with
-freezing (weights folded and laid out for the processor), views in one batch and one at a time. All are warmed up first.
-torch.compile needs a C++ compiler; without one its ways are left out, with the reason.
+network is in eval mode, channels last, under inference_mode. Which ways are fastest depends on the processor and on
+PyTorch, so they are tried, one view at a time: float32 and bfloat16 (autocast, where oneDNN has it), each as it is
+(eager) and by torch.compile with freezing (weights folded and laid out for the processor). The fastest of these is
+tried with all views in one batch, too; the others are not. All are warmed up first. torch.compile needs a C++ compiler;
+without one its ways are left out, with the reason. `torch_threads` gives PyTorch its threads.
 """
 
 import time
@@ -131,6 +132,17 @@ def call_of(net: nn.Module, spec: Spec, views: int, way: Way) -> Call:
         return found
 
     return mask
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """PyTorch with so many threads, whatever OMP_NUM_THREADS says; afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from dlink.bench.area import km2_per_h
 from dlink.bench.headline import why_no_headline
 from dlink.bench.latency import BenchOptions, Latency, latency, warm_up
 from dlink.bench.open_loop import RateFigures, at_rate
+from dlink.bench.opened import is_plan
 from dlink.bench.soak import Soak, SoakFigures, one_after_the_other, seconds_of
 from dlink.bench.watch.counters import NotRead
 from dlink.bench.watch.energy import Energy, open_energy
@@ -93,7 +94,7 @@ def measure(
 
 def gpu_of(model: Segmenter, absent: list[str]) -> Nvml | None:
     """The GPU that runs a plan. Where it cannot be watched, or the model runs elsewhere, None."""
-    if not hasattr(model.backend, "manifest"):
+    if not is_plan(model):
         return None
     try:
         return open_nvml()

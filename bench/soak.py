@@ -42,7 +42,7 @@ def resident_bytes() -> int | None:
 
 @dataclass(frozen=True)
 class Part:
-    """The calls of a minute."""
+    """The calls of a minute, or of half a short run."""
 
     calls: int
     p50_ms: float
@@ -51,7 +51,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Grown:
-    """Memory at the start, after the first call, and at the end; its slope without the first minute."""
+    """Memory at the start, after the first call, and at the end; its slope without the first part."""
 
     start_bytes: int
     end_bytes: int
@@ -60,7 +60,7 @@ class Grown:
 
 @dataclass(frozen=True, kw_only=True)
 class SoakFigures:
-    """The first minute against the last; of a run under two minutes, its halves."""
+    """The first minute against the last; of a run under two minutes, its halves. `part_s` is how long these are."""
 
     views: Views
     rate: float | None  # frames a second; None: one call after the other
@@ -74,6 +74,7 @@ class SoakFigures:
     memory: Grown | None  # of the process; None where the system does not tell it
     gpu_memory: Grown | None  # of the GPU, by all processes
     joules_per_tile: float | None = None  # None where nothing counts it
+    part_s: float = MINUTE  # seconds of `first` and `last`
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -136,6 +137,7 @@ class Soak:
             memory=self.grown(self.looks[1]),
             gpu_memory=self.grown(self.looks[2]),
             spread=spread_of(final),
+            part_s=self.minute,
         )
 
     def grown(self, values: "array[float]") -> Grown | None:

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from dlink.accuracy.iou import Overlap
 from dlink.bench.authors import eight_view_sum
-from dlink.bench.best_torch import best_torch
+from dlink.bench.best_torch import best_torch, torch_threads
 from dlink.bench.machine import machine
 from dlink.bench.rows import append_row
+from dlink.bench.watch.processor import usable_cores
 from dlink.imagery.images import find_tiles
 from dlink.imagery.labels import read_tile
 from dlink.nets.checkpoint import read_checkpoint
@@ -66,7 +67,7 @@ def main(
 ) -> None:
     """Print for each way: seconds, how many times as fast as the authors' procedure, and IoU."""
     read = read_checkpoint(checkpoint)
-    with ExitStack() as stack:
+    with torch_threads(len(usable_cores())), ExitStack() as stack:  # as the models have
         models = {way: (stack.enter_context(opened(way)), views_of(way)) for way in ways}
         spec = next(iter(models.values()))[0].spec
         pictures = [cut(*read_tile(t), spec.tile) for f in tiles for t in labelled(find_tiles(f)[:limit])]

@@ -1,25 +1,24 @@
 """`dlink-bench`: times a model on this machine."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dlink.bench.baseline import UNLIKE, Condition, Held, hold, read_baseline, unlike
-from dlink.bench.rows import append_row
+from dlink.bench.baseline import UNLIKE, read_baseline, unlike
+from dlink.bench.conditions import Condition, Planned, check_possible, hold
 from dlink.cli import options
-from dlink.cli.bench_tables import machine_lines, or_dash, rate_table, soak_lines, turns_lines
+from dlink.cli.bench_results import Results, end, write_result
+from dlink.cli.bench_tables import latency_table
 from dlink.cli.models import Wanted
 from dlink.cli.options import IN_FILE, together
 from dlink.cli.plans import OpenOptions, open_here
 from dlink.cli.step import Step, progress
-from dlink.runtime.errors import BadInput, CheckFailed
-from dlink.runtime.words import counted
+from dlink.runtime.errors import BadInput, DlinkError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,21 +31,17 @@ TORCH = ("torch", "best-torch")  # values of --baseline; a file of such a name i
 
 
 @dataclass(frozen=True, kw_only=True)
-class Results:
-    """How results are printed, and where they are appended."""
-
-    as_json: bool = False
-    append: Path | None = None  # a file of rows
-    strict: bool = False  # a result that is no headline is an error
-
-
-@dataclass(frozen=True, kw_only=True)
 class Against:
     """What a model is compared with."""
 
     baseline: tuple[str | Path, ...] = ()  # torch, best-torch, files
     fail_if: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()  # what may differ from an earlier result
+
+    @property
+    def ways(self) -> list[str]:
+        """Of PyTorch."""
+        return [each for each in self.baseline if isinstance(each, str)]
 
     @property
     def file(self) -> Path | None:
@@ -107,7 +102,7 @@ class Baseline(click.Path):
 @options.scouted
 @together(
     "results",
-    "cli.bench:Results",
+    "cli.bench_results:Results",
     options.as_json,
     options.append,
     click.option("--strict", is_flag=True, help="Exit with 1 if the machine was busy or the times vary too much."),
@@ -125,32 +120,54 @@ def bench(
     if compare:
         if opening.scout:
             raise BadInput("--compare makes its own files, and --scout is for one; leave one of them out")
+        from dlink.cli.bench_compare import side_by_side
+
         side_by_side(model, wanted, how.rounds, opening.threads, results)
         return
     from dlink.bench.machine import peak_bytes
+    from dlink.bench.opened import check_processor, how_opened
     from dlink.bench.run import measure
     from dlink.cli.models import model_file, pictures
 
+    if opening.scout and against.ways:
+        raise BadInput(
+            f"--baseline {against.ways[0]}: times one tile, and with --scout that tile would decide; "
+            "python -m dlink.bench.together times both on all of your tiles"
+        )
     conditions, earlier = conditions_of(against)
     path = model_file(model, wanted)
     show = progress("bench")
     with open_here(path, opening) as segmenter:
-        about = about_of(segmenter, path, wanted)
-        notes = unlike(about, earlier, against.file, against.allow) if earlier and against.file else []
-        images = pictures(wanted.tiles, segmenter.spec, wanted.reading)
         gsd_m = wanted.reading.of_network(segmenter.spec).metres
+        about = about_of(segmenter, path, wanted)
+        about["how"] = how_opened(segmenter, gsd_m, how.soak, opening.scout)
+        notes = unlike(about, earlier, against.file, against.allow) if earlier and against.file else []
+        if "best-torch" in against.ways:
+            check_processor(segmenter)
+        check_possible(conditions, planned(segmenter, how, gsd_m), earlier)
+        images = pictures(wanted.tiles, segmenter.spec, wanted.reading)
         measured = measure(segmenter, images, how, gsd_m, show)
         peak = peak_bytes()  # before PyTorch is loaded
         skipped = getattr(segmenter.backend, "skipped", None)
         share = skipped / segmenter.backend.tiles if skipped is not None else None  # type: ignore[attr-defined]
-        beside = beside_torch(segmenter, model, images, how, against.baseline)
+        beside, fault = beside_torch(segmenter, model, images, how, against.ways, opening.threads)
     result = {**about, **measured.to_json(), "skipped": share, "peak_bytes": peak, **beside}
     result["no_headline"] += [why for found in beside["best_torch"] for why in found["no_headline"]]
     result["headline"] = not result["no_headline"]
-    held = hold(conditions, result, earlier)
-    result |= {"fail_if": [each.to_json() for each in held], "notes": notes}
+    held, missing = hold(conditions, result, earlier)
+    result |= {"fail_if": [each.to_json() for each in held], "missing": missing, "notes": notes}
     write_result(result, "\n".join([latency_table(result), *map(str, held), *(f"note: {n}" for n in notes)]), results)
-    end(held, result["no_headline"] if results.strict else [])
+    if fault:
+        raise fault
+    end(held, missing, result["no_headline"] if results.strict else [])
+
+
+def planned(segmenter: "Segmenter", how: "BenchOptions", gsd_m: float | None) -> Planned:
+    """The rows that the run will have."""
+    from dlink.bench.opened import is_plan
+
+    rows = tuple({"views": views, "rate": how.rate, "soak": bool(how.soak)} for views in how.counts)
+    return Planned(rows, ground=gsd_m is not None, gpu=is_plan(segmenter))
 
 
 def about_of(segmenter: "Segmenter", path: Path, wanted: Wanted) -> dict[str, Any]:
@@ -188,119 +205,43 @@ def conditions_of(against: Against) -> tuple[list[Condition], Mapping[str, Any] 
     return conditions, read_baseline(against.file)
 
 
-def end(held: Sequence[Held], no_headline: Sequence[str]) -> None:
-    """Exit with 1, a line for each condition that failed, or with the reasons against a headline."""
-    failed = [each for each in held if each.failed]
-    for each in failed:
-        click.echo(f"failed: {each}", err=True)
-    if no_headline:
-        raise CheckFailed(f"--strict: no headline: {'; '.join(no_headline)}")
-    if failed:
-        raise SystemExit(1)
-
-
-def write_result(result: Mapping[str, Any], text: str, results: Results) -> None:
-    append_row(results.append, result)
-    click.echo(json.dumps(result, indent=1) if results.as_json else text)
-
-
-def side_by_side(model: Path | None, wanted: Wanted, rounds: int, threads: int | None, results: Results) -> None:
-    """Compare the network in three precisions; files that the cache lacks are made."""
-    from dlink.bench import compare as side
-    from dlink.bench.machine import machine
-    from dlink.cli.models import model_file, tiles_of
-
-    if model is not None and model.suffix in (".onnx", ".plan"):
-        raise BadInput(f"{model}: --compare makes its own files; give a checkpoint, or no model for the embedded one")
-    files = {
-        precision: model_file(model, replace(wanted, precision=precision)) for precision in ("fp32", "fp16", "int8")
-    }
-    chosen = tiles_of(wanted.tiles, wanted.tile, wanted.reading).holdout
-    rows = side.compare(files, chosen, rounds, threads, progress("compare"))
-    facts: Mapping[str, Any] = machine()
-    labelled = sum(t.label is not None for t in chosen)
-    source = wanted.tiles.name if wanted.tiles else "generated scenes"
-    result = {
-        "when": time.strftime("%Y-%m-%d", time.gmtime()),
-        "compare": [row.to_json() for row in rows],
-        "name": model.name if model else "embedded",
-        "tile": wanted.tile,
-        "tiles": f"{len(chosen)} of {source}, {labelled} with labels",
-        "rounds": rounds,
-        "machine": facts,
-    }
-    where = (
-        f"{facts['cpu']}, {counted(facts['cores'], 'core')}; tile {wanted.tile}, "
-        f"medians of {counted(rounds, 'round')}; roads on {result['tiles']}"
-    )
-    write_result(result, "\n".join([where, *side.comparison_table(rows), side.advice(rows)]), results)
-
-
 def beside_torch(
     segmenter: "Segmenter", model: Path | None, images: "list[NDArray[np.uint8]]", how: "BenchOptions",
-    asked: Sequence[str | Path],
-) -> dict[str, Any]:  # fmt: skip
-    """Time the model beside PyTorch in the ways that are asked for."""
+    asked: Sequence[str], threads: int | None,
+) -> tuple[dict[str, Any], Exception | None]:  # fmt: skip
+    """Time the model beside PyTorch in the ways that are asked for.
+
+    An error of PyTorch is returned and not raised, because the model has been measured by then.
+    """
     found: dict[str, Any] = {"baseline": None, "best_torch": []}
-    if not any(each in TORCH for each in asked):
-        return found
+    try:
+        found |= timed_beside(segmenter, model, images[0], how, asked, threads) if asked else {}
+    except (DlinkError, ImportError, RuntimeError) as e:
+        return found, e
+    return found, None
+
+
+def timed_beside(
+    segmenter: "Segmenter", model: Path | None, image: "NDArray[np.uint8]", how: "BenchOptions",
+    asked: Sequence[str], threads: int | None,
+) -> dict[str, Any]:  # fmt: skip
     import torch
 
     from dlink.bench.authors import eight_view_sum
     from dlink.bench.beside_torch import beside_best, network_of
+    from dlink.bench.best_torch import torch_threads
     from dlink.bench.latency import ratio
+    from dlink.bench.opened import threads_beside
 
-    image = images[0]
-    if "torch" in asked:
-        net = network_of(model, segmenter.spec, "torch")
-        other = f"the authors' eight views in PyTorch {torch.__version__}, eager, {torch.get_num_threads()} threads"
-        turns = ratio(lambda: segmenter.mask(image, 8), lambda: eight_view_sum(net, image), other, how.rounds)
-        found["baseline"] = turns.to_json()
-    if "best-torch" in asked:
-        net = network_of(model, segmenter.spec, "best-torch")
-        say = partial(click.echo, err=True)
-        found["best_torch"] = beside_best(segmenter, net, image, how.counts, how.rounds, say)
+    found: dict[str, Any] = {}
+    with torch_threads(threads_beside(segmenter, threads)):
+        if "torch" in asked:
+            net = network_of(model, segmenter.spec, "torch")
+            other = f"the authors' eight views in PyTorch {torch.__version__}, eager, {torch.get_num_threads()} threads"
+            turns = ratio(lambda: segmenter.mask(image, 8), lambda: eight_view_sum(net, image), other, how.rounds)
+            found["baseline"] = turns.to_json()
+        if "best-torch" in asked:
+            net = network_of(model, segmenter.spec, "best-torch")
+            say = partial(click.echo, err=True)
+            found["best_torch"] = beside_best(segmenter, net, image, how.counts, how.rounds, say)
     return found
-
-
-def parts(r: Mapping[str, Any]) -> str:
-    """The columns of where the time went; dashes for a plan, which does everything on the GPU."""
-    if not r["network_ms"]:
-        return f"{'-':>7} {'-':>8} {'-':>10} {'-':>7}"
-    return f"{r['prepare_ms']:>7.1f} {r['network_ms']:>8.1f} {r['undo_ms']:>10.1f} {r['around_share']:>7.1%}"
-
-
-def latency_table(result: Mapping[str, Any]) -> str:
-    network, machine, file = result["network"], result["machine"], result["file"]
-    slim = f", slim to {network['slim']:.1%}" if network["slim"] < 1 else ""
-    lines = [
-        f"{network['arch']} width {network['width']:g}{slim}, {network['precision']}, tile {network['tile']}, "
-        f"{file['bytes'] / 1e6:.1f} MB; {result['engine']}",
-        f"{machine['cpu']}, {counted(machine['cores'], 'core')}, {machine['system']}, Python {machine['python']}, "
-        + ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
-        "",
-    ]
-    if result["latency"]:
-        lines.append(
-            "   views  p50 ms  p90 ms  p99 ms  max ms  tiles/s   Mpx/s   km2/h  J/tile | "
-            "prepare  network  undo+mean  around"
-        )
-    for r in result["latency"]:
-        lines.append(
-            f"{r['views']:>8} {r['p50_ms']:>7.1f} {r['p90_ms']:>7.1f} {r['p99_ms']:>7.1f} {r['max_ms']:>7.1f} "
-            f"{r['tiles_per_s']:>8.2f} {r['mpx_per_s']:>7.2f} {or_dash(r['km2_per_h'], '>7.1f')} "
-            f"{or_dash(r['joules_per_tile'], '>7.2f')} | {parts(r)}"
-        )
-    lines += [*rate_table(result["rate"]), *soak_lines(result["soak"]), "", *machine_lines(result)]
-    if result["peak_bytes"]:
-        lines += [f"peak memory of the process {result['peak_bytes'] / 1e6:.0f} MB"]
-    if result["skipped"] is not None:
-        lines += [f"{result['skipped']:.1%} of the tiles were skipped, and the times depend on that"]
-    if b := result["baseline"]:
-        lines.append(
-            f"{b['median']:.2f} times as fast as {b['other']} ({b['least']:.2f} to {b['most']:.2f} over "
-            f"{counted(b['rounds'], 'round')} in turn; {b['ours_s']:.2f} s and {b['theirs_s']:.2f} s for eight views)"
-        )
-    for found in result["best_torch"]:
-        lines += turns_lines(found)
-    return "\n".join(lines)

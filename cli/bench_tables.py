@@ -8,6 +8,7 @@ from dlink.runtime.words import counted
 
 Row = Mapping[str, Any]
 MEGA = 1e6
+MINUTE = 60.0  # seconds
 
 
 def or_dash(value: float | None, form: str) -> str:
@@ -37,11 +38,12 @@ def rate_table(rows: Sequence[Row]) -> list[str]:
 def soak_lines(soak: Row | None) -> list[str]:
     if not soak:
         return []
-    first, last = soak["first"], soak["last"]
+    first, last, part = soak["first"], soak["last"], part_name(soak["part_s"])
+    took = f"{soak['seconds'] / MINUTE:.1f} minutes" if soak["seconds"] >= MINUTE else f"{soak['seconds']:.1f} s"
     lines = [
-        f"{row_name(soak)}, {soak['seconds'] / 60:.1f} minutes, {counted(soak['calls'], 'tile')}",
-        f"first minute: p50 {first['p50_ms']:.1f} ms, p99 {first['p99_ms']:.1f} ms ({counted(first['calls'], 'tile')})",
-        f"last minute:  p50 {last['p50_ms']:.1f} ms, p99 {last['p99_ms']:.1f} ms ({counted(last['calls'], 'tile')}), "
+        f"{row_name(soak)}, {took}, {counted(soak['calls'], 'tile')}",
+        f"first {part}: p50 {first['p50_ms']:.1f} ms, p99 {first['p99_ms']:.1f} ms ({counted(first['calls'], 'tile')})",
+        f"last {part}:  p50 {last['p50_ms']:.1f} ms, p99 {last['p99_ms']:.1f} ms ({counted(last['calls'], 'tile')}), "
         f"{soak['p50_change']:.2f} and {soak['p99_change']:.2f} times the first",
     ]
     for name, where in (("memory", "of the process"), ("gpu_memory", "on the GPU")):
@@ -49,11 +51,16 @@ def soak_lines(soak: Row | None) -> list[str]:
             lines.append(
                 f"memory {where}: {grown['start_bytes'] / MEGA:.0f} MB at the start, "
                 f"{grown['end_bytes'] / MEGA:.0f} MB at the end, "
-                f"{grown['bytes_per_h'] / MEGA:+.1f} MB an hour after the first minute"
+                f"{grown['bytes_per_h'] / MEGA:+.1f} MB an hour after the first {part}"
             )
     if soak["joules_per_tile"] is not None:
         lines.append(f"{soak['joules_per_tile']:.2f} J a tile")
     return lines
+
+
+def part_name(seconds: float) -> str:
+    """What a soak compares: its first and last minute, or the halves of a run that is too short for these."""
+    return "minute" if seconds >= MINUTE else f"half ({seconds:g} s)"
 
 
 def machine_lines(result: Row) -> list[str]:
@@ -92,3 +99,46 @@ def turns_lines(found: Row) -> list[str]:
         for b in found["beside"]
     ]
     return lines + [f"did not run: {why}" for why in found["left_out"]]
+
+
+def parts(r: Mapping[str, Any]) -> str:
+    """The columns of where the time went; dashes for a plan, which does everything on the GPU."""
+    if not r["network_ms"]:
+        return f"{'-':>7} {'-':>8} {'-':>10} {'-':>7}"
+    return f"{r['prepare_ms']:>7.1f} {r['network_ms']:>8.1f} {r['undo_ms']:>10.1f} {r['around_share']:>7.1%}"
+
+
+def latency_table(result: Mapping[str, Any]) -> str:
+    network, machine, file = result["network"], result["machine"], result["file"]
+    slim = f", slim to {network['slim']:.1%}" if network["slim"] < 1 else ""
+    lines = [
+        f"{network['arch']} width {network['width']:g}{slim}, {network['precision']}, tile {network['tile']}, "
+        f"{file['bytes'] / 1e6:.1f} MB; {result['engine']}",
+        f"{machine['cpu']}, {counted(machine['cores'], 'core')}, {machine['system']}, Python {machine['python']}, "
+        + ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
+        "",
+    ]
+    if result["latency"]:
+        lines.append(
+            "   views  p50 ms  p90 ms  p99 ms  max ms  tiles/s   Mpx/s   km2/h  J/tile | "
+            "prepare  network  undo+mean  around"
+        )
+    for r in result["latency"]:
+        lines.append(
+            f"{r['views']:>8} {r['p50_ms']:>7.1f} {r['p90_ms']:>7.1f} {r['p99_ms']:>7.1f} {r['max_ms']:>7.1f} "
+            f"{r['tiles_per_s']:>8.2f} {r['mpx_per_s']:>7.2f} {or_dash(r['km2_per_h'], '>7.1f')} "
+            f"{or_dash(r['joules_per_tile'], '>7.2f')} | {parts(r)}"
+        )
+    lines += [*rate_table(result["rate"]), *soak_lines(result["soak"]), "", *machine_lines(result)]
+    if result["peak_bytes"]:
+        lines += [f"peak memory of the process {result['peak_bytes'] / 1e6:.0f} MB"]
+    if result["skipped"] is not None:
+        lines += [f"{result['skipped']:.1%} of the tiles were skipped, and the times depend on that"]
+    if b := result["baseline"]:
+        lines.append(
+            f"{b['median']:.2f} times as fast as {b['other']} ({b['least']:.2f} to {b['most']:.2f} over "
+            f"{counted(b['rounds'], 'round')} in turn; {b['ours_s']:.2f} s and {b['theirs_s']:.2f} s for eight views)"
+        )
+    for found in result["best_torch"]:
+        lines += turns_lines(found)
+    return "\n".join(lines)

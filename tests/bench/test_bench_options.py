@@ -1,14 +1,15 @@
 """dlink-bench's options of a rate, a soak, an earlier result and a strict machine, on a network of one convolution."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 
 from dlink.bench import run
 from dlink.bench.watch.watch import Conditions
-from dlink.runtime import Spec
+from dlink.runtime import HostBackend, Spec
 from tests.support.command import call
-from tests.support.models import write_pointwise
+from tests.support.models import write_pointwise, write_scout
 
 FAST = ("--views", "1", "--seconds", "0.05")
 QUIET = {
@@ -66,10 +67,13 @@ def test_a_soak_compares_its_beginning_with_its_end(model, options):
     assert (found["latency"], found["rate"]) == ([], [])
 
 
-def test_a_soak_is_said_in_lines(model):
+def test_a_soak_is_said_in_lines_and_a_short_one_by_its_halves(model):
     said = call("bench", model, "--soak", "0.1s").stdout
-    assert "first minute: p50" in said
-    assert "MB an hour after the first minute" in said
+    assert "1 view, 0.1 s, " in said
+    assert "first half (0.05 s): p50" in said
+    assert "last half (0.05 s):  p50" in said
+    assert "MB an hour after the first half (0.05 s)" in said
+    assert "minute" not in said
 
 
 def test_the_ground_is_the_models_or_the_users(model):
@@ -145,6 +149,28 @@ def quiet_watch(init):
     return made
 
 
+def test_the_gpu_is_watched_for_a_plan_and_for_one_behind_a_scout(model, tmp_path, monkeypatch):
+    from dlink.runtime import open_model
+
+    gpu = object()
+    monkeypatch.setattr(run, "open_nvml", lambda: gpu)
+    with open_model(model) as alone:
+        assert run.gpu_of(alone, []) is None
+        vars(alone.backend)["manifest"] = object()
+        assert run.gpu_of(alone, []) is gpu
+    with open_model(model, scout=write_scout(tmp_path / "scout.onnx", model)) as both:
+        assert run.gpu_of(both, []) is None
+        vars(both.backend.large)["manifest"] = object()
+        assert run.gpu_of(both, []) is gpu
+
+
+def test_a_plan_beside_the_best_of_pytorch_is_refused_before_anything_is_measured(model, monkeypatch):
+    monkeypatch.setattr(HostBackend, "manifest", object(), raising=False)
+    monkeypatch.setattr(run, "measure", None)
+    said = call("bench", model, *FAST, "--baseline", "best-torch", code=1).stderr
+    assert "--baseline best-torch: is for models on a processor" in said
+
+
 def test_energy_that_nothing_counts_is_absent_with_the_reasons(model, monkeypatch):
     from dlink.bench.watch.energy import Energy
 
@@ -152,36 +178,6 @@ def test_energy_that_nothing_counts_is_absent_with_the_reasons(model, monkeypatc
     said = call("bench", model, *FAST).stdout
     assert "energy is not counted: /sys/class/powercap: no intel-rapl" in said
     assert as_json(model, *FAST)["latency"][0]["joules_per_tile"] is None
-
-
-def test_a_condition_beside_an_earlier_result(model, tmp_path):
-    old = tmp_path / "old.json"
-    earlier = as_json(model, *FAST)
-    old.write_text(json.dumps(earlier))
-    good = call("bench", model, *FAST, "--baseline", old, "--fail-if", "p50>10000x", "--fail-if", "max>1000s")
-    assert "p50>10000x: p50 with 1 view is" in good.stdout
-    bad = call("bench", model, *FAST, "--baseline", old, "--fail-if", "p50<10000x", "--fail-if", "max<1000s", code=1)
-    failed = [line.split()[1] for line in bad.stderr.splitlines() if line.startswith("failed: ")]
-    assert failed == ["p50<10000x:", "max<1000s:"]
-    assert "Traceback" not in bad.output
-
-
-def test_conditions_are_in_the_json(model):
-    printed = as_json(model, *FAST, "--fail-if", "p50<1000s", code=1)["fail_if"]
-    assert [(each["condition"], each["row"], each["failed"]) for each in printed] == [("p50<1000s", "1 view", True)]
-
-
-def test_what_cannot_be_compared_is_refused_before_anything_is_measured(model, tmp_path, monkeypatch):
-    old = tmp_path / "old.json"
-    earlier = as_json(model, *FAST)
-    earlier["network"]["precision"] = "int8"
-    old.write_text(json.dumps(earlier))
-    options = ("--baseline", old, "--fail-if", "p50>1000x")
-    allowed = call("bench", model, *FAST, *options, "--allow", "precision")
-    assert "note: another precision than the baseline's int8" in allowed.stdout
-    monkeypatch.setattr(run, "measure", None)
-    refused = call("bench", model, *FAST, *options, code=1)
-    assert "its precision is int8, this run's is fp32; --allow precision compares" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -226,6 +222,25 @@ def test_the_best_of_pytorch_is_beside_ours(tmp_path, monkeypatch):
     assert "times as fast as the authors' procedure by PyTorch" in found.stdout
     assert "did not run: float32, torch.compile with freezing, one view at a time: No compiler" in found.stdout
     assert "times as fast as the authors' eight views in PyTorch" in found.stdout
+
+
+@pytest.mark.parametrize(("options", "threads"), [((), 5), (("--threads", "1"), 1)])
+def test_pytorch_has_the_models_threads_whatever_it_had(tmp_path, monkeypatch, options, threads):
+    import torch
+
+    path = write_pointwise(tmp_path / "red.onnx", Spec(tile=64, width=0.25))
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    monkeypatch.setattr("dlink.bench.best_torch.freezing", nullcontext)
+    monkeypatch.setattr("dlink.bench.opened.usable_cores", lambda: frozenset(range(5)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)  # such as by OMP_NUM_THREADS
+    try:
+        found = as_json(path, *FAST, *options, "--baseline", "best-torch", "--baseline", "torch", "--rounds", "1")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    others = [found["baseline"]["other"], *(b["other"] for b in found["best_torch"][0]["beside"])]
+    assert [f"{threads} threads" in other for other in others] == [True] * 3
 
 
 def no_compiler(net, **options):

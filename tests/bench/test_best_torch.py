@@ -8,10 +8,12 @@ import torch
 
 from dlink.bench import best_torch as module
 from dlink.bench.beside_torch import beside_best, network_of
-from dlink.bench.best_torch import Way, best_torch, call_of
+from dlink.bench.best_torch import Way, best_torch, call_of, torch_threads
+from dlink.bench.opened import threads_beside
 from dlink.bench.turns import in_turn
 from dlink.nets.zoo import spec_of
-from dlink.runtime import BadInput, HostBackend, Segmenter, Spec
+from dlink.runtime import BadInput, HostBackend, Segmenter, Spec, open_model
+from tests.support.models import write_pointwise, write_scout
 
 SPEC = Spec(tile=32)
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
@@ -138,6 +140,29 @@ def test_without_a_compiler_the_best_of_the_rest_is_taken_and_it_says_so(monkeyp
     )
 
 
+def test_pytorch_has_the_threads_that_it_is_given_and_its_own_afterwards():
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError), torch_threads(before + 2):
+        assert torch.get_num_threads() == before + 2
+        _ = 1 / 0
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("engine", "asked", "threads"),
+    [
+        ("OpenVINO 2026.4.1, bf16, 3 threads", None, 5),
+        ("OpenVINO 2026.4.1, bf16, 3 threads, 2 slots", 3, 3),
+        ("OpenVINO 2026.4.1, 3 threads; scout: OpenVINO 2026.4.1, 1 threads", 3, 3),
+        ("TensorRT 10.3", 3, 5),
+    ],
+)
+def test_pytorch_gets_the_models_threads_or_all_usable_cores(monkeypatch, engine, asked, threads):
+    monkeypatch.setattr("dlink.bench.opened.usable_cores", lambda: frozenset(range(5)))
+    model = Segmenter(HostBackend(lambda x: x[:, 0], SPEC, engine=engine))
+    assert threads_beside(model, asked) == threads
+
+
 def test_a_way_is_the_median_of_calls_after_a_warm_up():
     calls = []
     module.seconds_of(lambda image: calls.append(image), IMAGE)
@@ -192,6 +217,14 @@ def test_a_plan_has_its_own_comparison():
     vars(model.backend)["manifest"] = object()
     with pytest.raises(BadInput, match="best-torch: is for models on a processor; python -m dlink.bench.runtime"):
         beside_best(model, Known(), IMAGE, [1], 1, lambda words: None)
+
+
+def test_a_plan_behind_a_scout_is_a_plan(tmp_path):
+    path = write_pointwise(tmp_path / "roads.onnx", SPEC)
+    with open_model(path, scout=write_scout(tmp_path / "scout.onnx", path)) as model:
+        vars(model.backend.large)["manifest"] = object()
+        with pytest.raises(BadInput, match="best-torch: is for models on a processor"):
+            beside_best(model, Known(), IMAGE, [1], 1, lambda words: None)
 
 
 def test_a_network_that_is_not_dlinks_has_none_beside_it(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from dlink.bench.headline import why_no_headline
 from dlink.bench.soak import Soak, one_after_the_other, seconds_of
 from dlink.bench.watch.watch import Conditions
+from dlink.cli.bench_tables import part_name
 from dlink.runtime import BadInput, CheckFailed
 
 QUIET = Conditions(
@@ -49,6 +50,12 @@ def test_the_first_minute_is_compared_with_the_last():
 def test_a_short_run_is_compared_by_its_halves():
     found = soaked(10, lambda at: 0.1 if at < 5 else 0.3).figures(views=1)
     assert (found.first.p99_ms, found.last.p50_ms) == (pytest.approx(100), pytest.approx(300))
+    assert found.part_s == 5
+
+
+@pytest.mark.parametrize(("seconds", "name"), [(4, "half (2 s)"), (119, "half (59.5 s)"), (120, "minute")])
+def test_what_is_compared_has_its_name(seconds, name):
+    assert part_name(soaked(seconds, lambda at: 0.1).figures(views=1).part_s) == name
 
 
 def test_memory_that_grows_has_its_slope_without_the_first_minute():

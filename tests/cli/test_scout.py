@@ -119,6 +119,17 @@ def test_a_scout_is_not_for_a_comparison_of_other_files(folder):
     assert "--compare makes its own files, and --scout is for one" in result.stderr
 
 
+@pytest.mark.parametrize("way", ["torch", "best-torch"])
+def test_one_tile_beside_pytorch_is_no_measure_of_a_scout(folder, monkeypatch, way):
+    monkeypatch.setattr("dlink.cli.models.model_file", None)
+    given = [str(folder / "roads.onnx"), "--baseline", way, "--scout", str(folder / "scout.onnx")]
+    result = CliRunner().invoke(bench, given)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: --baseline {way}: times one tile, and with --scout that tile would decide")
+    assert "python -m dlink.bench.together" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("out", "said"),
     [

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dlink.bench import best_torch
-from dlink.bench.baseline import METRICS
+from dlink.bench.metrics import METRICS
 from dlink.runtime import Spec
 from tests.support.command import call
 from tests.support.environments import ROOT
