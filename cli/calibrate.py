@@ -122,7 +122,7 @@ def calibrate(
         raise BadInput(f"{ranges}: there is no folder {ranges.parent}; make it first")
     from dlink.calib.calibrate import NotHeld
     from dlink.calib.calibrate import calibrate as write_int8
-    from dlink.calib.evaluator import ENOUGH
+    from dlink.calib.evaluator import ENOUGH as AGREEING
     from dlink.calib.network import read_network
     from dlink.calib.sample import sample
     from dlink.onnx_graph.model import read_model
@@ -151,7 +151,7 @@ def calibrate(
     if (share := sparse_share(read_model(out))) >= NOTABLE:
         click.echo(in_words(share))
     if how.prefer == "speed" and not how.limits.good(result.scores):
-        fast = ", ".join(f"{least:g} with {counted(views, 'view')}" for views, least in ENOUGH.items())
+        fast = ", ".join(f"{least:g} with {counted(views, 'view')}" for views, least in AGREEING.items())
         click.echo(f"note: no fast file agrees to {fast}, so roads came first (--prefer roads)", err=True)
     click.echo(f"ranges by {result.method} from {counted(result.ranges.tiles, 'tile')}; {result.verdict}")
     if show.layers:

@@ -128,6 +128,14 @@ def test_where_no_placement_agrees_nothing_is_written(home, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_no_fast_file_agrees_roads_come_first_and_a_note_says_so(home, tmp_path, monkeypatch):
+    monkeypatch.setattr("dlink.calib.evaluator.ENOUGH", {1: 2.0, 8: 2.0})
+    options = ("--ranges", str(home / "r.json"), "--method", "max", "--layers", *MOST_KEPT)
+    done = call(home / "fp16.onnx", home / "tiles", tmp_path / "out.onnx", *options)
+    assert "no fast file agrees to 2 with 1 view, 2 with 8 views, so roads came first" in done.stderr
+    assert any(line.endswith("fp16  the last convolution") for line in done.stdout.splitlines())
+
+
 def test_tiles_where_the_network_finds_no_road_judge_nothing(home, tmp_path):
     folder = tmp_path / "tiles"
     folder.mkdir()
