@@ -139,7 +139,7 @@ def test_a_scout_that_parts_road_from_the_rest_gets_the_limit_between(pair, tmp_
 
 def test_too_few_tiles_are_refused_before_any_is_computed(pair, tmp_path):
     told = []
-    with pytest.raises(BadInput, match="--missed 0.1 with 95% confidence takes 29 tiles with road"):
+    with pytest.raises(BadInput, match="--missed 0.1 with confidence 0.95 takes 29 tiles with road"):
         find_limit(*pair, folder_of(tmp_path, 20, 0), HOW, lambda *words: told.append(words))
     assert told == []
 

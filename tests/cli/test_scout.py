@@ -48,7 +48,7 @@ def test_the_copy_carries_the_limit_and_opens_with_the_model_that_it_is_for(fold
     assert (limit.missed, limit.confidence, limit.threshold) == (0.12, 0.95, 0.5)
     assert limit.large_sha256 == file_sha256(folder / "roads.onnx")
     assert 20 < limit.tiles < 40
-    assert (limit.views, limit.halo) == (1, 0)
+    assert (limit.views, limit.halo) == (1, 8)
     said = CliRunner().invoke(inspect, [str(out)]).stdout.splitlines()[-1]
     assert said.startswith("a scout: skips a tile where at most 0.1% of it exceeds level ")
     assert f"at most 0.12 is missed with confidence 0.95, from {limit.tiles} tiles with road" in said
@@ -66,7 +66,7 @@ def test_the_table_shows_the_limit_and_the_tiles_kept_back(folder):
     result = run(folder, "--missed", "0.12")
     lines = result.stdout.splitlines()
     assert lines[0].startswith(
-        "scout.onnx before roads.onnx with 1 view and a halo of 0 px, whose road is above 0.5; 0 tiles with a label"
+        "scout.onnx before roads.onnx with 1 view and a halo of 8 px, whose road is above 0.5; 0 tiles with a label"
     )
     assert lines[1].split() == ["level", "skipped", "missed", "at", "most", "of", "pixels"]
     chosen = next(line for line in lines if line.endswith("<"))
@@ -88,7 +88,7 @@ def test_json_has_the_same(folder):
 def test_too_few_tiles_are_refused_with_how_many_would_do(folder):
     result = run(folder, "--missed", "0.01")
     assert result.exit_code == 1
-    assert "--missed 0.01 with 95% confidence takes 299 tiles with road to calibrate on" in result.stderr
+    assert "--missed 0.01 with confidence 0.95 takes 299 tiles with road to calibrate on" in result.stderr
 
 
 def test_networks_that_differ_are_refused_before_tiles_are_computed(folder):
