@@ -6,6 +6,9 @@ PyTorch, so they are tried, one view at a time: float32 and bfloat16 (autocast, 
 (eager) and by torch.compile with freezing (weights folded and laid out for the processor). The fastest of these is
 tried with all views in one batch, too; the others are not. All are warmed up first. torch.compile needs a C++ compiler;
 without one its ways are left out, with the reason. `torch_threads` gives PyTorch its threads.
+
+Norms are folded into the convolutions beforehand. That is faster, and freezing (PyTorch 2.13) folds the norm behind a
+transposed convolution of as many input as output channels along the wrong axis, which draws other roads.
 """
 
 import time
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dlink.bench.torch_views import torch_look, torch_unlook
+from dlink.nets.folding import fold_norms
 from dlink.runtime.spec import Spec
 from dlink.runtime.views import BY_COUNT
 
@@ -63,6 +67,7 @@ class Best:
 
 def best_torch(net: nn.Module, spec: Spec, views: int, image: Image, say: Callable[[str], object]) -> Best:
     """Try the ways on an image of one tile. `say` is told each way's name before it is tried."""
+    net = fold_norms(net) if any(isinstance(module, nn.BatchNorm2d) for module in net.modules()) else net
     found: dict[Way, tuple[float, Call]] = {}
     left_out: list[str] = []
 

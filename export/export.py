@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlink.export.balance import balance
-from dlink.export.onnx_file import fold_norms, write_onnx
+from dlink.export.onnx_file import write_onnx
 from dlink.export.proof import Proof, prove
 from dlink.nets.checkpoint import Checkpoint
+from dlink.nets.folding import fold_norms
 from dlink.nets.network import RoadNet
 from dlink.runtime.errors import BadInput
 from dlink.runtime.files import replacing

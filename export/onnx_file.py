@@ -15,8 +15,7 @@ from pathlib import Path
 
 import onnx
 import torch
-from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor, nn
 
 from dlink.nets.network import RoadNet
 from dlink.nets.pyramid import enlarged
@@ -37,21 +36,6 @@ class Deployed(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.net.road(image.to(self.dtype))
-
-
-def fold_norms(net: RoadNet) -> RoadNet:
-    """A copy of a network in evaluation mode whose batch norms are part of the convolutions before them."""
-    net = copy.deepcopy(net)
-    modules = dict(net.named_modules())
-    for node in fx.symbolic_trace(net).graph.nodes:
-        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
-            continue
-        source, norm = node.args[0].target, modules[node.target]
-        conv = modules[source]
-        fused = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose2d))
-        net.set_submodule(source, fused)
-        net.set_submodule(node.target, nn.Identity())
-    return net
 
 
 def write_onnx(folded: RoadNet, spec: Spec, path: Path) -> None:

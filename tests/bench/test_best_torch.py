@@ -11,7 +11,7 @@ from dlink.bench.beside_torch import beside_best, network_of
 from dlink.bench.best_torch import Way, best_torch, call_of, torch_threads
 from dlink.bench.opened import threads_beside
 from dlink.bench.turns import in_turn
-from dlink.nets.zoo import spec_of
+from dlink.nets.zoo import build, spec_of
 from dlink.runtime import BadInput, HostBackend, Segmenter, Spec, open_model
 from tests.support.models import write_pointwise, write_scout
 
@@ -122,6 +122,25 @@ def test_a_batch_of_the_views_is_taken_where_it_is_faster_and_not_tried_for_one_
     found = best_torch(Known(), SPEC, 8, IMAGE, lambda words: None)
     assert found.way == Way(half=False, compiled=True, batched=True)
     assert len(best_torch(Known(), SPEC, 1, IMAGE, lambda words: None).tried) == 2
+
+
+def test_norms_are_folded_before_anything_is_compiled_and_the_authors_network_stays_as_it_is(monkeypatch):
+    torch.manual_seed(0)
+    net, compiled = build("linknet34", 0.125).eval(), []
+    for module_ in net.modules():
+        if isinstance(module_, torch.nn.BatchNorm2d):
+            module_.running_var.uniform_(0.5, 2)
+            module_.running_mean.uniform_(-1, 1)
+    before = {name: (value.clone(), value.stride()) for name, value in net.state_dict().items()}
+    compiles(monkeypatch, lambda given, **options: compiled.append(given) or given)
+    monkeypatch.setattr(module, "has_bfloat16", lambda: False)
+    best_torch(net, SPEC, 1, IMAGE, lambda words: None)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in compiled[0].modules())
+    x = torch.from_numpy(SPEC.prepare(IMAGE[None]))
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled[0](x), net(x), atol=1e-5, rtol=0)
+    assert all(torch.equal(value, before[name][0]) for name, value in net.state_dict().items())
+    assert all(value.stride() == before[name][1] for name, value in net.state_dict().items())
 
 
 def test_without_a_compiler_the_best_of_the_rest_is_taken_and_it_says_so(monkeypatch):

@@ -16,10 +16,11 @@ from dlink.bench.gpu.aims import AIMS, aims_table, outcomes
 from dlink.bench.gpu.pack import MOST, SPARE, TRANSFER, tree_bytes
 from dlink.bench.gpu.parts import MANIFEST, cut, main
 from dlink.bench.gpu.stages import STAGES, Results, read_rows
-from dlink.export.onnx_file import fold_norms, write_onnx
+from dlink.export.onnx_file import write_onnx
 from dlink.imagery.images import write_image
 from dlink.nets.checkpoint import read_checkpoint
 from dlink.nets.embedded import EMBEDDED
+from dlink.nets.folding import fold_norms
 from dlink.nets.zoo import spec_of
 from dlink.scenes import with_roads
 from dlink.trt_runtime.plan import look_here

@@ -173,8 +173,9 @@ def export(checkpoint, model):
     """Write the ONNX file of a checkpoint, with a threshold that makes about half of an empty tile road."""
     import torch
 
-    from dlink.export.onnx_file import fold_norms, write_onnx
+    from dlink.export.onnx_file import write_onnx
     from dlink.nets.checkpoint import read_checkpoint
+    from dlink.nets.folding import fold_norms
     from tests.export.test_export import in_a_gap
 
     read = read_checkpoint(checkpoint)

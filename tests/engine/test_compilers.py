@@ -17,7 +17,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 from dlink.engine import versions
 from dlink.engine.build import build, polygraphy_errors, rebuild
 from dlink.engine.layers import inspect
-from dlink.export.onnx_file import fold_norms, write_onnx
+from dlink.export.onnx_file import write_onnx
+from dlink.nets.folding import fold_norms
 from dlink.nets.zoo import ARCHS
 from dlink.onnx_graph.model import read_model
 from dlink.onnx_graph.sparsity import sparse_convolutions

@@ -8,8 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dlink.engine.ends import ends_of, first_casts, with_half_input
-from dlink.export.onnx_file import fold_norms, write_onnx
+from dlink.export.onnx_file import write_onnx
 from dlink.nets.ensemble import ensemble
+from dlink.nets.folding import fold_norms
 from dlink.nets.zoo import spec_of
 from dlink.onnx_graph.model import read_model
 from dlink.onnx_graph.session import session

@@ -5,7 +5,7 @@ from torch import fx, nn
 
 from dlink.export.balance import balance, overflow, peaks
 from dlink.export.export import export
-from dlink.export.onnx_file import fold_norms
+from dlink.nets.folding import fold_norms
 from dlink.nets.zoo import ARCHS
 from dlink.onnx_graph.session import session
 from dlink.onnx_graph.stretches import COMFORT, HALF_MAX

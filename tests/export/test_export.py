@@ -10,8 +10,9 @@ from torch import nn
 
 from dlink.export import proof
 from dlink.export.export import export
-from dlink.export.onnx_file import deepness, fold_norms
+from dlink.export.onnx_file import deepness
 from dlink.nets.checkpoint import Checkpoint
+from dlink.nets.folding import fold_norms
 from dlink.nets.torch_backend import network
 from dlink.nets.zoo import ARCHS, build, spec_of
 from dlink.runtime import BadModel, CheckFailed, Spec, open_model

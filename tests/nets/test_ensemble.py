@@ -10,9 +10,10 @@ import torch
 from dlink.calib.network import read_network
 from dlink.calib.placement import place
 from dlink.export.export import export
-from dlink.export.onnx_file import fold_norms, write_onnx
+from dlink.export.onnx_file import write_onnx
 from dlink.nets.checkpoint import write_checkpoint
 from dlink.nets.ensemble import ensemble
+from dlink.nets.folding import fold_norms
 from dlink.nets.multiply_adds import total
 from dlink.nets.zoo import spec_of
 from dlink.onnx_graph.model import read_model

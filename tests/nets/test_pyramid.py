@@ -30,7 +30,8 @@ def test_matrices_pool_and_resize_as_pytorch_does(side, bins):
 @pytest.mark.parametrize("tile", [64, 96, 416])
 def test_matrices_are_those_of_the_files_tile_not_of_the_traced_one(tile, tmp_path):
     """The exporter runs 64 px; the file is for its own tile."""
-    from dlink.export.onnx_file import fold_norms, write_onnx
+    from dlink.export.onnx_file import write_onnx
+    from dlink.nets.folding import fold_norms
 
     found = trained("pplinknet34-psp")
     spec = spec_of("pplinknet34-psp", width=0.125, tile=tile)

@@ -14,10 +14,11 @@ from dlink.calib.calibrate import AS_GOOD, Cost, first_of_the_best, worst_first
 from dlink.calib.evaluator import Evaluator, scores_in_words
 from dlink.calib.sample import Tile
 from dlink.cli.check import check
-from dlink.export.onnx_file import fold_norms, write_onnx
+from dlink.export.onnx_file import write_onnx
 from dlink.export.proof import prove
 from dlink.imagery.images import find_tiles, write_image
 from dlink.nets.checkpoint import write_checkpoint
+from dlink.nets.folding import fold_norms
 from dlink.nets.zoo import build, spec_of
 from dlink.runtime import CheckFailed, Spec, open_model
 from dlink.runtime.rounding import NOISE, Near, settle

@@ -10,8 +10,9 @@ from dlink.calib.qdq import write_qdq
 from dlink.calib.ranges import Ranges, gather
 from dlink.calib.rescale import rescale
 from dlink.calib.sample import Sample, Tile, digest
-from dlink.export.onnx_file import fold_norms, write_onnx
+from dlink.export.onnx_file import write_onnx
 from dlink.imagery.images import write_image
+from dlink.nets.folding import fold_norms
 from dlink.nets.zoo import spec_of
 from dlink.scenes import with_roads
 from dlink.training.sparse import layers, set_zeros
